@@ -1,0 +1,124 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Version is what `docker version` says about the engine.
+type Version struct {
+	Version    string // the engine's, such as "28.5.2"
+	APIVersion string `json:"ApiVersion"` // the highest it speaks, such as "1.51"
+	Os         string
+	Arch       string
+	// KernelVersion is that of the engine's machine.
+	KernelVersion string
+}
+
+// Version asks the engine for its version; it fails when no engine answers.
+func (c *Client) Version(ctx context.Context) (*Version, error) {
+	var answer struct{ Server *Version }
+	err := c.JSON(ctx, &answer, "reach the Docker engine", "version", "--format", "{{json .}}")
+	if err != nil {
+		return nil, explainUnreachable(err)
+	}
+	v := answer.Server
+	if v == nil || v.Version == "" || v.APIVersion == "" {
+		return nil, errors.New("cannot reach the Docker engine: `docker version` names no server version")
+	}
+	return v, nil
+}
+
+// explainUnreachable adds the next step to the two usual reasons for no answer.
+func explainUnreachable(err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch text := strings.ToLower(e.Stderr); {
+	case strings.Contains(text, "permission denied"):
+		return fmt.Errorf("%w\nYour user may not use Docker's socket: run as root, or join the docker group (`sudo usermod -aG docker $USER`, then log in again).", err)
+	case strings.Contains(text, "cannot connect to the docker daemon"),
+		strings.Contains(text, "failed to connect to the docker api"),
+		strings.Contains(text, "connection refused"):
+		return fmt.Errorf("%w\nStart it (`sudo systemctl start docker`), or point DOCKER_HOST or `docker context use` at one that runs.", err)
+	}
+	return err
+}
+
+// APIAtLeast says whether the engine's API version is want ("1.41") or newer.
+func (v *Version) APIAtLeast(want string) (bool, error) {
+	have, err := parseAPI(v.APIVersion)
+	if err != nil {
+		return false, err
+	}
+	least, err := parseAPI(want)
+	if err != nil {
+		return false, err
+	}
+	return have[0] > least[0] || have[0] == least[0] && have[1] >= least[1], nil
+}
+
+func parseAPI(s string) ([2]int, error) {
+	major, minor, ok := strings.Cut(s, ".")
+	a, errA := strconv.Atoi(major)
+	b, errB := strconv.Atoi(minor)
+	if !ok || errA != nil || errB != nil || a < 0 || b < 0 {
+		return [2]int{}, fmt.Errorf("Docker API version %q: want two numbers with a dot between", s)
+	}
+	return [2]int{a, b}, nil
+}
+
+// Info is the part of `docker info` that callers use.
+type Info struct {
+	ID              string
+	DockerRootDir   string
+	Driver          string
+	DriverStatus    [][2]string
+	CgroupVersion   string
+	OperatingSystem string
+	NCPU            int
+	MemTotal        int64
+	SecurityOptions []string
+}
+
+// Info asks the engine about itself and its machine.
+func (c *Client) Info(ctx context.Context) (*Info, error) {
+	var answer struct {
+		Info
+		ServerErrors []string
+	}
+	if err := c.JSON(ctx, &answer, "ask the Docker engine about itself", "info", "--format", "{{json .}}"); err != nil {
+		return nil, explainUnreachable(err)
+	}
+	if len(answer.ServerErrors) > 0 {
+		return nil, fmt.Errorf("cannot ask the Docker engine about itself: %s", strings.Join(answer.ServerErrors, "; "))
+	}
+	if answer.DockerRootDir == "" {
+		return nil, errors.New("cannot ask the Docker engine about itself: `docker info` names no root directory")
+	}
+	return &answer.Info, nil
+}
+
+// Rootless says whether the engine runs without root privileges.
+func (i *Info) Rootless() bool {
+	for _, o := range i.SecurityOptions {
+		if o == "name=rootless" || strings.HasPrefix(o, "name=rootless,") {
+			return true
+		}
+	}
+	return false
+}
+
+// Host returns the engine's address, such as "unix:///var/run/docker.sock", as the
+// current context or DOCKER_HOST has it.
+func (c *Client) Host(ctx context.Context) (string, error) {
+	var endpoints map[string]struct{ Host string }
+	if err := c.JSON(ctx, &endpoints, "look at the Docker context", "context", "inspect", "--format", "{{json .Endpoints}}"); err != nil {
+		return "", err
+	}
+	return endpoints["docker"].Host, nil
+}
