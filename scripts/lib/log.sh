@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# Messages of the scripts: all on standard error, so that a program's output stays its own.
+
+say() { printf '%s: %s\n' "${PROGRAM:-scripts}" "$*" >&2; }
+
+# die MESSAGE [LINE…]: what went wrong, then what to do about it; status 36 is Bazel's "local environmental issue".
+die() {
+  say "error: $1"
+  shift
+  local line
+  for line in "$@"; do printf '  %s\n' "$line" >&2; done
+  exit 36
+}
+
+# step WHAT COMMAND…: one progress line when it starts (it may take a while) and one with the time it took.
+# The command's output goes to $STEP_LOG and is shown only when it fails.
+step() {
+  local what=$1 begin=$SECONDS
+  shift
+  say "$what …"
+  if ! "$@" >>"$STEP_LOG" 2>&1 </dev/null; then
+    tail -n 25 "$STEP_LOG" >&2
+    say "error: $what failed after $((SECONDS - begin)) s; whole log: $STEP_LOG"
+    return 1
+  fi
+  say "$what: $((SECONDS - begin)) s"
+}

@@ -1,0 +1,79 @@
+#!/bin/bash
+# recipe.sh: what the private root is made of. Its hash is part of the root's name, so an edit here makes a new root.
+# Run as `recipe.sh base DIR MIRROR SUITE DEBOOTSTRAP`, then `recipe.sh packages DIR` in a mount namespace of its own.
+set -euo pipefail
+
+# bazel-bootstrap brings Java, a C compiler and Python; the rest is Docker, and what repository rules and tests call.
+packages=(
+  bazel-bootstrap
+  ca-certificates
+  docker-cli
+  docker.io
+  e2fsprogs
+  git
+  golang-go
+  iptables
+  procps
+  xfsprogs
+  xz-utils
+  zstd
+)
+
+base() {
+  local root=$1 mirror=$2 suite=$3 debootstrap=$4
+  # testing changes its code name with every release; debootstrap's `sid` script knows them all.
+  DEBOOTSTRAP_DIR=$debootstrap/usr/share/debootstrap "$debootstrap/usr/sbin/debootstrap" --variant=minbase \
+    --keyring="$KEYRING" "$suite" "$root" "$mirror" "$debootstrap/usr/share/debootstrap/scripts/sid"
+  # A mirror that is itself a snapshot serves a Release file that has expired.
+  cat >"$root/etc/apt/apt.conf.d/99dind-cluster" <<-'END'
+	APT::Install-Recommends "false";
+	Acquire::Check-Valid-Until "false";
+	Acquire::Languages "none";
+	Dpkg::Use-Pty "0";
+	END
+  apt-config dump | grep -iE '^Acquire::(https?|ftp)::(Proxy|No-Proxy|Verify)' >>"$root/etc/apt/apt.conf.d/99dind-cluster" || true
+  cat >"$root/etc/dpkg/dpkg.cfg.d/dind-cluster" <<-'END'
+	path-exclude /usr/share/doc/*
+	path-exclude /usr/share/man/*
+	path-exclude /usr/share/locale/*
+	force-unsafe-io
+	END
+  # No package may start its service.
+  printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+  chmod +x "$root/usr/sbin/policy-rc.d"
+}
+
+packages() {
+  local root=$1 want=$2 found
+  # openjdk's postinst reads /proc.
+  mount -t proc proc "$root/proc"
+  mount --rbind /sys "$root/sys"
+  mount --rbind /dev "$root/dev"
+  cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+  cp -L /etc/hosts "$root/etc/hosts"
+  export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+  chroot "$root" apt-get update
+  found=$(chroot "$root" apt-cache policy bazel-bootstrap | awk '$1 == "Candidate:" {print $2}')
+  if [[ $found != "$want"[+~-]* && $found != "$want" ]]; then
+    echo "no-bazel: the mirror's testing carries Bazel ${found:-(none)}, not $want"
+    return 1
+  fi
+  # The certificate authorities that this machine's administrator added hold for Java too.
+  if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
+    mkdir -p "$root/usr/local/share/ca-certificates"
+    cp -L /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
+  fi
+  chroot "$root" apt-get install -y "${packages[@]}"
+  chroot "$root" apt-get clean
+  # Debian's defaults (overridden modules, kept sandboxes) are not for us: every Bazel 7.7 is to do the same here.
+  sed -i -E '/^(build|common) /d' "$root/etc/bazel/bazelrc"
+  # The host's /etc/ssl/certs will lie over this one, and may have no Java keystore.
+  cp "$root/etc/ssl/certs/java/cacerts" "$root/etc/ssl/java-cacerts"
+  local store
+  for store in "$root"/usr/lib/jvm/java-*/lib/security/cacerts; do
+    ln -sf /etc/ssl/java-cacerts "$store"
+  done
+}
+
+"$@"

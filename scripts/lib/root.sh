@@ -1,0 +1,170 @@
+# shellcheck shell=bash
+# The private root: a Debian testing with Bazel and Docker in the user's cache folder. Needs log.sh.
+
+CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/dind-cluster
+
+# root_path: where the root of this checkout's recipe is, or will be.
+root_path() {
+  local hash
+  hash=$(cat "$SCRIPTS/lib/recipe.sh" "$SCRIPTS/../.bazelversion" | sha256sum)
+  printf '%s/root-%s\n' "$CACHE" "${hash:0:12}"
+}
+
+# root_unavailable: prints why no private root can be made here; fails when one can.
+root_unavailable() {
+  local like
+  like=$(. /etc/os-release 2>/dev/null && echo " ${ID:-} ${ID_LIKE:-} ") || like=
+  if [[ $like != *' debian '* && $like != *' ubuntu '* ]]; then
+    echo "this is not Debian or Ubuntu"
+  elif ((EUID != 0)); then
+    echo "only root can make a private Debian root"
+  elif ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+    echo "there is no apt-get and dpkg here"
+  else
+    return 1
+  fi
+}
+
+# debian_mirror: the mirror to use: $DEBIAN_MIRROR, else the one that apt's own sources name for Debian's main.
+debian_mirror() {
+  local etc=${APT_ETC:-/etc/apt} uri first
+  if [[ -n ${DEBIAN_MIRROR:-} ]]; then
+    printf '%s\n' "${DEBIAN_MIRROR%/}"
+    return
+  fi
+  uri=$(
+    {
+      # Both kinds of source as lines "uri suite component…": one-line entries, then deb822 stanzas.
+      cat "$etc"/sources.list "$etc"/sources.list.d/*.list 2>/dev/null |
+        sed -nE 's/^[[:space:]]*deb[[:space:]]+(\[[^]]*\][[:space:]]*)?//p' || true
+      local file
+      for file in "$etc"/sources.list.d/*.sources; do
+        [[ -e $file ]] || continue
+        awk 'function flush(  i, j, n, m, u, s) {
+               n = split(uris, u); m = split(suites, s)
+               if (types ~ /(^| )deb( |$)/ && tolower(enabled) != "no")
+                 for (i = 1; i <= n; i++) for (j = 1; j <= m; j++) print u[i], s[j], components
+               types = uris = suites = components = enabled = key = ""
+             }
+             /^#/ { next }
+             /^[[:space:]]*$/ { flush(); next }
+             { if ($0 !~ /^[[:space:]]/) { key = tolower($0); sub(/:.*/, "", key); sub(/^[^:]*:/, "") }
+               sub(/^[[:space:]]+/, "")
+               if (key == "types") types = types " " $0
+               else if (key == "uris") uris = uris " " $0
+               else if (key == "suites") suites = suites " " $0
+               else if (key == "components") components = components " " $0
+               else if (key == "enabled") enabled = $0 }
+             END { flush() }' "$file"
+      done
+    } | awk '{ sub(/\/+$/, "", $1) }
+         $0 ~ / main( |$)/ && $1 !~ /security/ && $2 !~ /-|\// && $1 ~ /^(https?|mirror\+file|file):/ {
+           # A third party may name its suites as Debian does; Debian'"'"'s own archive ends in /debian.
+           if ($1 ~ /\/debian$|\/debian\/[0-9TZ]+$|^mirror/) { print $1; exit }
+         }'
+  )
+  if [[ $uri == mirror+file:* ]]; then
+    first=${uri#mirror+file:}
+    uri=$(awk '/^[^#[:space:]]/ { print $1; exit }' "/${first##+(/)}")
+  fi
+  [[ -n $uri ]] || return 1
+  printf '%s\n' "${uri%/}"
+}
+
+# fetch_package NAME DIR: unpacks Debian's package NAME into DIR; the host does not get it installed.
+fetch_package() {
+  local name=$1 dir=$2 work
+  work=$(mktemp -d "$dir.XXXXXX")
+  (
+    cd "$work"
+    apt-get -o APT::Sandbox::User=root download "$name" ||
+      { apt-get update && apt-get -o APT::Sandbox::User=root download "$name"; }
+  )
+  mkdir -p "$dir"
+  dpkg-deb -x "$work"/"$name"_*.deb "$dir"
+  rm -rf "$work"
+}
+
+# fetch_tools DIR: debootstrap and Debian's keys, unpacked in DIR unless the host has them; sets KEYRING.
+fetch_tools() {
+  local dir=$1
+  fetch_package debootstrap "$dir"
+  # debootstrap downloads with wget; apt's own helper is there on every host and knows apt's proxy.
+  mkdir -p "$dir/bin"
+  cat >"$dir/bin/wget" <<'END'
+#!/bin/sh
+for last; do :; done
+while [ $# -gt 0 ]; do
+  case $1 in -O) out=$2; shift ;; esac
+  shift
+done
+exec /usr/lib/apt/apt-helper -o APT::Sandbox::User=root -o Acquire::Retries=3 download-file "$last" "$out"
+END
+  chmod +x "$dir/bin/wget"
+  [[ -s /usr/share/keyrings/debian-archive-keyring.gpg ]] || fetch_package debian-archive-keyring "$dir"
+}
+
+# make_root: makes the private root unless it is there; prints nothing on standard output.
+make_root() {
+  local root=$1 why
+  [[ ! -d $root ]] || return 0
+  if why=$(root_unavailable); then
+    die "a private Debian root is needed, but $why" "${@:2}"
+  fi
+  mkdir -p "$CACHE"
+  # The lock's descriptor is open in this subshell only: whatever is started later must not hold it.
+  (
+    if ! flock -n 9; then
+      say "another call is making the private root; waiting for it"
+      flock 9
+    fi
+    [[ ! -d $root ]] || exit 0
+    build_root "$root" 9>&-
+  ) 9>"$CACHE/lock"
+}
+
+build_root() {
+  local root=$1 mirror tmp begin=$SECONDS free want
+  mirror=$(debian_mirror) || die "no Debian mirror is known: apt's sources name none" \
+    "Name one in DEBIAN_MIRROR, for instance your company's or one from https://www.debian.org/mirror/list" \
+    "(on Ubuntu this is always needed: the private root is a Debian)."
+  free=$(df --output=avail -k "$CACHE" | tail -n 1)
+  ((free > 5 * 1024 * 1024)) || die "the private root needs 5 GiB below $CACHE; $((free / 1024)) MiB are free" \
+    "Make room, or point XDG_CACHE_HOME elsewhere."
+  want=$(<"$SCRIPTS/../.bazelversion")
+
+  # Whatever an interrupted call has left: nobody else holds the lock.
+  rm -rf --one-file-system "$CACHE"/making.*
+  tmp=$CACHE/making.$$
+  # shellcheck disable=SC2064 # the folder's name is known now
+  trap "rm -rf --one-file-system '$tmp'" EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+  mkdir -p "$tmp"
+  STEP_LOG=$CACHE/root.log
+  : >"$STEP_LOG"
+
+  say "making a private Debian root with Bazel $want and Docker in $root (once; some minutes, 3 GB)"
+  step "debootstrap" fetch_tools "$tmp/tools" || exit 36
+  KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+  [[ -s $KEYRING ]] || KEYRING=$tmp/tools$KEYRING
+  export KEYRING
+  PATH=$tmp/tools/bin:$PATH step "Debian's base from $mirror" \
+    unshare --mount "$SCRIPTS/lib/recipe.sh" base "$tmp/root" "$mirror" testing "$tmp/tools" || exit 36
+  if ! step "Bazel, Docker and what they need" unshare --mount "$SCRIPTS/lib/recipe.sh" packages "$tmp/root" "$want"; then
+    if why=$(grep '^no-bazel: ' "$STEP_LOG"); then
+      die "${why#no-bazel: }" "Name a mirror that still has it in DEBIAN_MIRROR, such as a dated snapshot of Debian," \
+        "or put Bazel $want or Bazelisk on your PATH."
+    fi
+    exit 36
+  fi
+  mv -T "$tmp/root" "$root"
+  say "private root made in $((SECONDS - begin)) s"
+}
+
+# in_root COMMAND…: replaces this shell by COMMAND inside the private root.
+in_root() {
+  DIND_CLUSTER_WORKSPACE=$(cd "$SCRIPTS/.." && pwd -P)
+  export DIND_CLUSTER_WORKSPACE
+  exec unshare --mount --propagation slave -- "$SCRIPTS/lib/enter.sh" "$(root_path)" "$@"
+}
