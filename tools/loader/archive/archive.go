@@ -1,0 +1,223 @@
+// Package archive opens sets of container images as people keep them: docker-save archives, OCI archives (plain, gzip or
+// zstd compressed) and OCI layout directories, from a file or from a stream. Every byte it hands out has been compared
+// with the digest that the image's manifest or config promised.
+//
+// Nothing is unpacked to be read: an uncompressed archive is indexed once by its headers and its blobs are read in place.
+// A stream or a compressed archive is first spooled, uncompressed, to an unnamed temporary file.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Archive is an open set of images. Close it when no layer is read any more.
+type Archive struct {
+	// Name is what the user called it: a path, or "standard input".
+	Name string
+	// Images are the images for this machine's platform, in the archive's order.
+	Images []*Image
+
+	closer io.Closer
+}
+
+// Image is one image of an archive. Its manifest and config have been verified when it exists; its layers are verified as
+// they are read.
+type Image struct {
+	v1.Image
+	// Names are the image's references, normalised: docker.io/library/debian:trixie for debian:trixie. May be empty.
+	Names []string
+
+	layers []*Layer
+}
+
+// Blobs returns the image's layers, the lowest first.
+func (i *Image) Blobs() []*Layer { return i.layers }
+
+// String is the image's first name, or its ID when it has none.
+func (i *Image) String() string {
+	if len(i.Names) > 0 {
+		return i.Names[0]
+	}
+	id, _ := i.ConfigName()
+	return id.String()
+}
+
+// LayerSize is the number of bytes that the image's layers take in the archive.
+func (i *Image) LayerSize() (n int64) {
+	for _, l := range i.layers {
+		n += l.blob.size
+	}
+	return n
+}
+
+// Options say how to open an archive. The zero value is usable.
+type Options struct {
+	// SpoolDir is where a stream is kept while it is read; TMPDIR or /var/tmp if empty.
+	SpoolDir string
+	// Platform selects from images for several platforms; this machine's if nil.
+	Platform *v1.Platform
+}
+
+func (o Options) platform() v1.Platform {
+	if o.Platform != nil {
+		return *o.Platform
+	}
+	return v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
+}
+
+func (o Options) spoolDir() string {
+	if o.SpoolDir != "" {
+		return o.SpoolDir
+	}
+	if dir := os.Getenv("TMPDIR"); dir != "" {
+		return dir
+	}
+	return "/var/tmp" // on disk; /tmp is often memory
+}
+
+// Open opens the archive file or OCI layout directory at path.
+func Open(ctx context.Context, path string, o Options) (*Archive, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return open(path, directory(path), nil, o)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return openFile(ctx, path, f, o)
+}
+
+// Read opens the archive that r delivers. The name is for messages.
+func Read(ctx context.Context, name string, r io.Reader, o Options) (*Archive, error) {
+	if f, ok := r.(*os.File); ok {
+		return openFile(ctx, name, f, o)
+	}
+	return spool(ctx, name, r, o)
+}
+
+// openFile reads a regular, uncompressed file in place, and spools everything else. It takes over the file.
+func openFile(ctx context.Context, name string, f *os.File, o Options) (*Archive, error) {
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	if info.Mode().IsRegular() {
+		if start, err := f.Seek(0, io.SeekCurrent); err == nil && start == 0 {
+			head := make([]byte, sniffLen)
+			n, err := f.ReadAt(head, 0)
+			if err != nil && err != io.EOF {
+				f.Close()
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			if compressionOf(head[:n]) == "" && n > 0 {
+				return openTar(name, f, info.Size(), o)
+			}
+		}
+	}
+	defer f.Close()
+	return spool(ctx, name, f, o)
+}
+
+// openTar indexes an uncompressed archive. It takes over the file.
+func openTar(name string, f *os.File, size int64, o Options) (*Archive, error) {
+	files, err := indexTar(name, f, size)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return open(name, files, f, o)
+}
+
+func open(name string, files files, closer io.Closer, o Options) (*Archive, error) {
+	a := &Archive{Name: name, closer: closer}
+	images, err := (&reader{archive: name, files: files, platform: o.platform()}).images()
+	if err != nil {
+		a.Close()
+		return nil, err
+	}
+	a.Images = images
+	return a, nil
+}
+
+// Close releases the archive's file.
+func (a *Archive) Close() error {
+	if a.closer == nil {
+		return nil
+	}
+	return a.closer.Close()
+}
+
+// Verify reads every layer and compares its digests, a few layers at a time. Use it before doing something that
+// cannot be undone with an archive that will be read again; a reader of all layers needs no Verify.
+func (a *Archive) Verify(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	seen := map[v1.Hash]bool{}
+	for _, img := range a.Images {
+		for _, l := range img.layers {
+			if !seen[l.diffID] {
+				seen[l.diffID] = true
+				g.Go(func() error { return l.Verify(ctx) })
+			}
+		}
+	}
+	return g.Wait()
+}
+
+// DigestError says that a blob's content is not what the image promised.
+type DigestError struct {
+	Archive string
+	// Blob says which blob, by its place in the archive.
+	Blob string
+	// Promise says where the wanted digest comes from.
+	Promise   string
+	Want, Got v1.Hash
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("%s: %s is damaged: its digest is %s, but %s says %s", e.Archive, e.Blob, e.Got, e.Promise, e.Want)
+}
+
+// TruncatedError says that an archive ends too early.
+type TruncatedError struct {
+	Archive string
+	// Where says what the archive ends in.
+	Where string
+}
+
+func (e *TruncatedError) Error() string {
+	return fmt.Sprintf("%s is truncated: it ends in %s", e.Archive, e.Where)
+}
+
+// Is makes a TruncatedError an io.ErrUnexpectedEOF.
+func (e *TruncatedError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
+
+// MissingError says that an archive lacks a blob that one of its images needs.
+type MissingError struct {
+	Archive string
+	Blob    string
+	Want    v1.Hash // zero when the archive names the blob by a path only
+}
+
+func (e *MissingError) Error() string {
+	if e.Want != (v1.Hash{}) {
+		return fmt.Sprintf("%s is incomplete: %s (%s) is missing", e.Archive, e.Blob, e.Want)
+	}
+	return fmt.Sprintf("%s is incomplete: %s is missing", e.Archive, e.Blob)
+}
+
+// ErrNotArchive says that something is not an image archive at all.
+var ErrNotArchive = errors.New("not an image archive")

@@ -1,0 +1,119 @@
+package archive
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+const sniffLen = 6
+
+var magics = []struct{ compression, magic string }{
+	{"gzip", "\x1f\x8b"},
+	{"zstd", "\x28\xb5\x2f\xfd"},
+	{"xz", "\xfd7zXZ\x00"},
+	{"bzip2", "BZh"},
+}
+
+// compressionOf says what compressed the content that begins with head; empty for none that we know.
+func compressionOf(head []byte) string {
+	for _, m := range magics {
+		if bytes.HasPrefix(head, []byte(m.magic)) {
+			return m.compression
+		}
+	}
+	return ""
+}
+
+func decompress(compression string, r io.Reader) (io.ReadCloser, error) {
+	switch compression {
+	case "gzip":
+		return gzip.NewReader(r)
+	case "zstd":
+		zr, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, err
+		}
+		return zr.IOReadCloser(), nil
+	}
+	return nil, fmt.Errorf("%s compression is not supported; use gzip, zstd or none", compression)
+}
+
+// spool keeps a stream, uncompressed, in a temporary file without a name, and opens that.
+func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, error) {
+	in := bufio.NewReaderSize(r, 1<<20)
+	head, err := in.Peek(sniffLen)
+	if len(head) == 0 {
+		if err != nil && err != io.EOF {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		return nil, fmt.Errorf("%s is empty, so it is %w", name, ErrNotArchive)
+	}
+	var src io.Reader = in
+	compression := compressionOf(head)
+	if compression != "" {
+		zr, err := decompress(compression, in)
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return nil, &TruncatedError{Archive: name, Where: "its " + compression + " header"}
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		defer zr.Close()
+		src = zr
+	}
+	f, err := tempFile(o.spoolDir())
+	if err != nil {
+		return nil, fmt.Errorf("spooling %s: %w", name, err)
+	}
+	source := &errorReader{r: contextReader{ctx, src}}
+	size, err := io.CopyBuffer(writerOnly{f}, source, make([]byte, 1<<20))
+	if err != nil {
+		f.Close()
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case source.err == nil:
+			return nil, fmt.Errorf("spooling %s to %s: %w", name, o.spoolDir(), err)
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, &TruncatedError{Archive: name, Where: fmt.Sprintf("%s data that unpacks to %d bytes so far", compression, size)}
+		case compression != "":
+			return nil, fmt.Errorf("%s is damaged: %s: %w", name, compression, err)
+		}
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	return openTar(name, f, size, o)
+}
+
+// errorReader remembers that it was the source that failed, not the disk.
+type errorReader struct {
+	r   io.Reader
+	err error
+}
+
+func (e *errorReader) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err != nil && err != io.EOF {
+		e.err = err
+	}
+	return n, err
+}
+
+// tempFile makes a file that is gone with its last descriptor, whatever happens to the process.
+func tempFile(dir string) (*os.File, error) {
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), dir+"/(spool)"), nil
+	}
+	f, err := os.CreateTemp(dir, "loader-spool-") // for file systems without O_TMPFILE
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(f.Name())
+}
