@@ -60,12 +60,13 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	reason := e.Err.Error()
-	if text := strings.TrimSpace(e.Stderr); text != "" && !errors.Is(e.Err, context.Canceled) {
-		reason = text
-		if errors.Is(e.Err, context.DeadlineExceeded) {
-			reason = fmt.Sprintf("%s (%v)", text, e.Err)
-		}
+	reason := strings.TrimSpace(e.Stderr)
+	switch {
+	case reason == "":
+		reason = e.Err.Error()
+	case e.ExitCode < 0:
+		// It was stopped, or could not even start: what it said before is second.
+		reason = fmt.Sprintf("%v (%s)", e.Err, reason)
 	}
 	return fmt.Sprintf("cannot %s: %s", e.Purpose, reason)
 }

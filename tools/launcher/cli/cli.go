@@ -1,0 +1,124 @@
+// Package cli is the launcher's command line: one file per command.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+)
+
+// Exit statuses, besides 0.
+const (
+	statusError       = 1
+	statusUsage       = 2
+	statusInterrupted = 130 // as a shell has it for Ctrl-C
+)
+
+// app is what all commands share.
+type app struct {
+	image  string // the image's folder among the runfiles, or ""
+	stdout io.Writer
+	stderr io.Writer
+	// findDocker is docker.Find, except in tests.
+	findDocker func() (*docker.Client, error)
+
+	name string
+}
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+// Main runs the command line and returns the exit status.
+func Main(image string, args []string, stdout, stderr io.Writer) int {
+	a := &app{image: image, stdout: stdout, stderr: stderr, findDocker: docker.Find}
+	// SIGHUP: a closed terminal shall not leave half a cluster either.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	return a.main(ctx, args)
+}
+
+func (a *app) main(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(a.stderr, "Error: %v\n", err)
+	var usage usageError
+	switch {
+	case ctx.Err() != nil:
+		return statusInterrupted
+	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command "):
+		fmt.Fprintf(a.stderr, "Run %q for what there is.\n", a.display()+" --help")
+		return statusUsage
+	}
+	return statusError
+}
+
+// display is how the user called this program.
+func (a *app) display() string {
+	if os.Getenv("BUILD_WORKSPACE_DIRECTORY") != "" {
+		return "bazel run //images:dind-cluster --"
+	}
+	return "dind-cluster"
+}
+
+func (a *app) root() *cobra.Command {
+	root := a.create("dind-cluster")
+	root.Short = "Make a Kubernetes cluster in one Docker container, and look after it"
+	root.Long = `Makes a Kubernetes cluster in one Docker container: sends the image to the local Docker
+(only what it lacks), starts it, and ends when every node is Ready, DNS answers and
+kubectl on this machine works.`
+	root.Example = strings.ReplaceAll(`  CMD
+  CMD --name second --nodes 1
+  CMD load my-operator:dev
+  CMD delete`, "CMD", a.display())
+	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: a.display()}
+	root.SilenceErrors = true
+	root.SilenceUsage = true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().StringVar(&a.name, "name", cluster.DefaultName, "name of the cluster and of its container")
+	root.AddCommand(a.create("create"), a.delete(), a.list(), a.load(), a.logs(), a.kubeconfig())
+	return root
+}
+
+// launcher returns what the commands work with.
+func (a *app) launcher() (*cluster.Launcher, error) {
+	client, err := a.findDocker()
+	if err != nil {
+		return nil, err
+	}
+	return &cluster.Launcher{Docker: client, Progress: progress.New(a.stderr), Log: a.stderr}, nil
+}
+
+// kubeconfigFile is the file that a flag names, or else the user's usual one.
+func kubeconfigFile(flag string) (*kubeconfig.File, error) {
+	if flag != "" {
+		return kubeconfig.At(flag), nil
+	}
+	return kubeconfig.Default()
+}
+
+// noArgs is cobra.NoArgs as a usageError.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+)
+
+// minAPI is Docker 20.10's: the first that has cgroup v2 and `create --pull never`.
+const minAPI = "1.41"
+
+// nameForm is what Docker takes as a container's name, bounded by what a host name can
+// be long.
+var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,62}$`)
+
+func checkName(name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("cluster name %q: want 2 to 63 letters, digits, '-', '_' and '.', the first a letter or digit", name)
+	}
+	return nil
+}
+
+// validate checks what can be told without a look at the machine.
+func (o *Options) validate() error {
+	if err := checkName(o.Name); err != nil {
+		return err
+	}
+	if o.Nodes < 1 || o.Nodes > plan.MaxNodes {
+		return fmt.Errorf("%d nodes: want 1 (a single node that runs everything) to %d", o.Nodes, plan.MaxNodes)
+	}
+	if o.APIPort < 0 || o.APIPort > 65535 {
+		return fmt.Errorf("API port %d: want 1 to 65535, or 0 for a free one", o.APIPort)
+	}
+	if o.Wait <= 0 {
+		return fmt.Errorf("waiting time %s: want more than none, such as 5m", o.Wait)
+	}
+	for _, e := range o.Env {
+		name, _, ok := strings.Cut(e, "=")
+		if !ok || name == "" {
+			return fmt.Errorf("environment variable %q: want NAME=VALUE", e)
+		}
+		if slices.Contains([]string{"NODES", "API_PORT", "TIMEOUT", "ON_FAILURE"}, name) {
+			return fmt.Errorf("environment variable %s: there is an option for it; see --help", name)
+		}
+	}
+	return nil
+}
+
+// checkEngine checks that there is a Docker engine that can run a cluster.
+func (l *Launcher) checkEngine(ctx context.Context) (*docker.Info, error) {
+	version, err := l.Docker.Version(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := version.APIAtLeast(minAPI); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("the Docker engine is too old: it is version %s (API %s), and a cluster needs 20.10 (API %s) or newer", version.Version, version.APIVersion, minAPI)
+	}
+	if version.Os != "linux" {
+		return nil, fmt.Errorf("the Docker engine runs %s containers: a cluster needs Linux containers", version.Os)
+	}
+	if version.Arch != runtime.GOARCH {
+		return nil, fmt.Errorf("the Docker engine's machine is %s, and this image is for %s", version.Arch, runtime.GOARCH)
+	}
+	info, err := l.Docker.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if info.Rootless() {
+		return nil, errors.New("the Docker engine is rootless: a cluster's nodes need mounts and cgroups that only a Docker engine run by root can give")
+	}
+	return info, nil
+}
+
+// checkNameFree checks that no container has the name.
+func (l *Launcher) checkNameFree(ctx context.Context, name string) error {
+	c, err := l.Docker.Inspect(ctx, name)
+	if errors.Is(err, docker.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return nameTaken(name, c)
+}
+
+func nameTaken(name string, c *docker.Container) error {
+	if isCluster(c) {
+		return fmt.Errorf("there already is a cluster %q (%s): delete it first (`bazel run //images:dind-cluster -- delete --name %s`), or give the new one another name with --name", name, c.State.Status, name)
+	}
+	return fmt.Errorf("the name %q is taken by another container (image %s, %s): choose one with --name", name, c.Config.Image, c.State.Status)
+}
+
+// errPortTaken is for the automatic choice of a port, which tries again.
+var errPortTaken = errors.New("port taken")
+
+// portTaken describes a taken port, with who has it if that is a container.
+func (l *Launcher) portTaken(ctx context.Context, port int) error {
+	holder := ""
+	if list, err := l.Docker.List(ctx, "publish="+strconv.Itoa(port)); err == nil && len(list) > 0 {
+		holder = fmt.Sprintf(" by container %q", list[0].Names)
+	}
+	return fmt.Errorf("%w: port %d of 127.0.0.1 is in use%s: choose another with --api-port, or leave that out for a free one", errPortTaken, port, holder)
+}
+
+// checkPortFree checks that a port of 127.0.0.1 can be had.
+func (l *Launcher) checkPortFree(ctx context.Context, port int) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err == nil {
+		return listener.Close()
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return l.portTaken(ctx, port)
+	}
+	// A low port, say, is not for us to try but may well be for Docker.
+	return nil
+}
+
+// freePort returns a port of 127.0.0.1 that nobody uses.
+//
+// Docker could choose one itself, but it would choose another at each start of the
+// container, and the kubeconfig would be wrong after the first `docker stop`.
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("cannot find a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}
+
+// What a cluster takes of the disk below Docker's root folder, at least: the nodes' image in
+// the cluster's own Docker, and per node its components' images unpacked and its etcd.
+const (
+	diskPerCluster = 1_500_000_000
+	diskPerNode    = 700_000_000
+)
+
+// checkDisk checks that there is room for a cluster, where that can be told: Docker's
+// root folder is visible from here if the engine runs on this machine.
+func checkDisk(info *docker.Info, nodes int, statfs func(string, *syscall.Statfs_t) error) error {
+	var s syscall.Statfs_t
+	if err := statfs(info.DockerRootDir, &s); err != nil {
+		return nil
+	}
+	free := int64(s.Bavail) * s.Bsize
+	need := int64(diskPerCluster + nodes*diskPerNode)
+	if free < need {
+		return fmt.Errorf("not enough disk space: %s free in Docker's folder %s, and a cluster of %d nodes needs %s: remove what you do not need (`docker system df` shows what there is)",
+			progress.Size(free), info.DockerRootDir, nodes, progress.Size(need))
+	}
+	return nil
+}
+
+// explainStart turns Docker's reason for not creating or starting the container into one
+// that says what to do.
+func (l *Launcher) explainStart(ctx context.Context, o *Options, err error) error {
+	var e *docker.Error
+	if !errors.As(err, &e) || ctx.Err() != nil {
+		return err
+	}
+	text := strings.ToLower(e.Stderr)
+	has := func(parts ...string) bool {
+		return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
+	}
+	switch {
+	case has("port is already allocated", "address already in use"):
+		return l.portTaken(ctx, o.APIPort)
+	case has("is already in use by container"):
+		if c, inspectErr := l.Docker.Inspect(ctx, o.Name); inspectErr == nil {
+			return nameTaken(o.Name, c)
+		}
+	case has("no space left on device"):
+		return fmt.Errorf("%w\nDocker's disk is full: remove what you do not need (`docker system df` shows what there is)", err)
+	case has("unable to apply caps", "cap_sys_resource"):
+		return fmt.Errorf("%w\nThis machine withholds a capability (CAP_SYS_RESOURCE, say) from Docker, and this version of Docker cannot run privileged containers then: Docker 26 or newer can", err)
+	case has("operation not permitted", "permission denied", "privileged mode is incompatible", "authorization denied", "not allowed"):
+		return fmt.Errorf("%w\nThe Docker engine may not run privileged containers, which a cluster needs: use one that runs as root on this machine, without a policy against --privileged", err)
+	}
+	return err
+}
+
+// hostAddress is where the host reaches a published port.
+func hostAddress(b docker.PortBinding) string {
+	ip := b.HostIP
+	if addr, err := netip.ParseAddr(ip); err != nil || addr.IsUnspecified() {
+		ip = "127.0.0.1"
+	}
+	return net.JoinHostPort(ip, b.HostPort)
+}

@@ -1,0 +1,211 @@
+// Package cluster makes, lists and removes clusters: each is one container of the image
+// dind-cluster, which contains everything else.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+)
+
+const (
+	// DefaultName is the name of a cluster, and of its container, unless the user gives
+	// another.
+	DefaultName = "dind-cluster"
+
+	// label marks our containers; its value is the cluster's name.
+	label = "dind-cluster.name"
+
+	// apiPort is where the API server is inside the container.
+	apiPort = "6443/tcp"
+)
+
+// Launcher does things with clusters on one Docker engine.
+type Launcher struct {
+	Docker *docker.Client
+	// Progress gets one line per step.
+	Progress *progress.Printer
+	// Log gets what the cluster itself prints while it comes up.
+	Log io.Writer
+}
+
+// ContextName is the name of a cluster's entries in a kubeconfig.
+func ContextName(name string) string {
+	if name == DefaultName {
+		return name
+	}
+	return "dind-cluster-" + name
+}
+
+// Summary is a cluster in a list.
+type Summary struct {
+	Name   string
+	State  string // created, running, exited, …
+	Status string // for people: "Up 5 minutes (healthy)"
+	Image  string
+}
+
+// List returns all clusters, in the order of their names.
+func (l *Launcher) List(ctx context.Context) ([]Summary, error) {
+	list, err := l.Docker.List(ctx, "label="+label)
+	if err != nil {
+		return nil, err
+	}
+	var clusters []Summary
+	for _, c := range list {
+		clusters = append(clusters, Summary{Name: c.Names, State: c.State, Status: c.Status, Image: c.Image})
+	}
+	sort.Slice(clusters, func(i, j int) bool { return clusters[i].Name < clusters[j].Name })
+	return clusters, nil
+}
+
+// find returns the container of a cluster; docker.ErrNotFound if there is none of that
+// name, and another error if the container is somebody else's.
+func (l *Launcher) find(ctx context.Context, name string) (*docker.Container, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	c, err := l.Docker.Inspect(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if !isCluster(c) {
+		return nil, fmt.Errorf("container %q (image %s) is not a dind-cluster: nothing done to it", name, c.Config.Image)
+	}
+	return c, nil
+}
+
+// isCluster recognizes the containers that Create made, and those that a person made
+// from the image with `docker run`.
+func isCluster(c *docker.Container) bool {
+	if _, ok := c.Config.Labels[label]; ok {
+		return true
+	}
+	repository, _, _ := strings.Cut(c.Config.Image[strings.LastIndex(c.Config.Image, "/")+1:], ":")
+	return repository == "dind-cluster"
+}
+
+// Delete removes a cluster and its kubeconfig entries, and says whether there was one.
+func (l *Launcher) Delete(ctx context.Context, name string, files ...*kubeconfig.File) (found bool, err error) {
+	c, err := l.find(ctx, name)
+	switch {
+	case errors.Is(err, docker.ErrNotFound):
+	case err != nil:
+		return false, err
+	default:
+		found = true
+		step := l.Progress.Step("Removing cluster %s", name)
+		if err := l.Docker.Remove(ctx, c.ID); err != nil {
+			step.Fail("")
+			return true, err
+		}
+		step.Done("")
+	}
+	for _, f := range files {
+		if _, err := f.Remove(ctx, ContextName(name)); err != nil {
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+// Load sends an archive of images (docker save's or an OCI layout's) to all nodes of a cluster.
+func (l *Launcher) Load(ctx context.Context, name string, archive io.Reader) error {
+	c, err := l.running(ctx, name)
+	if err != nil {
+		return err
+	}
+	return l.Docker.ExecStreams(ctx, c.ID, docker.Streams{In: archive, Out: l.Log, Err: l.Log}, "loader", "load", "-")
+}
+
+// LoadImages sends images of the local Docker to all nodes of a cluster.
+func (l *Launcher) LoadImages(ctx context.Context, name string, images ...string) error {
+	for _, image := range images {
+		// Otherwise the first error to arrive would be the loader's: an empty archive.
+		if _, err := l.Docker.InspectImage(ctx, image); errors.Is(err, docker.ErrNotFound) {
+			return fmt.Errorf("the local Docker has no image %q: build or `docker pull` it first", image)
+		} else if err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r, w := io.Pipe()
+	saved := make(chan error, 1)
+	go func() {
+		err := l.Docker.Stream(ctx, docker.Streams{Out: w}, "save the images", append([]string{"save"}, images...)...)
+		w.CloseWithError(err)
+		saved <- err
+	}()
+	err := l.Load(ctx, name, r)
+	if err != nil {
+		cancel(err)
+	}
+	r.CloseWithError(err)
+	if saveErr := <-saved; saveErr != nil && !errors.Is(saveErr, err) {
+		return saveErr
+	}
+	return err
+}
+
+// running returns the container of a cluster that is up.
+func (l *Launcher) running(ctx context.Context, name string) (*docker.Container, error) {
+	c, err := l.find(ctx, name)
+	if errors.Is(err, docker.ErrNotFound) {
+		return nil, fmt.Errorf("there is no cluster %q; `docker ps --all` shows what there is", name)
+	}
+	if err == nil && !c.State.Running {
+		err = fmt.Errorf("cluster %q is not running: `docker start %s` first", name, name)
+	}
+	return c, err
+}
+
+// Logs copies what a cluster has printed so far.
+func (l *Launcher) Logs(ctx context.Context, name string, follow bool, out io.Writer) error {
+	c, err := l.find(ctx, name)
+	if errors.Is(err, docker.ErrNotFound) {
+		return fmt.Errorf("there is no cluster %q", name)
+	} else if err != nil {
+		return err
+	}
+	return l.Docker.Logs(ctx, c.ID, follow, out)
+}
+
+// Kubeconfig returns the kubeconfig of a running cluster, with entries called
+// ContextName(name) and an API address that works from the Docker host.
+func (l *Launcher) Kubeconfig(ctx context.Context, name string) (kubeconfig.Config, error) {
+	c, err := l.running(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return l.kubeconfig(ctx, name, c)
+}
+
+func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Container) (kubeconfig.Config, error) {
+	bindings := c.NetworkSettings.Ports[apiPort]
+	if len(bindings) == 0 {
+		return nil, fmt.Errorf("cluster %q publishes no API port to the host (docker run --publish 127.0.0.1:6443:6443)", name)
+	}
+	server := "https://" + hostAddress(bindings[0])
+	data, err := l.Docker.Exec(ctx, c.ID, "kubeconfig")
+	if err != nil {
+		return nil, err
+	}
+	config, err := kubeconfig.Single(data, ContextName(name), server)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the kubeconfig that cluster %q prints: %w", name, err)
+	}
+	return config, nil
+}
+
+// cleanUpTimeout bounds the removal of a cluster that did not come up. Ending a few
+// dozen nested containers takes seconds, on a busy disk more.
+const cleanUpTimeout = 2 * time.Minute

@@ -1,0 +1,338 @@
+// Package kubeconfig adds a cluster to the files that kubectl reads, and takes it out
+// again, the way users of kubectl and kind expect: other entries, and fields that
+// this program does not know, stay as they are; the file is locked as kubectl locks
+// it, and replaced as a whole, so that no reader ever sees half of it.
+package kubeconfig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Config is a kubeconfig file, kept as plain values so that nothing in it gets lost.
+type Config map[string]any
+
+// Parse reads a kubeconfig; an empty one is fine.
+func Parse(data []byte) (Config, error) {
+	c := Config{}
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return nil, err
+	}
+	if c == nil {
+		c = Config{}
+	}
+	for _, list := range lists {
+		if _, err := c.entries(list); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// lists are the parts of a kubeconfig that hold named entries.
+var lists = []string{"clusters", "contexts", "users"}
+
+func (c Config) entries(list string) ([]any, error) {
+	if c[list] == nil {
+		return nil, nil
+	}
+	entries, ok := c[list].([]any)
+	if !ok {
+		return nil, fmt.Errorf("%s: want a list", list)
+	}
+	for i, e := range entries {
+		if m, ok := e.(map[string]any); !ok || m["name"] == nil {
+			return nil, fmt.Errorf("%s[%d]: want a name", list, i)
+		}
+	}
+	return entries, nil
+}
+
+func entryName(e any) string {
+	name, _ := e.(map[string]any)["name"].(string)
+	return name
+}
+
+// Single turns a kubeconfig with one cluster, user and context into one whose entries are
+// all called name and whose API server is at server.
+func Single(data []byte, name, server string) (Config, error) {
+	c, err := Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	body := map[string]map[string]any{}
+	for list, key := range map[string]string{"clusters": "cluster", "users": "user"} {
+		entries, err := c.entries(list)
+		if err != nil {
+			return nil, err
+		}
+		if len(entries) != 1 {
+			return nil, fmt.Errorf("%d %s, want one", len(entries), list)
+		}
+		value, ok := entries[0].(map[string]any)[key].(map[string]any)
+		if !ok {
+			return nil, fmt.Errorf("%s[0]: no %s", list, key)
+		}
+		body[key] = value
+	}
+	body["cluster"]["server"] = server
+	return Config{
+		"apiVersion":      "v1",
+		"kind":            "Config",
+		"clusters":        []any{map[string]any{"name": name, "cluster": body["cluster"]}},
+		"users":           []any{map[string]any{"name": name, "user": body["user"]}},
+		"contexts":        []any{map[string]any{"name": name, "context": map[string]any{"cluster": name, "user": name}}},
+		"current-context": name,
+	}, nil
+}
+
+// Merge puts the entries of other into c, in place of those of the same name, and makes
+// other's current context the current one.
+func (c Config) Merge(other Config) error {
+	for _, list := range lists {
+		have, err := c.entries(list)
+		if err != nil {
+			return err
+		}
+		add, err := other.entries(list)
+		if err != nil {
+			return err
+		}
+		for _, e := range add {
+			have = append(without(have, entryName(e)), e)
+		}
+		c[list] = have
+	}
+	c["apiVersion"], c["kind"] = "v1", "Config"
+	c["current-context"] = other["current-context"]
+	return nil
+}
+
+// Remove takes the cluster, user and context called name out and says whether there
+// was any.
+func (c Config) Remove(name string) (bool, error) {
+	found := false
+	for _, list := range lists {
+		have, err := c.entries(list)
+		if err != nil {
+			return false, err
+		}
+		if kept := without(have, name); len(kept) < len(have) {
+			c[list] = kept
+			found = true
+		}
+	}
+	if c["current-context"] == name {
+		c["current-context"] = ""
+		found = true
+	}
+	return found, nil
+}
+
+func without(entries []any, name string) []any {
+	var kept []any
+	for _, e := range entries {
+		if entryName(e) != name {
+			kept = append(kept, e)
+		}
+	}
+	if kept == nil {
+		kept = []any{}
+	}
+	return kept
+}
+
+// File is a kubeconfig on disk.
+type File struct{ path string }
+
+// Default returns the file that a new cluster goes to when the user named none: as with
+// kubectl and kind, the first of $KUBECONFIG's files that exists, else its last,
+// else ~/.kube/config.
+func Default() (*File, error) {
+	all, err := DefaultFiles()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range all {
+		if _, err := os.Stat(f.path); err == nil {
+			return f, nil
+		}
+	}
+	return all[len(all)-1], nil
+}
+
+// DefaultFiles returns all the files that kubectl would read when the user named none.
+func DefaultFiles() ([]*File, error) {
+	var files []*File
+	for _, p := range filepath.SplitList(os.Getenv("KUBECONFIG")) {
+		if p != "" {
+			files = append(files, At(p))
+		}
+	}
+	if len(files) > 0 {
+		return files, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell where the kubeconfig is: %w (name a file with --kubeconfig)", err)
+	}
+	return []*File{At(filepath.Join(home, ".kube", "config"))}, nil
+}
+
+// At returns the file at path. A relative path starts where the user is, which under
+// `bazel run` is not where this process is.
+func At(path string) *File {
+	if wd := os.Getenv("BUILD_WORKING_DIRECTORY"); wd != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(wd, path)
+	}
+	return &File{path: path}
+}
+
+// Path returns where the file is.
+func (f *File) Path() string { return f.path }
+
+// Check finds out whether the file can be read and written, without changing it, so that
+// trouble shows before minutes have gone into a cluster.
+func (f *File) Check(ctx context.Context) error {
+	return f.update(ctx, func(Config) (bool, error) { return false, nil })
+}
+
+// Add merges a cluster into the file, which is made, with mode 0600, if need be.
+func (f *File) Add(ctx context.Context, cluster Config) error {
+	return f.update(ctx, func(c Config) (bool, error) { return true, c.Merge(cluster) })
+}
+
+// Remove takes the entries called name out of the file, if there is such a file, and
+// says whether there were any.
+func (f *File) Remove(ctx context.Context, name string) (found bool, err error) {
+	// No lock for the common case: nothing to do, perhaps in a folder that is not ours.
+	if c, err := f.read(); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("cannot read kubeconfig %s: %w", f.path, err)
+	} else if found, err = c.Remove(name); err != nil || !found {
+		return false, err
+	}
+	err = f.update(ctx, func(c Config) (bool, error) {
+		found, err = c.Remove(name)
+		return found, err
+	})
+	return found, err
+}
+
+func (f *File) read() (Config, error) {
+	data, err := os.ReadFile(f.path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(data)
+}
+
+// update changes the file under kubectl's lock. The temporary file is made even when
+// change says that there is nothing to write: that is how Check checks.
+func (f *File) update(ctx context.Context, change func(Config) (write bool, err error)) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("cannot update kubeconfig %s: %w", f.path, err)
+		}
+	}()
+	// A link (to a folder of dotfiles, say) stays one: what it leads to is replaced.
+	path := f.path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	unlock, err := lock(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	c := Config{}
+	old, err := os.Stat(path)
+	switch {
+	case err == nil && !old.Mode().IsRegular():
+		return errors.New("it is not a regular file")
+	case err == nil:
+		// Replacing a file needs no leave to write it; a user who made his read-only meant it.
+		w, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		w.Close()
+		if c, err = f.read(); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	write, err := change(c)
+	if err != nil {
+		return err
+	}
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
+
+	// CreateTemp makes files of mode 0600, which is what a file with keys must have.
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if old != nil {
+		// Under sudo, the user's own file must stay the user's own.
+		if stat, ok := old.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+			if err := tmp.Chown(int(stat.Uid), int(stat.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := tmp.Write(data); err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	if !write {
+		return nil
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// lock takes the lock that kubectl and kind take: the file's name with ".lock".
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	name := path + ".lock"
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		l, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0)
+		if err == nil {
+			l.Close()
+			return func() { os.Remove(name) }, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		// The holder needs milliseconds, and O_EXCL offers nothing to wait on.
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another program holds the lock %s: wait for it, or remove that file if it is a left-over", name)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
