@@ -1,0 +1,41 @@
+// Package cmd is the runner's command line: one verb per file.
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Main runs the command line and returns the exit status.
+func Main(args []string) int {
+	root := &cobra.Command{
+		Use:           "runner",
+		Short:         "Brings a Kubernetes cluster up inside a container",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(
+		newEntrypoint(),
+		newConsole(),
+	)
+	verb := args[1:]
+	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig` works.
+	if filepath.Base(args[0]) == "kubeconfig" {
+		verb = append([]string{"kubeconfig"}, verb...)
+	}
+	root.SetArgs(verb)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "error: %v\n", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,44 @@
+// Package cni writes the configuration of a node's pod network.
+//
+// The reference plugins do all of it: no daemon, no image, nothing to wait for. The file is there before the kubelet
+// starts, so a node turns Ready at once.
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+)
+
+// ConfigPath is where the runtime looks first. The number leaves room on both sides for a user's own network.
+const ConfigPath = "/etc/cni/net.d/10-dind-cluster.conflist"
+
+// Config writes the network of a node whose pods get addresses from podCIDR.
+//
+// The main plugin is ptp, not bridge: with a bridge, a pod that reaches a pod of the same node through a service
+// gets its answer past the node's IP stack, untranslated, unless the host has loaded br_netfilter. With ptp every
+// packet is routed, so nothing is asked of the host. Masquerading is not the plugin's business either: its rule
+// would hide the pod's address from pods on other nodes.
+func Config(podCIDR netip.Prefix, mtu int) ([]byte, error) {
+	type object map[string]any
+	out, err := json.MarshalIndent(object{
+		"cniVersion": "1.0.0",
+		"name":       "dind-cluster",
+		"plugins": []object{{
+			"type": "ptp",
+			"mtu":  mtu,
+			"ipam": object{
+				"type":   "host-local",
+				"ranges": [][]object{{{"subnet": podCIDR.String()}}},
+				"routes": []object{{"dst": "0.0.0.0/0"}},
+			},
+		}, {
+			"type":         "portmap",
+			"capabilities": object{"portMappings": true},
+		}},
+	}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("writing the pod network's configuration: %w", err)
+	}
+	return append(out, '\n'), nil
+}

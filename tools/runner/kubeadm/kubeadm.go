@@ -1,0 +1,180 @@
+// Package kubeadm writes the configuration files (kubeadm.k8s.io/v1beta4) with which kubeadm makes a node of the
+// cluster.
+package kubeadm
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"sigs.k8s.io/yaml"
+)
+
+// CRISocket is where containerd listens.
+const CRISocket = "unix:///run/containerd/containerd.sock"
+
+// Input is all that the files depend on.
+type Input struct {
+	Cluster plan.Cluster
+	Node    plan.Node
+	// Token is the bootstrap token with which workers join.
+	Token string
+	// CertificateKey encrypts the certificates that further control planes fetch.
+	CertificateKey string
+	// KubernetesVersion is that of the kubeadm which will read the file.
+	KubernetesVersion string
+	// CgroupV1 says that the host has the old cgroup hierarchy, which the kubelet refuses unless told otherwise.
+	CgroupV1 bool
+	// ResolvConf is the file that pods' resolv.conf is made from.
+	ResolvConf string
+	// DiscoveryFile is the kubeconfig with which a worker finds and trusts the API server.
+	DiscoveryFile string
+}
+
+type object map[string]any
+
+// arg is a command line flag as v1beta4 writes it.
+type arg struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Init writes the file for `kubeadm init`.
+func Init(in Input) ([]byte, error) {
+	registration := nodeRegistration(in)
+	if in.Cluster.Nodes == 1 {
+		// The only node has to run the pods as well.
+		registration["taints"] = []object{}
+	}
+	return documents(
+		object{
+			"apiVersion": "kubeadm.k8s.io/v1beta4",
+			"kind":       "InitConfiguration",
+			"bootstrapTokens": []object{{
+				"token":  in.Token,
+				"ttl":    "24h0m0s",
+				"usages": []string{"signing", "authentication"},
+				"groups": []string{"system:bootstrappers:kubeadm:default-node-token"},
+			}},
+			"certificateKey":   in.CertificateKey,
+			"localAPIEndpoint": object{"advertiseAddress": in.Node.IP.String(), "bindPort": plan.APIServerPort},
+			"nodeRegistration": registration,
+			"timeouts":         timeouts(in.Cluster.Timeout),
+			// The add-ons wait for their images, the rest does not have to: see package node.
+			"skipPhases": []string{"addon"},
+		},
+		object{
+			"apiVersion":           "kubeadm.k8s.io/v1beta4",
+			"kind":                 "ClusterConfiguration",
+			"clusterName":          "dind-cluster",
+			"kubernetesVersion":    in.KubernetesVersion,
+			"controlPlaneEndpoint": in.Cluster.APIServer().String(),
+			"encryptionAlgorithm":  "ECDSA-P256",
+			"networking": object{
+				"podSubnet":     in.Cluster.PodSubnet.String(),
+				"serviceSubnet": in.Cluster.ServiceSubnet.String(),
+				"dnsDomain":     "cluster.local",
+			},
+			"apiServer": object{"certSANs": append([]string{"localhost", "127.0.0.1", in.Cluster.Gateway().String()}, in.Cluster.APISANs...)},
+			"controllerManager": object{"extraArgs": append([]arg{
+				// The plan gives each node its pods' addresses; the runner writes them into the nodes.
+				{"allocate-node-cidrs", "false"},
+			}, aloneArgs...)},
+			"scheduler": object{"extraArgs": aloneArgs},
+		},
+		kubeletConfiguration(in),
+		object{
+			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+			"kind":       "KubeProxyConfiguration",
+			"mode":       in.Cluster.ProxyMode,
+			// The connection tracking table belongs to the host: leave its size and time-outs alone.
+			"conntrack": object{"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+		},
+	)
+}
+
+// Join writes the file for `kubeadm join`.
+func Join(in Input) ([]byte, error) {
+	return documents(object{
+		"apiVersion":       "kubeadm.k8s.io/v1beta4",
+		"kind":             "JoinConfiguration",
+		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}, "tlsBootstrapToken": in.Token},
+		"nodeRegistration": nodeRegistration(in),
+		"timeouts":         timeouts(in.Cluster.Timeout),
+	})
+}
+
+// aloneArgs are the flags of a controller that has no second instance to elect a leader with. Without an election it
+// starts at once, also after a restart, when the lease of its predecessor has yet to run out.
+var aloneArgs = []arg{{"leader-elect", "false"}}
+
+func nodeRegistration(in Input) object {
+	return object{
+		"name":      in.Node.Name,
+		"criSocket": CRISocket,
+		"kubeletExtraArgs": []arg{
+			{"node-ip", in.Node.IP.String()},
+		},
+		// All images are in the node already, and there may be no network to get others from.
+		"imagePullPolicy": "Never",
+		"ignorePreflightErrors": []string{
+			// It wants the kernel's configuration and modules, which containers do not see.
+			"SystemVerification",
+			// The host's business; see also failSwapOn.
+			"Swap", "NumCPU", "Mem",
+		},
+	}
+}
+
+// timeouts gives kubeadm's waits as much time as the user gave the whole.
+func timeouts(d time.Duration) object {
+	t := d.String()
+	return object{
+		"controlPlaneComponentHealthCheck": t,
+		"discovery":                        t,
+		"kubeletHealthCheck":               t,
+		"kubernetesAPICall":                "1m0s",
+		"tlsBootstrap":                     t,
+	}
+}
+
+func kubeletConfiguration(in Input) object {
+	config := object{
+		"apiVersion":   "kubelet.config.k8s.io/v1beta1",
+		"kind":         "KubeletConfiguration",
+		"cgroupDriver": "systemd",
+		"failSwapOn":   false,
+		"resolvConf":   in.ResolvConf,
+		// The nodes share the host's disk, which may well be nearly full: that is the host's business. The images that
+		// came with the node must never be collected.
+		"imageGCHighThresholdPercent": 100,
+		"imageGCLowThresholdPercent":  99,
+		"evictionHard": object{
+			"memory.available":   "100Mi",
+			"nodefs.available":   "0%",
+			"nodefs.inodesFree":  "0%",
+			"imagefs.available":  "0%",
+			"imagefs.inodesFree": "0%",
+		},
+	}
+	if in.CgroupV1 {
+		config["failCgroupV1"] = false
+	}
+	return config
+}
+
+func documents(docs ...object) ([]byte, error) {
+	var out bytes.Buffer
+	for i, doc := range docs {
+		text, err := yaml.Marshal(doc)
+		if err != nil {
+			return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
+		}
+		if i > 0 {
+			out.WriteString("---\n")
+		}
+		out.Write(text)
+	}
+	return out.Bytes(), nil
+}

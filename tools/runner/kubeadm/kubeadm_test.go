@@ -1,0 +1,59 @@
+package kubeadm
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestGoldens(t *testing.T) {
+	input := func(nodes, index int, cgroupV1 bool) Input {
+		c := plan.Default()
+		c.Nodes = nodes
+		c.APISANs = []string{"ci.example.org"}
+		return Input{
+			Cluster:           c,
+			Node:              c.Node(index),
+			Token:             "abcdef.0123456789abcdef",
+			CertificateKey:    "00",
+			KubernetesVersion: "v1.99.0",
+			CgroupV1:          cgroupV1,
+			ResolvConf:        "/run/dind-cluster/resolv.conf",
+			DiscoveryFile:     "/run/dind-cluster/discovery.conf",
+		}
+	}
+	for _, test := range []struct {
+		golden string
+		write  func(Input) ([]byte, error)
+		in     Input
+	}{
+		{"init.yaml", Init, input(3, 0, false)},
+		{"init-single-cgroupv1.yaml", Init, input(1, 0, true)},
+		{"join.yaml", Join, input(3, 2, false)},
+	} {
+		t.Run(test.golden, func(t *testing.T) {
+			got, err := test.write(test.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join("testdata", test.golden)
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(got) != string(want) {
+				t.Errorf("got\n%s\nwant %s (run with -update if it should be so):\n%s", got, path, want)
+			}
+		})
+	}
+}

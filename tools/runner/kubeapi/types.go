@@ -1,0 +1,72 @@
+package kubeapi
+
+// Condition is a condition of a node or a pod.
+type Condition struct {
+	Type    string `json:"type"`
+	Status  string `json:"status"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// Node is the part of a node that we look at.
+type Node struct {
+	Metadata Meta `json:"metadata"`
+	Spec     struct {
+		PodCIDR string `json:"podCIDR"`
+	} `json:"spec"`
+	Status struct {
+		Conditions []Condition `json:"conditions"`
+	} `json:"status"`
+}
+
+// Meta returns the node's metadata.
+func (n Node) Meta() Meta { return n.Metadata }
+
+// Pod is the part of a pod that we look at.
+type Pod struct {
+	Metadata Meta `json:"metadata"`
+	Spec     struct {
+		NodeName string `json:"nodeName"`
+	} `json:"spec"`
+	Status struct {
+		Phase             string            `json:"phase"`
+		Conditions        []Condition       `json:"conditions"`
+		ContainerStatuses []ContainerStatus `json:"containerStatuses"`
+	} `json:"status"`
+}
+
+// ContainerStatus is the state of one container of a pod.
+type ContainerStatus struct {
+	Name         string `json:"name"`
+	Ready        bool   `json:"ready"`
+	RestartCount int    `json:"restartCount"`
+	State        struct {
+		Waiting *struct {
+			Reason  string `json:"reason"`
+			Message string `json:"message"`
+		} `json:"waiting"`
+		Terminated *struct {
+			Reason   string `json:"reason"`
+			ExitCode int    `json:"exitCode"`
+		} `json:"terminated"`
+	} `json:"state"`
+}
+
+// Meta returns the pod's metadata.
+func (p Pod) Meta() Meta { return p.Metadata }
+
+// Ready returns whether the conditions say so, and if not, why.
+func Ready(conditions []Condition) (bool, string) {
+	for _, c := range conditions {
+		if c.Type == "Ready" {
+			if c.Status == "True" {
+				return true, ""
+			}
+			if c.Message != "" {
+				return false, c.Message
+			}
+			return false, c.Reason
+		}
+	}
+	return false, "no status yet"
+}

@@ -1,0 +1,38 @@
+// Package paths names the files that the runner's verbs share, in the top-level container and in the nodes.
+package paths
+
+const (
+	// Run is the directory for what must not survive a restart of the container.
+	Run = "/run/dind-cluster"
+	// Role tells the entrypoint what the image is: "cluster" or "node".
+	Role = "/usr/lib/dind-cluster/role"
+	// Images are the component image archives in a node.
+	Images = "/usr/lib/dind-cluster/images"
+	// NodeImage is the node image, an OCI layout, in the top-level container.
+	NodeImage = "/usr/lib/dind-cluster/node-image"
+	// Console is the named pipe whose content goes to the container's own output.
+	Console = Run + "/console"
+	// Env holds the cluster's settings for the units, as systemd reads them.
+	Env = Run + "/env"
+	// Phase says in one line what the runner is doing; Ready exists when the cluster is ready.
+	Phase = Run + "/phase"
+	Ready = Run + "/ready"
+	// State is the top-level container's directory for what must survive a restart.
+	State = "/var/lib/dind-cluster"
+	// Logs is where collected logs of a failed start go.
+	Logs = "/var/log/dind-cluster"
+	// AdminKubeconfig is what kubectl uses in the top-level container.
+	AdminKubeconfig = "/root/.kube/config"
+	// NodeConfig is the node's settings, put there by the top-level container.
+	NodeConfig = "/etc/dind-cluster"
+	// StatusDir is the directory on the top-level container with the socket that nodes report to, and where a node
+	// finds it.
+	StatusDir    = Run + "/nodes"
+	StatusSocket = "status.sock"
+	// ResolvConf is what pods' resolv.conf is made from.
+	ResolvConf = Run + "/resolv.conf"
+	// ContainerdConfig is the node's runtime configuration. The image has the original below
+	// ContainerdTemplate; the entrypoint adapts it to the host.
+	ContainerdConfig   = "/etc/containerd/config.toml"
+	ContainerdTemplate = "/usr/lib/dind-cluster/containerd/config.toml"
+)

@@ -1,0 +1,127 @@
+// Package plan says what a cluster will look like before any of it exists: its size, and every name and address
+// in it.
+//
+// The top-level container owns the network that its nodes live in, so nothing has to be allocated: a node's
+// address and its pods' addresses follow from its index alone. They are therefore the same after a restart, and
+// routes to nodes that do not exist yet can be laid down in advance.
+package plan
+
+import (
+	"fmt"
+	"math/big"
+	"net/netip"
+	"time"
+)
+
+// Role is what a node does in the cluster.
+type Role string
+
+// The roles.
+const (
+	ControlPlane Role = "control-plane"
+	Worker       Role = "worker"
+)
+
+// MaxNodes bounds the size of a cluster. Each node is a container with its own kubelet and container runtime, and
+// a pod subnet of /16 in pieces of /24 has room for 256.
+const MaxNodes = 100
+
+// APIServerPort is the port that the API server listens on, both in its node and in the top-level container.
+const APIServerPort = 6443
+
+// podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
+const podCIDRBits = 24
+
+// Cluster is the plan of a cluster.
+type Cluster struct {
+	// Nodes is the number of nodes: one control plane, the rest workers.
+	Nodes int `json:"nodes"`
+	// NodeSubnet holds the nodes' own addresses, PodSubnet those of all pods, ServiceSubnet those of services.
+	NodeSubnet    netip.Prefix `json:"nodeSubnet"`
+	PodSubnet     netip.Prefix `json:"podSubnet"`
+	ServiceSubnet netip.Prefix `json:"serviceSubnet"`
+	// APIPort is the port of the Docker host under which users reach the API server.
+	APIPort int `json:"apiPort"`
+	// APISANs are further names and addresses for the API server's certificate.
+	APISANs []string `json:"apiSANs,omitempty"`
+	// ProxyMode is kube-proxy's mode.
+	ProxyMode string `json:"proxyMode"`
+	// PodNetwork is "bridge" for the reference CNI plugins, "none" to leave the pod network to the user.
+	PodNetwork string `json:"podNetwork"`
+	// Timeout bounds the whole start of the cluster.
+	Timeout time.Duration `json:"timeout"`
+	// KeepOnFailure leaves a cluster that did not come up for a person to look at.
+	KeepOnFailure bool `json:"keepOnFailure"`
+}
+
+// Node is the plan of one node.
+type Node struct {
+	Name    string       `json:"name"`
+	Index   int          `json:"index"`
+	Role    Role         `json:"role"`
+	IP      netip.Addr   `json:"ip"`
+	PodCIDR netip.Prefix `json:"podCIDR"`
+}
+
+// Default returns the plan of a cluster for which the user asked for nothing in particular.
+func Default() Cluster {
+	return Cluster{
+		Nodes: 3,
+		// Outside of the pools that Docker hands out by itself (172.17.0.0/12, 192.168.0.0/16), so that it does not
+		// collide with the network which the top-level container is attached to.
+		NodeSubnet:    netip.MustParsePrefix("10.250.0.0/24"),
+		PodSubnet:     netip.MustParsePrefix("10.244.0.0/16"),
+		ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
+		APIPort:       APIServerPort,
+		ProxyMode:     "iptables",
+		PodNetwork:    "bridge",
+		Timeout:       5 * time.Minute,
+	}
+}
+
+// Node returns the plan of the node with the given index. Index 0 is the control plane.
+func (c Cluster) Node(index int) Node {
+	n := Node{
+		Name:    "control-plane",
+		Index:   index,
+		Role:    ControlPlane,
+		IP:      offset(c.NodeSubnet, 2+index),
+		PodCIDR: netip.PrefixFrom(offset(c.PodSubnet, index<<(32-podCIDRBits)), podCIDRBits),
+	}
+	if index > 0 {
+		n.Name, n.Role = fmt.Sprintf("worker%d", index), Worker
+	}
+	return n
+}
+
+// All returns the plans of all nodes, the control plane first.
+func (c Cluster) All() []Node {
+	nodes := make([]Node, c.Nodes)
+	for i := range nodes {
+		nodes[i] = c.Node(i)
+	}
+	return nodes
+}
+
+// Gateway is the top-level container's address in the nodes' network. It also answers the nodes' DNS queries.
+func (c Cluster) Gateway() netip.Addr { return offset(c.NodeSubnet, 1) }
+
+// APIServer is the address of the API server inside the cluster.
+func (c Cluster) APIServer() netip.AddrPort {
+	return netip.AddrPortFrom(c.Node(0).IP, APIServerPort)
+}
+
+// KubernetesService is the address of the service "kubernetes".
+func (c Cluster) KubernetesService() netip.Addr { return offset(c.ServiceSubnet, 1) }
+
+// DNSService is the address of the cluster's DNS service. kubeadm always picks the tenth.
+func (c Cluster) DNSService() netip.Addr { return offset(c.ServiceSubnet, 10) }
+
+// offset returns the n-th address of p.
+func offset(p netip.Prefix, n int) netip.Addr {
+	base := p.Masked().Addr().As4()
+	sum := new(big.Int).Add(new(big.Int).SetBytes(base[:]), big.NewInt(int64(n)))
+	var out [4]byte
+	sum.FillBytes(out[:])
+	return netip.AddrFrom4(out)
+}
