@@ -1,0 +1,154 @@
+"""deb: a Debian package around programs of one upstream, made with rules_pkg."""
+
+load("@rules_pkg//pkg:deb.bzl", "pkg_deb")
+load("@rules_pkg//pkg:mappings.bzl", "pkg_attributes", "pkg_files", "pkg_mkdirs")
+load("@rules_pkg//pkg:tar.bzl", "pkg_tar")
+
+_MAINTAINER = "The dind-cluster authors <dind-cluster@users.noreply.github.com>"
+
+# The date in the changelog and of all files: fixed, so that a package depends on its contents only, and not 1970, which
+# tar and lintian take for a mistake. It is the day on which the packaging was written.
+_DATE = 1790812800  # 2026-10-01
+
+def _version_file_impl(ctx):
+    out = ctx.actions.declare_file(ctx.label.name)
+    ctx.actions.write(out, ctx.expand_make_variables("text", ctx.attr.text, {}))
+    return [DefaultInfo(files = depset([out]))]
+
+_version_file = rule(
+    implementation = _version_file_impl,
+    attrs = {"text": attr.string(mandatory = True)},
+)
+
+def _canonical_impl(ctx):
+    version = ctx.expand_make_variables("version", ctx.attr.version, {})
+    out = ctx.actions.declare_file("{}_{}_{}.deb".format(ctx.attr.package, version, ctx.attr.architecture))
+    args = ctx.actions.args()
+    args.add("-in", ctx.file.deb)
+    args.add("-out", out)
+    args.add("-changelog", ctx.file._changelog)
+    args.add("-mtime", _DATE)
+    ctx.actions.run(
+        executable = ctx.executable._canonical,
+        arguments = [args],
+        inputs = [ctx.file.deb, ctx.file._changelog],
+        outputs = [out],
+        mnemonic = "CanonicalDeb",
+        progress_message = "Writing %{output}",
+    )
+    return [DefaultInfo(files = depset([out]))]
+
+_canonical = rule(
+    implementation = _canonical_impl,
+    attrs = {
+        "deb": attr.label(mandatory = True, allow_single_file = [".deb"]),
+        "package": attr.string(mandatory = True),
+        "version": attr.string(mandatory = True),
+        "architecture": attr.string(mandatory = True),
+        "_canonical": attr.label(default = "//rules/private/deb/canonical", executable = True, cfg = "exec"),
+        "_changelog": attr.label(default = "//rules/private/deb:changelog", allow_single_file = True),
+    },
+)
+
+def deb(
+        name,
+        program,
+        description,
+        homepage,
+        copyright,
+        programs = {},
+        files = {},
+        directories = [],
+        lintian_overrides = None,
+        revision = "1",
+        architecture = "amd64",
+        section = "admin",
+        visibility = None,
+        tags = [],
+        **kwargs):
+    """A Debian package.
+
+    pkg_deb puts it together; then it is written anew, byte for byte the same on every machine, with a Debian
+    changelog, md5sums and Installed-Size. The file is named as dpkg wants it: NAME_VERSION_ARCHITECTURE.deb.
+
+    Args:
+      name: name of the package and of the target.
+      program: the `go_program` whose upstream version is the package's.
+      description: synopsis and, on further lines, the longer text.
+      homepage: upstream's page.
+      copyright: the package's copyright file.
+      programs: absolute path to label, for files with mode 0755.
+      files: absolute path to label, for files with mode 0644.
+      directories: absolute paths of empty directories.
+      lintian_overrides: file of lintian tags that are meant, with reasons.
+      revision: Debian revision: what is added to upstream's version.
+      architecture: Debian architecture.
+      section: archive section.
+      visibility: visibility of the package.
+      tags: tags of all targets.
+      **kwargs: further attributes of pkg_deb: depends, conffiles, postinst …
+    """
+    doc = {"/usr/share/doc/{}/copyright".format(name): copyright}
+    if lintian_overrides:
+        doc["/usr/share/lintian/overrides/" + name] = lintian_overrides
+    parts = []
+    for part, mode, content in [("programs", "0755", programs), ("files", "0644", files | doc)]:
+        if not content:
+            continue
+        pkg_files(
+            name = "{}_{}".format(name, part),
+            srcs = content.values(),
+            attributes = pkg_attributes(mode = mode),
+            renames = {label: path.removeprefix("/") for path, label in content.items()},
+            tags = tags,
+            visibility = ["//visibility:private"],
+        )
+        parts.append("{}_{}".format(name, part))
+    if directories:
+        pkg_mkdirs(
+            name = name + "_directories",
+            attributes = pkg_attributes(mode = "0755"),
+            dirs = [d.removeprefix("/") for d in directories],
+            tags = tags,
+            visibility = ["//visibility:private"],
+        )
+        parts.append(name + "_directories")
+    pkg_tar(
+        name = name + "_data",
+        srcs = parts,
+        tags = tags,
+        visibility = ["//visibility:private"],
+    )
+
+    _version_file(
+        name = name + "_version",
+        text = "$(BARE_VERSION)-" + revision,
+        tags = tags,
+        toolchains = [program],
+        visibility = ["//visibility:private"],
+    )
+    pkg_deb(
+        name = name + "_parts",
+        architecture = architecture,
+        data = name + "_data",
+        description = description,
+        homepage = homepage,
+        maintainer = _MAINTAINER,
+        package = name,
+        priority = "optional",
+        section = section,
+        tags = tags,
+        version_file = name + "_version",
+        visibility = ["//visibility:private"],
+        **kwargs
+    )
+    _canonical(
+        name = name,
+        architecture = architecture,
+        deb = name + "_parts",
+        package = name,
+        tags = tags,
+        toolchains = [program],
+        version = "$(BARE_VERSION)-" + revision,
+        visibility = visibility,
+    )
