@@ -1,0 +1,79 @@
+"""Running the `go` command in repository rules."""
+
+# What the go command needs to know of its user: the proxy, credentials and certificates.
+_ENVIRONMENT = [
+    "GOFLAGS",
+    "GOMODCACHE",
+    "GONOPROXY",
+    "GOPATH",
+    "GOPRIVATE",
+    "GOPROXY",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "PATH",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "https_proxy",
+    "http_proxy",
+    "no_proxy",
+]
+
+def download_module(ctx, module, version, sum):
+    """Fetches a module into Go's module cache and checks its hash.
+
+    Args:
+      ctx: the repository context.
+      module: the module's path.
+      version: its version.
+      sum: its hash as in go.sum, `h1:…`.
+
+    Returns:
+      The folder of the unpacked module in the module cache.
+    """
+    go = ctx.which("go")
+    if not go:
+        fail("fetching {}@{}: no go command on PATH. Install Go 1.21 or later, or start Bazel with scripts/bazel.".format(module, version))
+    environment = {name: ctx.os.environ[name] for name in _ENVIRONMENT if name in ctx.os.environ}
+
+    # The lock holds the sum. The public checksum database does not know every module that the proxy serves.
+    environment["GONOSUMDB"] = "*"
+    environment["GOTOOLCHAIN"] = "local"
+    environment["GOWORK"] = "off"
+    result = ctx.execute(
+        [go, "mod", "download", "-json", "{}@{}".format(module, version)],
+        environment = environment,
+        working_directory = ".",
+        timeout = 1200,
+    )
+    answer = json.decode(result.stdout) if result.stdout.startswith("{") else {}
+    if result.return_code != 0:
+        fail("fetching {}@{} through GOPROXY={}: {}".format(
+            module,
+            version,
+            environment.get("GOPROXY", "(default)"),
+            answer.get("Error", result.stderr),
+        ))
+    if answer["Sum"] != sum:
+        fail("""{module}@{version} has the wrong hash.
+  locked:  {locked}
+  fetched: {fetched}
+Somebody changed the module after it was locked, or the lock is wrong. Find out which before you lock it anew.""".format(
+            module = module,
+            version = version,
+            locked = sum,
+            fetched = answer["Sum"],
+        ))
+    return ctx.path(answer["Dir"])
+
+def copy_module(ctx, source):
+    """Copies an unpacked module into the repository, writable, since the module cache is read-only.
+
+    Args:
+      ctx: the repository context.
+      source: the module's folder.
+    """
+    result = ctx.execute(["cp", "-R", "--no-preserve=mode", str(source) + "/.", "."])
+    if result.return_code != 0:
+        fail("copying {}: {}".format(source, result.stderr))

@@ -1,0 +1,279 @@
+// Command lock writes the lock of a universe: a go.mod that names, version for version, what upstream's own go.mod
+// names, and the go.sum that goes with it.
+//
+// Upstreams that develop several modules in one repository replace them by local folders. Those replacements are
+// turned into the published versions of the same modules.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+)
+
+// goMod is the part of `go mod edit -json` that a lock needs.
+type goMod struct {
+	Module  struct{ Path string }
+	Go      string
+	Require []requirement
+	Replace []struct {
+		Old requirement
+		New requirement
+	}
+}
+
+type requirement struct {
+	Path    string
+	Version string
+}
+
+func main() {
+	dir := flag.String("dir", "", "folder of the universe: holds programs.go, go.mod and go.sum")
+	flag.Parse()
+	if err := lock(*dir, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "lock:", err)
+		os.Exit(1)
+	}
+}
+
+// lock writes dir/go.mod and dir/go.sum. An upstream is MODULE@VERSION, or MODULE=FETCHED@VERSION where the module is
+// only published under another path.
+func lock(dir string, upstreams []string) error {
+	modFile := filepath.Join(dir, "go.mod")
+	if len(upstreams) == 0 {
+		var err error
+		if upstreams, err = lockedUpstreams(modFile); err != nil {
+			return err
+		}
+	}
+	requires := map[string]string{}
+	replaces := map[string]string{}
+	goVersion := ""
+	var comments []string
+	for _, upstream := range upstreams {
+		path, fetched, version, err := parseUpstream(upstream)
+		if err != nil {
+			return err
+		}
+		if fetched != path {
+			replaces[path] = fetched + " " + version
+		}
+		requires[path] = version
+		mod, published, err := upstreamMod(fetched, version)
+		if err != nil {
+			return err
+		}
+		comments = append(comments, upstream+" "+published)
+		if mod.Go > goVersion {
+			goVersion = mod.Go
+		}
+		local := map[string]bool{}
+		for _, r := range mod.Replace {
+			if r.New.Version != "" {
+				replaces[r.Old.Path] = r.New.Path + " " + r.New.Version
+				continue
+			}
+			local[r.Old.Path] = true
+		}
+		for _, r := range mod.Require {
+			v := r.Version
+			if local[r.Path] && v == "v0.0.0" {
+				// A Kubernetes staging module: released as v0.X.Y beside v1.X.Y.
+				v = "v0" + strings.TrimPrefix(version, "v1")
+			}
+			if later(v, requires[r.Path]) {
+				requires[r.Path] = v
+			}
+		}
+	}
+	if err := writeMod(modFile, goVersion, comments, requires, replaces); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, "go.sum")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// -e: a program is not importable, but its name is all that is asked for here.
+	out, err := run(dir, "go", "list", "-e", "-tags", "programs", "-f", `{{join .Imports "\n"}}`, ".")
+	if err != nil {
+		return err
+	}
+	// Adds what only the programs need (ginkgo's command, say) and fails where a program does not resolve.
+	if _, err := run(dir, "go", append([]string{"list", "-deps", "-f", "{{.ImportPath}}"}, strings.Fields(string(out))...)...); err != nil {
+		return err
+	}
+	return downloadAll(dir)
+}
+
+const upstreamComment = "// upstream: "
+
+func lockedUpstreams(modFile string) ([]string, error) {
+	data, err := os.ReadFile(modFile)
+	if err != nil {
+		return nil, fmt.Errorf("nothing is locked yet, name MODULE@VERSION: %w", err)
+	}
+	var out []string
+	for _, line := range strings.Split(string(data), "\n") {
+		if rest, ok := strings.CutPrefix(line, upstreamComment); ok {
+			upstream, _, _ := strings.Cut(rest, " ")
+			out = append(out, upstream)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s has no %q line, name MODULE@VERSION", modFile, upstreamComment)
+	}
+	return out, nil
+}
+
+func parseUpstream(s string) (path, fetched, version string, err error) {
+	name, version, ok := strings.Cut(s, "@")
+	if !ok || name == "" || version == "" {
+		return "", "", "", fmt.Errorf("%q is not MODULE@VERSION", s)
+	}
+	path, fetched, ok = strings.Cut(name, "=")
+	if !ok {
+		fetched = path
+	}
+	return path, fetched, version, nil
+}
+
+// upstreamMod gives a module's own go.mod and the time of its version.
+func upstreamMod(path, version string) (*goMod, string, error) {
+	out, err := run("", "go", "mod", "download", "-json", path+"@"+version)
+	if err != nil {
+		return nil, "", err
+	}
+	var info struct{ GoMod, Info string }
+	if err := json.Unmarshal(out, &info); err != nil {
+		return nil, "", fmt.Errorf("reading go mod download's answer for %s: %w", path, err)
+	}
+	data, err := os.ReadFile(info.Info)
+	if err != nil {
+		return nil, "", err
+	}
+	var published struct{ Time string }
+	if err := json.Unmarshal(data, &published); err != nil {
+		return nil, "", fmt.Errorf("reading %s: %w", info.Info, err)
+	}
+	if out, err = run("", "go", "mod", "edit", "-json", info.GoMod); err != nil {
+		return nil, "", err
+	}
+	mod := new(goMod)
+	return mod, published.Time, json.Unmarshal(out, mod)
+}
+
+func writeMod(file, goVersion string, upstreams []string, requires, replaces map[string]string) error {
+	var b strings.Builder
+	fmt.Fprintln(&b, "// Written by scripts/lock; do not edit.")
+	for _, u := range upstreams {
+		fmt.Fprintln(&b, upstreamComment+u)
+	}
+	fmt.Fprintf(&b, "module universe.invalid/%s\n\ngo %s\n\nrequire (\n", filepath.Base(filepath.Dir(file)), goVersion)
+	for _, path := range keys(requires) {
+		fmt.Fprintf(&b, "\t%s %s\n", path, requires[path])
+	}
+	fmt.Fprint(&b, ")\n")
+	if len(replaces) > 0 {
+		fmt.Fprint(&b, "\nreplace (\n")
+		for _, path := range keys(replaces) {
+			fmt.Fprintf(&b, "\t%s => %s\n", path, replaces[path])
+		}
+		fmt.Fprint(&b, ")\n")
+	}
+	return os.WriteFile(file, []byte(b.String()), 0o644)
+}
+
+// downloadAll fetches every module of the lock once, so that go.sum holds the hash of each.
+func downloadAll(dir string) error {
+	out, err := run(dir, "go", "mod", "edit", "-json")
+	if err != nil {
+		return err
+	}
+	var mod goMod
+	if err := json.Unmarshal(out, &mod); err != nil {
+		return err
+	}
+	args := []string{"mod", "download"}
+	for _, r := range mod.Require {
+		args = append(args, r.Path)
+	}
+	_, err = run(dir, "go", args...)
+	return err
+}
+
+// later tells whether version a is selected over b by minimal version selection. Both are canonical versions of one
+// module, so that `go list -m` need not be asked.
+func later(a, b string) bool {
+	return b == "" || compare(a, b) > 0
+}
+
+func compare(a, b string) int {
+	split := func(v string) ([]string, string) {
+		v = strings.TrimPrefix(strings.SplitN(v, "+", 2)[0], "v")
+		core, pre, _ := strings.Cut(v, "-")
+		return strings.Split(core, "."), pre
+	}
+	ac, ap := split(a)
+	bc, bp := split(b)
+	for i := range ac {
+		if i < len(bc) && ac[i] != bc[i] {
+			if len(ac[i]) != len(bc[i]) {
+				return len(ac[i]) - len(bc[i])
+			}
+			return strings.Compare(ac[i], bc[i])
+		}
+	}
+	switch {
+	case ap == bp:
+		return 0
+	case ap == "":
+		return 1
+	case bp == "":
+		return -1
+	}
+	return strings.Compare(ap, bp)
+}
+
+func run(dir, name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		what := name + " " + strings.Join(args, " ")
+		if len(what) > 120 {
+			what = what[:120] + "…"
+		}
+		return nil, fmt.Errorf("running %s: %w\n%s", what, err, lastLines(stderr.String(), 20))
+	}
+	return out, nil
+}
+
+func lastLines(s string, n int) string {
+	var lines []string
+	sc := bufio.NewScanner(strings.NewReader(s))
+	for sc.Scan() {
+		lines = append(lines, sc.Text())
+	}
+	if len(lines) > n {
+		lines = lines[len(lines)-n:]
+	}
+	return strings.Join(lines, "\n")
+}
+
+func keys(m map[string]string) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}

@@ -1,0 +1,42 @@
+"""go_module: one Go module as a repository."""
+
+load(":command.bzl", "copy_module", "download_module")
+
+def _go_module_impl(ctx):
+    copy_module(ctx, download_module(ctx, ctx.attr.module, ctx.attr.version, ctx.attr.sum))
+    if ctx.attr.executables:
+        # Module archives carry no run bits.
+        result = ctx.execute(["sh", "-c", "chmod +x $(find {} -type f)".format(" ".join(ctx.attr.executables))])
+        if result.return_code != 0:
+            fail("marking {} executable: {}".format(ctx.attr.executables, result.stderr))
+    shell_scripts = ctx.execute(["find", ".", "-name", "*.sh", "-exec", "chmod", "+x", "{}", "+"])
+    if shell_scripts.return_code != 0:
+        fail("marking shell scripts executable: {}".format(shell_scripts.stderr))
+    if ctx.attr.vendor:
+        # -e: a module leaves out what only its own tests and nested modules need.
+        result = ctx.execute(
+            [ctx.which("go"), "mod", "vendor", "-e"],
+            environment = {"GOFLAGS": "-mod=mod", "GONOSUMDB": "*", "GOTOOLCHAIN": "local", "GOWORK": "off"},
+            timeout = 1200,
+        )
+        if result.return_code != 0:
+            fail("vendoring the dependencies of {}: {}".format(ctx.attr.module, result.stderr))
+    for path, content in ctx.attr.files.items():
+        ctx.file(path, content)
+    for patch in ctx.attr.patches:
+        ctx.patch(patch, strip = 1)
+
+go_module = repository_rule(
+    implementation = _go_module_impl,
+    doc = "Fetches one Go module and lays out its files as they are: a ruleset, or the Go SDK.",
+    attrs = {
+        "module": attr.string(mandatory = True, doc = "Module path."),
+        "version": attr.string(mandatory = True, doc = "Module version."),
+        "sum": attr.string(mandatory = True, doc = "Hash of the module as in go.sum (`h1:…`)."),
+        "executables": attr.string_list(doc = "Folders whose files are all programs. Files named *.sh always are."),
+        "files": attr.string_dict(doc = "Files to add, path to content."),
+        "patches": attr.label_list(doc = "Patches to apply, with one leading path element stripped."),
+        "vendor": attr.bool(doc = "Whether to fetch the module's own dependencies into its vendor folder."),
+    },
+    environ = ["GOPROXY", "GOFLAGS", "GOMODCACHE"],
+)
