@@ -1,0 +1,78 @@
+package cmd
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
+	"github.com/dind-cluster/dind-cluster/tools/imager/mtree"
+)
+
+type layerFlags struct {
+	spec, blob, metadata, mtree, state string
+}
+
+func newLayer() *cobra.Command {
+	f := &layerFlags{}
+	c := &cobra.Command{
+		Use:   "layer --spec layer.json --blob layer.tar.gz --metadata layer.meta.json",
+		Short: "Build one layer: its blob, its metadata, its listing, and the state for the layers above",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return f.run() },
+	}
+	c.Flags().StringVar(&f.spec, "spec", "", "what the layer is made of (JSON)")
+	c.Flags().StringVar(&f.blob, "blob", "", "output: the layer")
+	c.Flags().StringVar(&f.metadata, "metadata", "", "output: its digests and sizes (JSON)")
+	c.Flags().StringVar(&f.mtree, "mtree", "", "output: a listing of its files")
+	c.Flags().StringVar(&f.state, "state", "", "output: the state for layers above")
+	for _, required := range []string{"spec", "blob", "metadata"} {
+		_ = c.MarkFlagRequired(required)
+	}
+	return c
+}
+
+func (f *layerFlags) run() error {
+	spec, err := layer.ReadSpec(f.spec)
+	if err != nil {
+		return err
+	}
+	l, err := layer.Build(spec)
+	if err != nil {
+		return fmt.Errorf("layer %s: %w", spec.Name, err)
+	}
+	defer l.Close()
+	blob, err := os.Create(f.blob)
+	if err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	defer blob.Close()
+	metadata, err := layer.WriteBlob(blob, l.Entries, spec)
+	if err != nil {
+		return fmt.Errorf("write layer %s: %w", spec.Name, err)
+	}
+	if err := blob.Close(); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	text, err := json.Marshal(metadata)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(f.metadata, append(text, '\n')); err != nil {
+		return err
+	}
+	var listing bytes.Buffer
+	if err := mtree.Write(&listing, l.Entries); err != nil {
+		return err
+	}
+	if err := writeFile(f.mtree, listing.Bytes()); err != nil {
+		return err
+	}
+	if f.state == "" {
+		return nil
+	}
+	return l.State.Write(f.state)
+}

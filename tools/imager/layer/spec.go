@@ -1,0 +1,61 @@
+// Package layer builds one image layer: from packages, files and declared
+// effects to a blob whose bytes depend on nothing else.
+package layer
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+)
+
+// Spec says what a layer is made of. The Bazel rule writes it.
+type Spec struct {
+	// Name stands in the image's history.
+	Name string `json:"name"`
+	// Debs are the package files.
+	Debs []string `json:"debs,omitempty"`
+	// Declarations are the files that declare the effects of their scripts.
+	Declarations []string `json:"declarations,omitempty"`
+	Files        []File   `json:"files,omitempty"`
+	Directories  []File   `json:"directories,omitempty"`
+	Symlinks     []Link   `json:"symlinks,omitempty"`
+	// Tars are archives whose entries are taken as they are.
+	Tars []string `json:"tars,omitempty"`
+	// Below is the state of the layers below; empty for the first layer.
+	Below string `json:"below,omitempty"`
+	// Compression is "gzip" (the default) or "none".
+	Compression string `json:"compression,omitempty"`
+	// Time is the modification time of all entries, in seconds since 1970.
+	Time int64 `json:"time,omitempty"`
+}
+
+// File is a file or folder to copy, or, without a source, a directory to make.
+type File struct {
+	Source string `json:"source,omitempty"`
+	Path   string `json:"path"`
+	// Mode is octal; empty keeps 0755 for what is executable and 0644 otherwise.
+	Mode string `json:"mode,omitempty"`
+	UID  int    `json:"uid,omitempty"`
+	GID  int    `json:"gid,omitempty"`
+	// Label names the source in messages.
+	Label string `json:"label,omitempty"`
+}
+
+// Link is a symbolic link.
+type Link struct {
+	Path   string `json:"path"`
+	Target string `json:"target"`
+}
+
+// ReadSpec reads a spec file.
+func ReadSpec(path string) (*Spec, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read layer spec: %w", err)
+	}
+	s := &Spec{}
+	if err := json.Unmarshal(text, s); err != nil {
+		return nil, fmt.Errorf("read layer spec %s: %w", path, err)
+	}
+	return s, nil
+}

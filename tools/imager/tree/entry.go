@@ -1,0 +1,95 @@
+// Package tree holds the file tree of a layer while it is put together: every
+// path once, with who brought it, so that a clash can name both.
+package tree
+
+import (
+	"archive/tar"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+)
+
+// Entry is one path of the tree.
+type Entry struct {
+	// Path has no leading slash; directories have no trailing one.
+	Path string `json:"path"`
+	// Type is one of the tar type flags for files, directories, symbolic links,
+	// devices and fifos. Hard links are files that share a Content.
+	Type   byte              `json:"type"`
+	Mode   int64             `json:"mode"`
+	UID    int               `json:"uid,omitempty"`
+	GID    int               `json:"gid,omitempty"`
+	Size   int64             `json:"size,omitempty"`
+	Link   string            `json:"link,omitempty"`
+	SHA256 string            `json:"sha256,omitempty"`
+	Xattrs map[string]string `json:"xattrs,omitempty"`
+	Major  int64             `json:"major,omitempty"`
+	Minor  int64             `json:"minor,omitempty"`
+	// Inode is set on files which are hard links of each other.
+	Inode string `json:"inode,omitempty"`
+	// Source says where the entry comes from, in words for error messages.
+	Source string `json:"source,omitempty"`
+
+	Content Content `json:"-"`
+	// Implied marks a directory that nobody asked for by name.
+	Implied bool `json:"implied,omitempty"`
+}
+
+// Content opens the bytes of a file.
+type Content func() (io.ReadCloser, error)
+
+// IsDir says whether the entry is a directory.
+func (e *Entry) IsDir() bool { return e.Type == tar.TypeDir }
+
+// IsLink says whether the entry is a symbolic link.
+func (e *Entry) IsLink() bool { return e.Type == tar.TypeSymlink }
+
+// Same says whether two entries for one path mean the same.
+func (e *Entry) Same(o *Entry) bool {
+	if e.Type != o.Type || e.UID != o.UID || e.GID != o.GID || e.Link != o.Link || len(e.Xattrs) != len(o.Xattrs) {
+		return false
+	}
+	for k, v := range e.Xattrs {
+		if o.Xattrs[k] != v {
+			return false
+		}
+	}
+	if e.IsLink() {
+		return true
+	}
+	return e.Mode == o.Mode && e.SHA256 == o.SHA256 && e.Major == o.Major && e.Minor == o.Minor
+}
+
+// describe is what a reader of a conflict wants to know of an entry.
+func (e *Entry) describe() string {
+	var kind string
+	switch e.Type {
+	case tar.TypeDir:
+		kind = "directory"
+	case tar.TypeSymlink:
+		kind = "symbolic link to " + e.Link
+	case tar.TypeReg:
+		kind = fmt.Sprintf("file of %d bytes", e.Size)
+		if len(e.SHA256) >= 12 {
+			kind += ", sha256 " + e.SHA256[:12]
+		}
+	default:
+		kind = "special file"
+	}
+	return fmt.Sprintf("%s: %s, mode %04o, owner %d:%d", e.Source, kind, e.Mode, e.UID, e.GID)
+}
+
+// Clean turns a path from an archive or a declaration into an Entry's Path. It
+// refuses paths that climb out of the root.
+func Clean(p string) (string, error) {
+	if strings.ContainsRune(p, 0) {
+		return "", fmt.Errorf("path %q has a zero byte", p)
+	}
+	for _, part := range strings.Split(p, "/") {
+		if part == ".." {
+			return "", fmt.Errorf("path %q climbs out of the root", p)
+		}
+	}
+	return strings.TrimPrefix(path.Clean("/"+p), "/"), nil
+}
