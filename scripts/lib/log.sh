@@ -13,15 +13,20 @@ die() {
 }
 
 # step WHAT COMMAND…: one progress line when it starts (it may take a while) and one with the time it took.
-# The command's output goes to $STEP_LOG and is shown only when it fails.
+# The command's output goes to $STEP_LOG and is shown only when it fails. In the background, because a shell runs its
+# traps only between foreground commands: $STEP_PID is for them.
 step() {
   local what=$1 begin=$SECONDS
   shift
   say "$what …"
-  if ! "$@" >>"$STEP_LOG" 2>&1 </dev/null; then
+  "$@" >>"$STEP_LOG" 2>&1 </dev/null &
+  STEP_PID=$!
+  if ! wait "$STEP_PID"; then
+    STEP_PID=
     tail -n 25 "$STEP_LOG" >&2
     say "error: $what failed after $((SECONDS - begin)) s; whole log: $STEP_LOG"
     return 1
   fi
+  STEP_PID=
   say "$what: $((SECONDS - begin)) s"
 }

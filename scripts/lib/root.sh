@@ -73,22 +73,19 @@ debian_mirror() {
 
 # fetch_package NAME DIR: unpacks Debian's package NAME into DIR; the host does not get it installed.
 fetch_package() {
-  local name=$1 dir=$2 work
-  work=$(mktemp -d "$dir.XXXXXX")
-  (
-    cd "$work"
-    apt-get -o APT::Sandbox::User=root download "$name" ||
-      { apt-get update && apt-get -o APT::Sandbox::User=root download "$name"; }
-  )
-  mkdir -p "$dir"
-  dpkg-deb -x "$work"/"$name"_*.deb "$dir"
-  rm -rf "$work"
+  local name=$1 dir=$2
+  local download=(apt-get -o APT::Sandbox::User=root download "$name")
+  mkdir -p "$dir/debs" &&
+    # A fresh container has no package lists yet.
+    (cd "$dir/debs" && { "${download[@]}" || { apt-get update && "${download[@]}"; }; }) &&
+    dpkg-deb -x "$dir/debs/${name}"_*.deb "$dir"
 }
 
-# fetch_tools DIR: debootstrap and Debian's keys, unpacked in DIR unless the host has them; sets KEYRING.
+# fetch_tools DIR: debootstrap, and Debian's keys unless the host has them, in DIR.
 fetch_tools() {
   local dir=$1
-  fetch_package debootstrap "$dir"
+  fetch_package debootstrap "$dir" || return
+  [[ -s $KEYRING ]] || fetch_package debian-archive-keyring "$dir" || return
   # debootstrap downloads with wget; apt's own helper is there on every host and knows apt's proxy.
   mkdir -p "$dir/bin"
   cat >"$dir/bin/wget" <<'END'
@@ -101,30 +98,28 @@ done
 exec /usr/lib/apt/apt-helper -o APT::Sandbox::User=root -o Acquire::Retries=3 download-file "$last" "$out"
 END
   chmod +x "$dir/bin/wget"
-  [[ -s /usr/share/keyrings/debian-archive-keyring.gpg ]] || fetch_package debian-archive-keyring "$dir"
 }
 
-# make_root: makes the private root unless it is there; prints nothing on standard output.
+# make_root ROOT ADVICE…: makes the private root unless it is there. ADVICE: what to do where none can be made.
 make_root() {
-  local root=$1 why
+  local root=$1 why lock
+  shift
   [[ ! -d $root ]] || return 0
   if why=$(root_unavailable); then
-    die "a private Debian root is needed, but $why" "${@:2}"
+    die "a private Debian root is needed, but $why" "$@"
   fi
   mkdir -p "$CACHE"
-  # The lock's descriptor is open in this subshell only: whatever is started later must not hold it.
-  (
-    if ! flock -n 9; then
-      say "another call is making the private root; waiting for it"
-      flock 9
-    fi
-    [[ ! -d $root ]] || exit 0
-    build_root "$root" 9>&-
-  ) 9>"$CACHE/lock"
+  exec {lock}>"$CACHE/lock"
+  if ! flock -n "$lock"; then
+    say "another call is making the private root; waiting for it"
+    flock "$lock"
+  fi
+  [[ -d $root ]] || build_root "$root"
+  exec {lock}>&-
 }
 
 build_root() {
-  local root=$1 mirror tmp begin=$SECONDS free want
+  local root=$1 mirror tmp begin=$SECONDS free want why
   mirror=$(debian_mirror) || die "no Debian mirror is known: apt's sources name none" \
     "Name one in DEBIAN_MIRROR, for instance your company's or one from https://www.debian.org/mirror/list" \
     "(on Ubuntu this is always needed: the private root is a Debian)."
@@ -138,20 +133,22 @@ build_root() {
   tmp=$CACHE/making.$$
   # shellcheck disable=SC2064 # the folder's name is known now
   trap "rm -rf --one-file-system '$tmp'" EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM HUP
+  trap 'interrupt 130' INT
+  trap 'interrupt 143' TERM HUP
   mkdir -p "$tmp"
   STEP_LOG=$CACHE/root.log
   : >"$STEP_LOG"
+  KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
   say "making a private Debian root with Bazel $want and Docker in $root (once; some minutes, 3 GB)"
   step "debootstrap" fetch_tools "$tmp/tools" || exit 36
-  KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
   [[ -s $KEYRING ]] || KEYRING=$tmp/tools$KEYRING
   export KEYRING
+  # In a namespace of their own, so that no mount and no process is left when they are interrupted.
+  local recipe=(setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child "$SCRIPTS/lib/recipe.sh")
   PATH=$tmp/tools/bin:$PATH step "Debian's base from $mirror" \
-    unshare --mount "$SCRIPTS/lib/recipe.sh" base "$tmp/root" "$mirror" testing "$tmp/tools" || exit 36
-  if ! step "Bazel, Docker and what they need" unshare --mount "$SCRIPTS/lib/recipe.sh" packages "$tmp/root" "$want"; then
+    "${recipe[@]}" base "$tmp/root" "$mirror" testing "$tmp/tools" || exit 36
+  if ! step "Bazel, Docker and what they need" "${recipe[@]}" packages "$tmp/root" "$want"; then
     if why=$(grep '^no-bazel: ' "$STEP_LOG"); then
       die "${why#no-bazel: }" "Name a mirror that still has it in DEBIAN_MIRROR, such as a dated snapshot of Debian," \
         "or put Bazel $want or Bazelisk on your PATH."
@@ -159,7 +156,20 @@ build_root() {
     exit 36
   fi
   mv -T "$tmp/root" "$root"
+  rm -rf --one-file-system "$tmp"
+  trap - EXIT INT TERM HUP
   say "private root made in $((SECONDS - begin)) s"
+}
+
+# interrupt STATUS: ends the step under way, then this shell; its EXIT trap tidies up.
+interrupt() {
+  trap '' INT TERM HUP
+  if [[ -n ${STEP_PID:-} ]]; then
+    kill "$STEP_PID" 2>/dev/null || true
+    wait "$STEP_PID" 2>/dev/null || true
+  fi
+  say "interrupted; nothing is left behind"
+  exit "$1"
 }
 
 # in_root COMMAND…: replaces this shell by COMMAND inside the private root.

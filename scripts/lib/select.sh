@@ -9,8 +9,9 @@ version_fits() {
 
 # fitting_bazel WANT: the first Bazel or Bazelisk on PATH of that version. A Bazelisk that cannot download fails here.
 fitting_bazel() {
-  local want=$1 candidate found
-  while read -r candidate; do
+  local want=$1 candidates candidate found
+  mapfile -t candidates < <(type -aP bazel bazelisk || true)
+  for candidate in "${candidates[@]}"; do
     [[ ! $candidate -ef $SCRIPTS/bazel ]] || continue
     # --version starts no server. Bazelisk may have to download Bazel first.
     found=$(cd "$SCRIPTS/.." && timeout --foreground 300 "$candidate" --version 2>/dev/null </dev/null) || continue
@@ -18,7 +19,7 @@ fitting_bazel() {
       printf '%s\n' "$candidate"
       return
     fi
-  done < <(type -aP bazel bazelisk || true)
+  done
   return 1
 }
 
