@@ -103,8 +103,15 @@ func nameTaken(name string, c *docker.Container) error {
 	return fmt.Errorf("the name %q is taken by another container (image %s, %s): choose one with --name", name, c.Config.Image, c.State.Status)
 }
 
-// errPortTaken is for the automatic choice of a port, which tries again.
-var errPortTaken = errors.New("port taken")
+// portTakenError is a type of its own for the automatic choice of a port, which tries again.
+type portTakenError struct {
+	port   int
+	holder string // " by container …", if it is one
+}
+
+func (e *portTakenError) Error() string {
+	return fmt.Sprintf("port %d of 127.0.0.1 is in use%s: choose another with --api-port, or leave that out for a free one", e.port, e.holder)
+}
 
 // portTaken describes a taken port, with who has it if that is a container.
 func (l *Launcher) portTaken(ctx context.Context, port int) error {
@@ -112,7 +119,7 @@ func (l *Launcher) portTaken(ctx context.Context, port int) error {
 	if list, err := l.Docker.List(ctx, "publish="+strconv.Itoa(port)); err == nil && len(list) > 0 {
 		holder = fmt.Sprintf(" by container %q", list[0].Names)
 	}
-	return fmt.Errorf("%w: port %d of 127.0.0.1 is in use%s: choose another with --api-port, or leave that out for a free one", errPortTaken, port, holder)
+	return &portTakenError{port: port, holder: holder}
 }
 
 // checkPortFree checks that a port of 127.0.0.1 can be had.
@@ -166,7 +173,7 @@ func checkDisk(info *docker.Info, nodes int, statfs func(string, *syscall.Statfs
 
 // explainStart turns Docker's reason for not creating or starting the container into one
 // that says what to do.
-func (l *Launcher) explainStart(ctx context.Context, o *Options, err error) error {
+func (l *Launcher) explainStart(ctx context.Context, ref string, o *Options, err error) error {
 	var e *docker.Error
 	if !errors.As(err, &e) || ctx.Err() != nil {
 		return err
@@ -182,6 +189,8 @@ func (l *Launcher) explainStart(ctx context.Context, o *Options, err error) erro
 		if c, inspectErr := l.Docker.Inspect(ctx, o.Name); inspectErr == nil {
 			return nameTaken(o.Name, c)
 		}
+	case has("no such image"):
+		return fmt.Errorf("the local Docker has no image %q: `docker images` shows what there is", ref)
 	case has("no space left on device"):
 		return fmt.Errorf("%w\nDocker's disk is full: remove what you do not need (`docker system df` shows what there is)", err)
 	case has("unable to apply caps", "cap_sys_resource"):

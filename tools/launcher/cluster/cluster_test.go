@@ -191,7 +191,7 @@ func TestCreateBadInput(t *testing.T) {
 		}, {
 			name:    "no such image",
 			replies: append(slices.Clone(good), dockertest.Reply{Args: "create", Exit: 1, Stderr: "Error response from daemon: No such image: dind-cluster:v1\n"}),
-			want:    []string{"cannot create the container", "No such image: dind-cluster:v1"},
+			want:    []string{`no image "dind-cluster:v1"`, "docker images"},
 		}, {
 			name: "name taken meanwhile",
 			replies: []dockertest.Reply{goodVersion, goodInfo,

@@ -140,7 +140,8 @@ func (l *Launcher) start(ctx context.Context, ref string, info *docker.Info, o *
 		if err == nil {
 			return id, nil
 		}
-		if !automatic || attempt == 5 || !errors.Is(err, errPortTaken) {
+		var taken *portTakenError
+		if !automatic || attempt == 5 || !errors.As(err, &taken) {
 			return "", err
 		}
 	}
@@ -158,10 +159,10 @@ func (l *Launcher) startOnce(ctx context.Context, ref string, info *docker.Info,
 		return id, nil
 	}
 	step.Fail("")
-	err = l.explainStart(ctx, o, err)
+	err = l.explainStart(ctx, ref, o, err)
 	if id != "" {
 		// Not even with Retain: there is nothing in it to look at.
-		err = errors.Join(err, l.remove(ctx, id))
+		err = errors.Join(err, l.remove(ctx, id, o.Name))
 	}
 	return "", err
 }
@@ -301,17 +302,17 @@ func (l *Launcher) giveUp(ctx context.Context, id string, o *Options, reason err
 	if o.Retain {
 		return fmt.Errorf("%w\nIts container stays for a look at it: `docker logs %[2]s`, `docker exec -it %[2]s bash`; `docker rm -f -v %[2]s` removes it", reason, o.Name)
 	}
-	return errors.Join(reason, l.remove(ctx, id))
+	return errors.Join(reason, l.remove(ctx, id, o.Name))
 }
 
 // remove removes a container even though ctx has ended.
-func (l *Launcher) remove(ctx context.Context, id string) error {
+func (l *Launcher) remove(ctx context.Context, id, name string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 	defer cancel()
-	step := l.Progress.Step("Removing what there is of it")
+	step := l.Progress.Step("Removing container %s", name)
 	if err := l.Docker.Detached().Remove(ctx, id); err != nil {
 		step.Fail("")
-		return fmt.Errorf("%w\nRemove it by hand: `docker rm -f -v %s`", err, id)
+		return fmt.Errorf("%w\nRemove it by hand: `docker rm -f -v %s`", err, name)
 	}
 	step.Done("")
 	return nil
