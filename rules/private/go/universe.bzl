@@ -89,23 +89,23 @@ def _upstream(ctx):
             return {"version": version, "major": numbers[0], "minor": numbers[1], "time": time}
     return {}
 
-def _directives_for(ctx, path):
-    """Finds a module's directives: under its path, else under the longest matching `prefix*`.
+def _lookup(table, path):
+    """Finds what a table says of a module: under its path, else under the longest matching `prefix*`.
 
     Args:
-      ctx: the repository context.
+      table: a dict from module path or `prefix*` to a list.
       path: the module's path.
 
     Returns:
-      A list of Gazelle directives.
+      The list found, or an empty one.
     """
     best = None
-    for key in ctx.attr.directives:
+    for key in table:
         if key == path:
-            return ctx.attr.directives[key]
+            return table[key]
         if key.endswith("*") and path.startswith(key[:-1]) and (best == None or len(key) > len(best)):
             best = key
-    return ctx.attr.directives[best] if best else []
+    return table[best] if best else []
 
 def _patch_commands(ctx, modules, placeholders):
     """Collects the commands to run in each module; those for link_values add `x_defs` to the packages' libraries.
@@ -118,7 +118,7 @@ def _patch_commands(ctx, modules, placeholders):
     Returns:
       A dict from module path to a list of shell commands.
     """
-    commands = {path: list(lines) for path, lines in ctx.attr.patch_commands.items()}
+    commands = {m.path: list(_lookup(ctx.attr.patch_commands, m.path)) for m in modules}
     for package, values in ctx.attr.link_values.items():
         owners = [m.path for m in modules if package == m.path or package.startswith(m.path + "/")]
         if not owners:
@@ -128,7 +128,7 @@ def _patch_commands(ctx, modules, placeholders):
         for value in values:
             name, _, text = value.partition("=")
             definitions.append('"{}": "{}",'.format(name, text.format(**placeholders)))
-        commands.setdefault(owner, []).append("sed -i 's|^    importpath = \"{package}\",$|&\\n    x_defs = {{ {definitions} }},|' ./{folder}/BUILD.bazel && grep -q x_defs ./{folder}/BUILD.bazel".format(
+        commands[owner].append("sed -i 's|^    importpath = \"{package}\",$|&\\n    x_defs = {{ {definitions} }},|' ./{folder}/BUILD.bazel && grep -q x_defs ./{folder}/BUILD.bazel".format(
             package = package,
             definitions = " ".join(definitions),
             folder = package.removeprefix(owner).removeprefix("/"),
@@ -152,7 +152,7 @@ def _go_universe_impl(ctx):
             "version": m.version,
             "sum": m.sum,
             "build_config": "@{}//:modules.WORKSPACE".format(ctx.name),
-            "build_directives": ["gazelle:" + d for d in _directives_for(ctx, m.path)],
+            "build_directives": ["gazelle:" + d for d in _lookup(ctx.attr.directives, m.path)],
             "build_file_generation": "clean",
             "build_file_proto_mode": ctx.attr.proto_mode,
             "build_external": "external",
@@ -161,7 +161,7 @@ def _go_universe_impl(ctx):
             attributes["replace"] = m.fetched
         if ctx.attr.build_tags:
             attributes["build_tags"] = ctx.attr.build_tags
-        if m.path in commands:
+        if commands[m.path]:
             attributes["patch_cmds"] = commands[m.path]
         calls.append('    if "{}" not in existing:\n        go_repository(\n{}        )\n'.format(name, "".join([
             "            {} = {},\n".format(key, repr(value))
@@ -201,7 +201,7 @@ The lock must be complete, as `scripts/lock` writes it: no module is resolved he
         "build_tags": attr.string_list(doc = "Go build tags that Gazelle takes as set."),
         "directives": attr.string_list_dict(doc = "Gazelle directives for a module, by module path or `prefix*`; the longest match counts."),
         "link_values": attr.string_list_dict(doc = "Variables that the linker sets, by package path: `NAME=VALUE`. {version}, {major}, {minor} and {time} stand for upstream's."),
-        "patch_commands": attr.string_list_dict(doc = "Shell commands to run in a module after Gazelle made its build files, by module path."),
+        "patch_commands": attr.string_list_dict(doc = "Shell commands to run in a module after Gazelle made its build files, by module path or `prefix*`."),
         "proto_mode": attr.string(default = "disable_global", doc = "Gazelle's proto mode. Upstreams check generated code in, so none is generated here."),
     },
 )
