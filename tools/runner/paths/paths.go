@@ -27,8 +27,9 @@ const (
 	NodeConfig = "/etc/dind-cluster"
 	// StatusDir is the directory on the top-level container with the socket that nodes report to, and where a node
 	// finds it.
-	StatusDir    = Run + "/nodes"
-	StatusSocket = "status.sock"
+	StatusDir     = Run + "/nodes"
+	NodeStatusDir = "/var/lib/dind-cluster/status"
+	StatusSocket  = "status.sock"
 	// ResolvConf is what pods' resolv.conf is made from.
 	ResolvConf = Run + "/resolv.conf"
 	// ContainerdConfig is the node's runtime configuration. The image has the original below

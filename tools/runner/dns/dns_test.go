@@ -1,0 +1,141 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func query(id byte) []byte {
+	return append([]byte{id, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}, "\x01a\x00\x00\x01\x00\x01"...)
+}
+
+// upstream is a name server that answers every query with itself, marked as an answer.
+func upstream(t *testing.T) int {
+	t.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	port := conn.LocalAddr().(*net.UDPAddr).Port
+	listener, err := net.Listen("tcp4", conn.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	reply := func(q []byte) []byte {
+		a := bytes.Clone(q)
+		a[2] |= 0x80
+		return append(a, "answer"...)
+	}
+	go func() {
+		buffer := make([]byte, maxUDP)
+		for {
+			n, from, err := conn.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = conn.WriteTo(reply(buffer[:n]), from)
+		}
+	}()
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if q, err := readFrame(c); err == nil {
+				_ = writeFrame(c, reply(q))
+			}
+			c.Close()
+		}
+	}()
+	return port
+}
+
+func start(t *testing.T, resolvConf string, port int) (udp, tcp string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(path, []byte(resolvConf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	addresses, done := make(chan [2]string, 1), make(chan error, 1)
+	go func() {
+		done <- (&forwarder{resolvConf: path, port: port}).serve(ctx, netip.MustParseAddrPort("127.0.0.1:0"), func(udp, tcp net.Addr) {
+			addresses <- [2]string{udp.String(), tcp.String()}
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case a := <-addresses:
+		return a[0], a[1]
+	case err := <-done:
+		t.Fatal(err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("does not listen")
+	}
+	return "", ""
+}
+
+func ask(t *testing.T, network, address string, q []byte) []byte {
+	t.Helper()
+	f := &forwarder{}
+	asker := f.askUDP
+	if network == "tcp" {
+		asker = f.askTCP
+	}
+	answer, err := asker(address, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func TestForward(t *testing.T) {
+	udp, tcp := start(t, "# comment\nsearch x\nnameserver 127.0.0.1\n", upstream(t))
+	for network, address := range map[string]string{"udp": udp, "tcp": tcp} {
+		got := ask(t, network, address, query(5))
+		if !bytes.HasSuffix(got, []byte("answer")) || got[0] != 5 {
+			t.Errorf("%s: got %q", network, got)
+		}
+	}
+}
+
+func TestNoUpstream(t *testing.T) {
+	for _, conf := range []string{"", "nameserver 127.0.0.1\n"} {
+		udp, tcp := start(t, conf, 1) // Nothing listens on port 1.
+		for network, address := range map[string]string{"udp": udp, "tcp": tcp} {
+			begin := time.Now()
+			got := ask(t, network, address, query(9))
+			if got[3]&0x0f != 2 || got[2]&0x80 == 0 || got[0] != 9 {
+				t.Errorf("%s, %q: got % x, want SERVFAIL", network, conf, got)
+			}
+			if took := time.Since(begin); took > time.Second {
+				t.Errorf("%s, %q: the refusal took %v", network, conf, took)
+			}
+		}
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(query(1))
+	f.Fuzz(func(t *testing.T, q []byte) {
+		forward := &forwarder{resolvConf: "/dev/null"}
+		answer := forward.answer(q, forward.askUDP)
+		if answer != nil && len(answer) != len(q) {
+			t.Errorf("got % x", answer)
+		}
+	})
+}

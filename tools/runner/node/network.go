@@ -1,0 +1,81 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/cni"
+	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+)
+
+// setUpNetwork makes the node a router for pods. Nothing of it outlives the container's network namespace but the CNI
+// configuration, so it is done at every start.
+func (n *node) setUpNetwork(ctx context.Context) error {
+	// Pods resolve names through the top-level container. The node's own resolv.conf names Docker's resolver at
+	// 127.0.0.11, which for a pod is the pod itself: CoreDNS would ask itself for ever.
+	if err := os.WriteFile(paths.ResolvConf, []byte("nameserver "+n.config.Cluster.Gateway().String()+"\n"), 0o644); err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"net/ipv4/ip_forward": "1",
+		// Answers may come back through another interface than the request: loose filtering.
+		"net/ipv4/conf/all/rp_filter":     "0",
+		"net/ipv4/conf/default/rp_filter": "0",
+	} {
+		if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	if n.config.Cluster.PodNetwork != "bridge" {
+		return nil
+	}
+	if err := n.run(ctx, bytes.NewReader(routes(n.config)), "ip", "-batch", "-"); err != nil {
+		return fmt.Errorf("adding routes to the other nodes' pods: %w", err)
+	}
+	if err := n.run(ctx, bytes.NewReader(masquerade(n.config)), "iptables-restore", "--wait", "--noflush"); err != nil {
+		return fmt.Errorf("adding the masquerading rule: %w", err)
+	}
+	jump := []string{"POSTROUTING", "--jump", "DIND-CLUSTER-MASQ"}
+	if err := n.run(ctx, nil, "iptables", append([]string{"--wait", "--table", "nat", "--check"}, jump...)...); err != nil {
+		if err := n.run(ctx, nil, "iptables", append([]string{"--wait", "--table", "nat", "--append"}, jump...)...); err != nil {
+			return fmt.Errorf("adding the masquerading rule: %w", err)
+		}
+	}
+	config, err := cni.Config(n.config.Node.PodCIDR, n.config.MTU)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(cni.ConfigPath), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(cni.ConfigPath, config, 0o644)
+}
+
+// routes returns the input of `ip -batch` that routes the pods of every other node through that node.
+//
+// Of every node that can ever be: the plan fixes their addresses, so nothing has to be told to this node when another
+// one is added.
+func routes(c Config) []byte {
+	var out bytes.Buffer
+	for i := range plan.MaxNodes {
+		if other := c.Cluster.Node(i); i != c.Node.Index {
+			fmt.Fprintf(&out, "route replace %s via %s\n", other.PodCIDR, other.IP)
+		}
+	}
+	return out.Bytes()
+}
+
+// masquerade returns the input of iptables-restore that gives pods the node's address towards everything but pods.
+// In a chain of its own, so that doing it again changes nothing.
+func masquerade(c Config) []byte {
+	return fmt.Appendf(nil, `*nat
+:DIND-CLUSTER-MASQ - [0:0]
+-F DIND-CLUSTER-MASQ
+-A DIND-CLUSTER-MASQ -s %[1]s ! -d %[1]s -j MASQUERADE
+COMMIT
+`, c.Cluster.PodSubnet)
+}

@@ -1,0 +1,231 @@
+// Package node makes a cluster's node out of a container in which systemd and containerd run.
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/runner/kubeadm"
+	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
+	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	pkiDir            = "/etc/kubernetes/pki"
+	kubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
+	kubeadmConfig     = paths.Run + "/kubeadm.yaml"
+	discoveryFile     = paths.Run + "/discovery.conf"
+)
+
+type node struct {
+	config Config
+	log    *progress.Printer
+	report *reporter
+	out    io.Writer
+}
+
+// Run brings the node up, or, after a restart of its container, brings it back. What it does goes to out.
+func Run(ctx context.Context, out io.Writer) error {
+	config, err := ReadConfig(paths.NodeConfig)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, config.Cluster.Timeout, fmt.Errorf("the node did not come up within %v", config.Cluster.Timeout))
+	defer cancel()
+	n := &node{config: config, log: progress.New(out), report: newReporter(config.Node.Name), out: out}
+	defer n.report.close()
+	err = n.bringUp(ctx)
+	if err != nil {
+		n.report.send(Report{Error: err.Error(), Log: explain(context.WithoutCancel(ctx))})
+	}
+	return err
+}
+
+func (n *node) bringUp(ctx context.Context) error {
+	if err := n.step("network", func() error { return n.setUpNetwork(ctx) }); err != nil {
+		return err
+	}
+	if exists(kubeletKubeconfig) {
+		// A node that was stopped: all that is missing is its kubelet, which starts what belongs here.
+		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
+	}
+	archives, err := imageArchives()
+	if err != nil {
+		return err
+	}
+	first, later := sortImages(archives, n.config.Node.Role)
+	if n.config.Node.Role == plan.ControlPlane {
+		return n.initControlPlane(ctx, first, later)
+	}
+	return n.joinWorker(ctx, first)
+}
+
+func (n *node) initControlPlane(ctx context.Context, first, later []string) error {
+	if err := n.writeConfig(ctx, kubeadm.Init); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(pkiDir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(pkiDir, "ca.crt"), n.config.CA.Cert, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(pkiDir, "ca.key"), n.config.CA.Key, 0o600); err != nil {
+		return err
+	}
+	if err := n.step("control plane images", func() error { return n.loadImages(ctx, first) }); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return n.step("other images", func() error { return n.loadImages(ctx, later) })
+	})
+	group.Go(func() error {
+		return n.step("kubeadm init", func() error {
+			return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig)
+		})
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return n.step("add-ons", func() error {
+		return n.run(ctx, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
+	})
+}
+
+func (n *node) joinWorker(ctx context.Context, images []string) error {
+	discovery := kubeconfig.Config{
+		Name:   "discovery",
+		Server: "https://" + n.config.Cluster.APIServer().String(),
+		CA:     n.config.CA.Cert,
+	}
+	data, err := discovery.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(discoveryFile, data, 0o600); err != nil {
+		return err
+	}
+	if err := n.writeConfig(ctx, kubeadm.Join); err != nil {
+		return err
+	}
+	api, err := kubeapi.New(discovery)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return n.step("images", func() error { return n.loadImages(ctx, images) })
+	})
+	group.Go(func() error {
+		// The last thing that kubeadm does for those who want to join is to publish this. Asked by kubeadm itself, a
+		// question too early costs five seconds.
+		return n.step("waiting for the control plane", func() error {
+			return api.WaitFor(ctx, "/api/v1/namespaces/kube-public/configmaps/cluster-info")
+		})
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return n.step("kubeadm join", func() error {
+		return n.run(ctx, nil, "kubeadm", "join", "--config", kubeadmConfig)
+	})
+}
+
+func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byte, error)) error {
+	version, err := exec.CommandContext(ctx, "kubeadm", "version", "--output", "short").Output()
+	if err != nil {
+		return fmt.Errorf("asking kubeadm for its version: %w", err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil {
+		return fmt.Errorf("looking at /sys/fs/cgroup: %w", err)
+	}
+	data, err := write(kubeadm.Input{
+		Cluster:           n.config.Cluster,
+		Node:              n.config.Node,
+		Token:             n.config.Token,
+		CertificateKey:    n.config.CertificateKey,
+		KubernetesVersion: strings.TrimSpace(string(version)),
+		CgroupV1:          fs.Type != unix.CGROUP2_SUPER_MAGIC,
+		ResolvConf:        paths.ResolvConf,
+		DiscoveryFile:     discoveryFile,
+	})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(kubeadmConfig, data, 0o600)
+}
+
+// step does one piece of work and tells of it.
+func (n *node) step(name string, f func() error) error {
+	step, start := n.log.Step("%s", name), time.Now()
+	if err := f(); err != nil {
+		step.Fail("")
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	step.Done("")
+	n.report.send(Report{Step: name, Took: time.Since(start)})
+	return nil
+}
+
+// run runs a command. What it says goes to the log, and the end of it into the error.
+func (n *node) run(ctx context.Context, stdin io.Reader, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	// Children of the command may keep its output open.
+	cmd.WaitDelay = 2 * time.Second
+	var output bytes.Buffer
+	cmd.Stdin = stdin
+	cmd.Stdout = io.MultiWriter(n.out, &output)
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if text := lastLines(output.String(), 10); text != "" {
+		return fmt.Errorf("%s %s: %w:\n%s", name, strings.Join(args, " "), err, text)
+	}
+	return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// explain gathers what most likely tells why the node did not come up.
+func explain(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var out strings.Builder
+	for _, c := range []struct{ title, command string }{
+		{"failed units", "systemctl --failed --no-legend --plain"},
+		{"containers", "crictl ps --all 2>&1 | head -20"},
+		{"kubelet", "journalctl --unit kubelet --no-pager --output cat --lines 200 | grep -E '^[EF][0-9]{4}|rror' | tail -n 15"},
+		{"containerd", "journalctl --unit containerd --no-pager --output cat --lines 200 | grep -E 'level=(error|fatal)' | tail -n 10"},
+	} {
+		text, err := exec.CommandContext(ctx, "sh", "-c", c.command).CombinedOutput()
+		if text = bytes.TrimSpace(text); len(text) > 0 {
+			fmt.Fprintf(&out, "--- %s\n%s\n", c.title, text)
+		} else if err != nil && !errors.As(err, new(*exec.ExitError)) {
+			fmt.Fprintf(&out, "--- %s\n%v\n", c.title, err)
+		}
+	}
+	return out.String()
+}
