@@ -13,7 +13,8 @@ root_path() {
 # root_unavailable: prints why no private root can be made here; fails when one can.
 root_unavailable() {
   local like
-  like=$(. /etc/os-release 2>/dev/null && echo " ${ID:-} ${ID_LIKE:-} ") || like=
+  # shellcheck source=/dev/null # the host's
+  like=$(. "${OS_RELEASE:-/etc/os-release}" 2>/dev/null && echo " ${ID:-} ${ID_LIKE:-} ") || like=
   if [[ $like != *' debian '* && $like != *' ubuntu '* ]]; then
     echo "this is not Debian or Ubuntu"
   elif ((EUID != 0)); then
@@ -27,7 +28,7 @@ root_unavailable() {
 
 # debian_mirror: the mirror to use: $DEBIAN_MIRROR, else the one that apt's own sources name for Debian's main.
 debian_mirror() {
-  local etc=${APT_ETC:-/etc/apt} uri first
+  local etc=${APT_ETC:-/etc/apt} uri
   if [[ -n ${DEBIAN_MIRROR:-} ]]; then
     printf '%s\n' "${DEBIAN_MIRROR%/}"
     return
@@ -57,15 +58,17 @@ debian_mirror() {
                else if (key == "enabled") enabled = $0 }
              END { flush() }' "$file"
       done
-    } | awk '{ sub(/\/+$/, "", $1) }
-         $0 ~ / main( |$)/ && $1 !~ /security/ && $2 !~ /-|\// && $1 ~ /^(https?|mirror\+file|file):/ {
-           # A third party may name its suites as Debian does; Debian'"'"'s own archive ends in /debian.
-           if ($1 ~ /\/debian$|\/debian\/[0-9TZ]+$|^mirror/) { print $1; exit }
-         }'
+    } | awk -v debian='^((old)*stable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)$' '
+         # Third parties name their suites as Debian does; an archive that ends in /debian is surely Debian itself.
+         { sub(/\/+$/, "", $1) }
+         / main( |$)/ && $1 !~ /security/ && $2 ~ debian && $1 ~ /^(https?|mirror\+file|file):/ {
+           if (!any) any = $1
+           if (!best && $1 ~ /\/debian(\/[0-9TZ]+)?$|^mirror/) best = $1
+         }
+         END { print best ? best : any }'
   )
   if [[ $uri == mirror+file:* ]]; then
-    first=${uri#mirror+file:}
-    uri=$(awk '/^[^#[:space:]]/ { print $1; exit }' "/${first##+(/)}")
+    uri=$(awk '/^[^#[:space:]]/ { print $1; exit }' "/${uri#mirror+file:}")
   fi
   [[ -n $uri ]] || return 1
   printf '%s\n' "${uri%/}"

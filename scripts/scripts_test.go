@@ -1,0 +1,332 @@
+// Package scripts_test tries the decisions of scripts/bazel with tiny programs in Bazel's and Docker's place.
+package scripts_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// tools are the host's programs that the scripts may call; nothing else is on PATH.
+var tools = []string{
+	"awk", "bash", "cat", "cut", "df", "dirname", "flock", "grep", "id", "mkdir", "readlink", "rm", "sed", "sha256sum",
+	"sleep", "tail", "timeout",
+}
+
+type host struct {
+	dir string // a checkout with scripts/ and .bazelversion
+	bin string // all of PATH
+	env []string
+}
+
+// newHost copies the scripts into a checkout of their own, on a machine that is no Debian.
+func newHost(t *testing.T) *host {
+	t.Helper()
+	dir := t.TempDir()
+	h := &host{dir: dir, bin: filepath.Join(dir, "bin")}
+	for _, name := range []string{"bazel", "docker", "docker-engine"} {
+		copyFile(t, name, filepath.Join(dir, "scripts", name))
+	}
+	libs, err := filepath.Glob("lib/*.sh")
+	if err != nil || len(libs) == 0 {
+		t.Fatalf("no scripts in lib: %v", err)
+	}
+	for _, lib := range libs {
+		copyFile(t, lib, filepath.Join(dir, "scripts", lib))
+	}
+	write(t, filepath.Join(dir, ".bazelversion"), "7.7.1\n", 0o644)
+	write(t, filepath.Join(dir, "os-release"), "ID=fedora\n", 0o644)
+	for _, tool := range tools {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Skipf("this machine has no %s", tool)
+		}
+		if err := os.MkdirAll(h.bin, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(h.bin, tool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.env = []string{
+		"PATH=" + h.bin, "HOME=" + dir, "XDG_CACHE_HOME=" + filepath.Join(dir, "cache"),
+		"OS_RELEASE=" + filepath.Join(dir, "os-release"),
+	}
+	return h
+}
+
+// program puts a shell program on PATH.
+func (h *host) program(t *testing.T, name, body string) {
+	t.Helper()
+	write(t, filepath.Join(h.bin, name), "#!/bin/bash\n"+body+"\n", 0o755)
+}
+
+func (h *host) command(env []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(h.dir, "scripts", name), args...)
+	cmd.Env = append(append([]string{}, h.env...), env...)
+	return cmd
+}
+
+func (h *host) run(t *testing.T, env []string, name string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	cmd := h.command(env, name, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// fakeBazel answers --version as the real ones do and says what it was called with.
+func fakeBazel(name, version string) string {
+	return fmt.Sprintf(`if [[ $* == --version ]]; then echo "bazel %s"; exit; fi; echo "%s ran"`, version, name)
+}
+
+func TestWhichBazel(t *testing.T) {
+	unreachable := `echo "could not download Bazel" >&2; exit 1`
+	for _, tt := range []struct {
+		name     string
+		programs map[string]string
+		want     string // what ran; "" if none fits
+	}{
+		{"the version", map[string]string{"bazel": fakeBazel("bazel", "7.7.1")}, "bazel"},
+		{"a later patch", map[string]string{"bazel": fakeBazel("bazel", "7.7.12")}, "bazel"},
+		{"Debian's spelling", map[string]string{"bazel": fakeBazel("bazel", "7.7.1-")}, "bazel"},
+		{"Debian's other spelling", map[string]string{"bazel": fakeBazel("bazel", "7.7.1- (@non-git)")}, "bazel"},
+		{"an older patch", map[string]string{"bazel": fakeBazel("bazel", "7.7.0")}, ""},
+		{"an older minor", map[string]string{"bazel": fakeBazel("bazel", "7.6.2")}, ""},
+		{"a later minor", map[string]string{"bazel": fakeBazel("bazel", "7.10.1")}, ""},
+		{"another major", map[string]string{"bazel": fakeBazel("bazel", "8.7.1")}, ""},
+		{"a version that is none", map[string]string{"bazel": fakeBazel("bazel", "no_version")}, ""},
+		{"Bazelisk", map[string]string{"bazelisk": fakeBazel("bazelisk", "7.7.1")}, "bazelisk"},
+		{"Bazelisk that cannot download", map[string]string{"bazelisk": unreachable}, ""},
+		{"the wrong Bazel, then Bazelisk", map[string]string{
+			"bazel": fakeBazel("bazel", "6.5.0"), "bazelisk": fakeBazel("bazelisk", "7.7.1"),
+		}, "bazelisk"},
+		{"Bazelisk that cannot download, named bazel", map[string]string{
+			"bazel": unreachable, "bazelisk": fakeBazel("bazelisk", "7.7.1"),
+		}, "bazelisk"},
+		{"none", nil, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			for name, body := range tt.programs {
+				h.program(t, name, body)
+			}
+			out, errs, status := h.run(t, nil, "bazel", "build", "//...")
+			if tt.want != "" {
+				if want := tt.want + " ran\n"; out != want || status != 0 {
+					t.Errorf("got %q, status %d, %s; want %q", out, status, errs, want)
+				}
+				return
+			}
+			if status != 36 || out != "" || !strings.Contains(errs, "not Debian") || !strings.Contains(errs, "Install Bazel 7.7.1") {
+				t.Errorf("status %d, output %q, errors %q; want advice", status, out, errs)
+			}
+		})
+	}
+}
+
+func TestItselfOnPath(t *testing.T) {
+	h := newHost(t)
+	if err := os.Symlink(filepath.Join(h.dir, "scripts", "bazel"), filepath.Join(h.bin, "bazel")); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, status := h.run(t, nil, "bazel", "build"); status != 36 {
+		t.Errorf("status %d: %s", status, errs)
+	}
+	h.program(t, "bazelisk", fakeBazel("bazelisk", "7.7.1"))
+	if out, errs, _ := h.run(t, nil, "bazel", "build"); out != "bazelisk ran\n" {
+		t.Errorf("got %q: %s", out, errs)
+	}
+}
+
+func TestArgumentsInputAndStatus(t *testing.T) {
+	h := newHost(t)
+	h.program(t, "bazel", `if [[ $* == --version ]]; then echo "bazel 7.7.1"; exit; fi
+printf '<%s>' "$@"; cat; exit "${STATUS:-0}"`)
+	args := []string{"--output_base=/x y", "build", "", "*", "a'b\"c", "--", "--name=ä", "\\"}
+	for _, status := range []int{0, 1, 3, 8, 36, 200} {
+		cmd := h.command([]string{fmt.Sprint("STATUS=", status)}, "bazel", args...)
+		cmd.Stdin = strings.NewReader("first\nlast")
+		out, _ := cmd.Output()
+		want := "<" + strings.Join(args, "><") + ">first\nlast"
+		if string(out) != want || cmd.ProcessState.ExitCode() != status {
+			t.Errorf("got %q, status %d; want %q, status %d", out, cmd.ProcessState.ExitCode(), want, status)
+		}
+	}
+}
+
+func TestSignals(t *testing.T) {
+	h := newHost(t)
+	h.program(t, "bazel", `if [[ $* == --version ]]; then echo "bazel 7.7.1"; exit; fi
+trap 'exit 42' INT TERM HUP QUIT
+echo $$
+while :; do sleep 0.01; done`)
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			cmd := h.command(nil, "bazel", "build")
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			timer := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
+			defer timer.Stop()
+			var pid int
+			if _, err := fmt.Fscan(out, &pid); err != nil {
+				t.Fatal(err)
+			}
+			// Bazel is the very process that was started: every signal is its own.
+			if pid != cmd.Process.Pid {
+				t.Errorf("Bazel is process %d, not %d", pid, cmd.Process.Pid)
+			}
+			if err := cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			cmd.Wait()
+			if status := cmd.ProcessState.ExitCode(); status != 42 {
+				t.Errorf("status %d, want 42", status)
+			}
+		})
+	}
+}
+
+func TestWhenDockerIsNeeded(t *testing.T) {
+	const advice = "(DOCKER_HOST)"
+	for _, tt := range []struct {
+		args  string
+		env   string
+		asked bool
+	}{
+		{"run //images:dind-cluster", "", true},
+		{"test //...", "", true},
+		{"coverage //...", "", true},
+		{"--output_base /tmp/x test //...", "", true},
+		{"--batch run //a", "", true},
+		{"build //...", "", false},
+		{"build //run:test", "", false},
+		{"query test", "", false},
+		{"help run", "", false},
+		{"version", "", false},
+		{"", "", false},
+		{"test //...", "DIND_CLUSTER_DOCKER=off", false},
+	} {
+		t.Run(tt.args+tt.env, func(t *testing.T) {
+			h := newHost(t)
+			h.program(t, "bazel", fakeBazel("bazel", "7.7.1"))
+			h.program(t, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
+			out, errs, status := h.run(t, []string{"DOCKER_HOST=tcp://192.0.2.1:1", tt.env}, "bazel", strings.Fields(tt.args)...)
+			if asked := strings.Contains(errs, advice); asked != tt.asked || asked != (status == 36) || asked == (out == "bazel ran\n") {
+				t.Errorf("output %q, errors %q, status %d; want Docker asked: %v", out, errs, status, tt.asked)
+			}
+		})
+	}
+}
+
+func TestDockerVersion(t *testing.T) {
+	for version, want := range map[string]int{"28.5.2": 0, "28.5.2+dfsg4": 0, "26.1.5": 0, "19.03.15": 36, "1.13.1": 36, "dev": 0} {
+		h := newHost(t)
+		h.program(t, "bazel", fakeBazel("bazel", "7.7.1"))
+		h.program(t, "docker", "echo "+version)
+		_, errs, status := h.run(t, nil, "bazel", "run", "//a")
+		if status != want || (status != 0) != strings.Contains(errs, "Docker "+version+" is too old") {
+			t.Errorf("Docker %s: status %d, %q; want %d", version, status, errs, want)
+		}
+	}
+}
+
+func TestMirror(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		files map[string]string
+		env   string
+		want  string
+	}{
+		{name: "one line", files: map[string]string{
+			"sources.list": "# a comment\ndeb-src http://src.test/debian trixie main\ndeb http://a.test/debian/ trixie main contrib\n",
+		}, want: "http://a.test/debian"},
+		{name: "one line with options", files: map[string]string{
+			"sources.list": "deb [arch=amd64 signed-by=/k.gpg] https://a.test/debian bookworm main\n",
+		}, want: "https://a.test/debian"},
+		{name: "deb822", files: map[string]string{
+			"sources.list.d/debian.sources": "Types: deb deb-src\n# a comment\nURIs: http://a.test/debian\nSuites: trixie trixie-updates\nComponents: main\n\n" +
+				"Types: deb\nURIs: http://a.test/debian-security\nSuites: trixie-security\nComponents: main\n",
+		}, want: "http://a.test/debian"},
+		{name: "deb822 with continued lines, in other letters", files: map[string]string{
+			"sources.list.d/debian.sources": "types: deb\nuris:\n http://a.test/debian\nsuites:\n trixie\ncomponents: contrib\n main\n",
+		}, want: "http://a.test/debian"},
+		{name: "disabled and source-only stanzas", files: map[string]string{
+			"sources.list.d/x.sources": "Enabled: no\nTypes: deb\nURIs: http://off.test/debian\nSuites: sid\nComponents: main\n\n" +
+				"Types: deb-src\nURIs: http://src.test/debian\nSuites: sid\nComponents: main\n\n" +
+				"Types: deb\nURIs: http://on.test/debian\nSuites: sid\nComponents: main\n",
+		}, want: "http://on.test/debian"},
+		{name: "third parties first", files: map[string]string{
+			"sources.list.d/a.list": "deb https://other.test/apt cloud-sdk-bookworm main\ndeb https://other.test/linux/debian bookworm stable\n" +
+				"deb https://other.test/pgdg bookworm-pgdg main\ndeb https://other.test/tool stable main\n",
+			"sources.list.d/debian.sources": "Types: deb\nURIs: http://a.test/debian\nSuites: bookworm\nComponents: main\n",
+		}, want: "http://a.test/debian"},
+		{name: "a mirror under another name", files: map[string]string{
+			"sources.list": "deb http://nexus.test/repository/debian-remote trixie main\n",
+		}, want: "http://nexus.test/repository/debian-remote"},
+		{name: "a snapshot", files: map[string]string{
+			"sources.list": "deb http://a.test/archive/debian/20260901T000000Z trixie main\n",
+		}, want: "http://a.test/archive/debian/20260901T000000Z"},
+		{name: "a mirror list", files: map[string]string{
+			"sources.list.d/debian.sources": "Types: deb\nURIs: mirror+file://APT/mirrors/debian.list\nSuites: trixie\nComponents: main\n",
+			"mirrors/debian.list":           "# mirrors\nhttps://a.test/debian\tpriority:1\nhttps://b.test/debian\n",
+		}, want: "https://a.test/debian"},
+		{name: "Ubuntu", files: map[string]string{
+			"sources.list.d/ubuntu.sources": "Types: deb\nURIs: http://u.test/ubuntu\nSuites: noble noble-updates\nComponents: main universe\n",
+		}},
+		{name: "only security", files: map[string]string{"sources.list": "deb http://a.test/debian-security trixie-security main\n"}},
+		{name: "nothing"},
+		{name: "the variable wins", files: map[string]string{"sources.list": "deb http://a.test/debian trixie main\n"},
+			env: "DEBIAN_MIRROR=http://mine.test/d/", want: "http://mine.test/d"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			apt := filepath.Join(h.dir, "apt")
+			for name, text := range tt.files {
+				write(t, filepath.Join(apt, name), strings.ReplaceAll(text, "APT", apt), 0o644)
+			}
+			cmd := exec.Command("bash", "-euo", "pipefail", "-c", `. "$0/lib/log.sh"; . "$0/lib/root.sh"; debian_mirror`, filepath.Join(h.dir, "scripts"))
+			cmd.Env = append(append([]string{}, h.env...), "APT_ETC="+apt, tt.env)
+			out, err := cmd.Output()
+			if got := strings.TrimSpace(string(out)); got != tt.want || (err == nil) != (tt.want != "") {
+				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, to, string(data), 0o755)
+}
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
