@@ -1,0 +1,167 @@
+// Package command is the loader's command line.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/loader/containerd"
+	"github.com/dind-cluster/dind-cluster/tools/loader/docker"
+	"github.com/dind-cluster/dind-cluster/tools/loader/load"
+	"github.com/dind-cluster/dind-cluster/tools/loader/nodes"
+)
+
+// nodeImage is in the cluster's container only, so that it tells where we are.
+const nodeImage = "/usr/lib/dind-cluster/node-image"
+
+const (
+	toNode   = "node"
+	toDocker = "docker"
+
+	nodeLocal = "local"
+	nodeAll   = "all"
+)
+
+// New returns the root command.
+func New() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "loader",
+		Short:         "Loads container images into the nodes of a dind-cluster",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newLoad())
+	return root
+}
+
+type loadFlags struct {
+	to          string
+	node        []string
+	name        string
+	pin         bool
+	keepLayers  bool
+	quiet       bool
+	address     string
+	namespace   string
+	snapshotter string
+	socket      string
+	spool       string
+	wait        time.Duration
+	timeout     time.Duration
+}
+
+func newLoad() *cobra.Command {
+	var f loadFlags
+	cmd := &cobra.Command{
+		Use:   "load [FILE|DIRECTORY|-]...",
+		Short: "Loads image archives, verified, all of an archive or nothing",
+		Long: `Loads image archives into the nodes, or into a Docker engine.
+
+An archive is what docker save or an OCI tool writes: plain, gzip or zstd compressed. A directory is an OCI layout, or has
+archives in it. Without an argument, or with -, the archive comes from standard input:
+
+  docker save my-app:1 | docker exec -i CLUSTER loader load
+
+In the cluster's container all nodes get the images, in a node that node. What is there already is skipped.`,
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	fs := cmd.Flags()
+	fs.StringVar(&f.to, "to", toNode, "where to load: `node` (its container runtime) or docker (the Docker engine here)")
+	fs.StringSliceVar(&f.node, "node", nil, "which `nodes`: all, local, or names; all in the cluster's container, local in a node")
+	fs.StringVar(&f.name, "name", "", "a `name` for the archive's one image, instead of its own")
+	fs.BoolVar(&f.pin, "pin", false, "keep the images from the kubelet's garbage collection, as pause always is")
+	fs.BoolVar(&f.keepLayers, "keep-layers", false, "also keep the layers' blobs, to export or push images from the node")
+	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but errors")
+	fs.StringVar(&f.address, "address", containerd.DefaultAddress, "containerd's `socket`")
+	fs.StringVar(&f.namespace, "namespace", containerd.DefaultNamespace, "containerd's `namespace`")
+	fs.StringVar(&f.snapshotter, "snapshotter", containerd.DefaultSnapshotter, "containerd's `snapshotter`")
+	fs.StringVar(&f.socket, "docker-socket", docker.DefaultSocket, "Docker's `socket`")
+	fs.StringVar(&f.spool, "spool", "", "`directory` for archives from standard input; TMPDIR or /var/tmp if empty")
+	fs.DurationVar(&f.wait, "wait", 30*time.Second, "how `long` to wait until the runtime answers")
+	fs.DurationVar(&f.timeout, "timeout", 30*time.Minute, "how `long` all of it may take")
+	return cmd
+}
+
+func (f *loadFlags) run(cmd *cobra.Command, args []string) (err error) {
+	if len(args) == 0 {
+		args = []string{load.Stdin}
+	}
+	if err := f.check(cmd, args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(cmd.Context(), f.timeout, fmt.Errorf("not done after %s (--timeout)", f.timeout))
+	defer cancel()
+	var p *progress.Printer
+	if !f.quiet {
+		p = progress.New(cmd.ErrOrStderr())
+	}
+	rt, err := f.runtime(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	o := load.Options{Name: f.name, Stdin: cmd.InOrStdin()}
+	o.Archive.SpoolDir = f.spool
+	return load.Load(ctx, rt, args, o)
+}
+
+func (f *loadFlags) check(cmd *cobra.Command, args []string) error {
+	switch {
+	case f.to != toNode && f.to != toDocker:
+		return fmt.Errorf("--to is %q: it can be %s or %s", f.to, toNode, toDocker)
+	case f.to == toDocker && len(f.node) > 0:
+		return errors.New("--node and --to docker contradict each other")
+	case len(f.node) > 1 && (slices.Contains(f.node, nodeAll) || slices.Contains(f.node, nodeLocal)):
+		return fmt.Errorf("--node %s: all and local stand alone", strings.Join(f.node, ","))
+	}
+	if slices.Contains(args, load.Stdin) {
+		if in, ok := cmd.InOrStdin().(*os.File); ok && isTerminal(in) {
+			return errors.New("standard input is a terminal: give an archive, or redirect one (with docker exec -i)")
+		}
+	}
+	return nil
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+}
+
+// runtime picks what to load into.
+func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runtime, error) {
+	if f.to == toDocker {
+		return docker.New(ctx, docker.Options{Socket: f.socket, Wait: f.wait, Progress: p})
+	}
+	where := f.node
+	if len(where) == 0 {
+		where = []string{nodeLocal}
+		if _, err := os.Stat(nodeImage); err == nil {
+			where = []string{nodeAll}
+		}
+	}
+	if where[0] == nodeLocal {
+		return containerd.New(ctx, containerd.Options{
+			Address: f.address, Namespace: f.namespace, Snapshotter: f.snapshotter,
+			Wait: f.wait, Pin: f.pin, KeepLayers: f.keepLayers, Progress: p,
+		})
+	}
+	o := nodes.Options{Progress: p}
+	if where[0] != nodeAll {
+		o.Nodes = where
+	}
+	if f.pin {
+		o.Args = append(o.Args, "--pin")
+	}
+	if f.keepLayers {
+		o.Args = append(o.Args, "--keep-layers")
+	}
+	return nodes.New(ctx, o)
+}

@@ -1,0 +1,454 @@
+// Package containerd loads images into a containerd on this machine, as its CRI plugin would have after a pull: named,
+// labelled and unpacked, so that a pod can start from them at once.
+//
+// The layers are unpacked by this process, straight from the archive into containerd's snapshots: reading, hashing
+// and writing are one pass, and nothing goes through containerd but the book-keeping. The layers' blobs are not kept
+// unless asked for, as with containerd's own discard_unpacked_layers: a node only runs images.
+package containerd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+)
+
+// Where a node's containerd is, and what its CRI plugin uses.
+const (
+	DefaultAddress     = "/run/containerd/containerd.sock"
+	DefaultNamespace   = "k8s.io"
+	DefaultSnapshotter = "overlayfs"
+)
+
+// The labels by which the CRI plugin knows its images. The kubelet's image garbage collection spares pinned ones.
+const (
+	managedLabel = "io.cri-containerd.image"
+	managed      = "managed"
+	pinnedLabel  = "io.cri-containerd.pinned"
+	pinned       = "pinned"
+)
+
+const cleanUpTime = 30 * time.Second
+
+// Options say which containerd, and how to load. Empty fields have the defaults above.
+type Options struct {
+	Address     string
+	Namespace   string
+	Snapshotter string
+	// Wait is how long containerd may take to answer.
+	Wait time.Duration
+	// Pin pins every image; without it only pause is, which no pod can do without.
+	Pin bool
+	// KeepLayers also puts the layers' blobs into the content store, for those who want to export or push images.
+	KeepLayers bool
+	// Progress receives a line per image; nil for silence.
+	Progress *progress.Printer
+}
+
+// Runtime is a connection to a containerd.
+type Runtime struct {
+	o      Options
+	client *client.Client
+	sn     snapshots.Snapshotter
+
+	// Two images with a layer in common wait for each other rather than unpack it twice.
+	chains singleflight.Group
+	slots  chan struct{}
+
+	mu     sync.Mutex
+	lease  leases.Lease
+	failed atomic.Bool
+}
+
+// New connects to containerd, waiting until it listens.
+func New(ctx context.Context, o Options) (*Runtime, error) {
+	if o.Address == "" {
+		o.Address = DefaultAddress
+	}
+	if o.Namespace == "" {
+		o.Namespace = DefaultNamespace
+	}
+	if o.Snapshotter == "" {
+		o.Snapshotter = DefaultSnapshotter
+	}
+	if err := waitForSocket(ctx, o.Address, o.Wait); err != nil {
+		return nil, fmt.Errorf("containerd: %w", err)
+	}
+	c, err := client.New(o.Address, client.WithDefaultNamespace(o.Namespace))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to containerd at %s: %w", o.Address, err)
+	}
+	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the number of images.
+	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
+	return &Runtime{o: o, client: c, sn: c.SnapshotService(o.Snapshotter), slots: slots}, nil
+}
+
+// Load puts all images of an archive into containerd, or none.
+func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
+	ctx = namespaces.WithNamespace(ctx, r.o.Namespace)
+	var todo []*archive.Image
+	for _, img := range a.Images {
+		if len(img.Names) == 0 {
+			return fmt.Errorf("%s: image %s has no name: give it one with --name", a.Name, img)
+		}
+		there, err := r.present(ctx, img)
+		if err != nil {
+			return fmt.Errorf("asking containerd for %s: %w", img, err)
+		}
+		if there {
+			r.o.Progress.Step("%s", img).Done("already there")
+			continue
+		}
+		todo = append(todo, img)
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+
+	lctx, err := r.underLease(ctx)
+	if err != nil {
+		return fmt.Errorf("creating a lease in containerd: %w", err)
+	}
+	if err := r.loadAll(lctx, a, todo); err != nil {
+		r.failed.Store(true)
+		return err
+	}
+	return nil
+}
+
+// underLease puts what ctx's calls create under our lease: it goes with the lease, unless an image's name refers to it. All
+// archives share the lease, as they share layers: that one of them fails must not take a layer from another.
+func (r *Runtime) underLease(ctx context.Context) (context.Context, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lease.ID == "" {
+		l, err := r.client.LeasesService().Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Hour))
+		if err != nil {
+			return nil, err
+		}
+		r.lease = l
+	}
+	return leases.WithLease(ctx, r.lease.ID), nil
+}
+
+// Close removes what failed loads have left and ends the connection.
+func (r *Runtime) Close() error {
+	defer r.client.Close()
+	if r.lease.ID == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), r.o.Namespace), cleanUpTime)
+	defer cancel()
+	var opts []leases.DeleteOpt
+	if r.failed.Load() {
+		opts = append(opts, leases.SynchronousDelete) // it is gone when we say that nothing was loaded
+	}
+	if err := r.client.LeasesService().Delete(ctx, r.lease, opts...); err != nil {
+		return fmt.Errorf("deleting the lease %s in containerd, which now ends in an hour: %w", r.lease.ID, err)
+	}
+	return nil
+}
+
+// loadAll unpacks the images, side by side, and names them when all are complete.
+func (r *Runtime) loadAll(ctx context.Context, a *archive.Archive, todo []*archive.Image) error {
+	// The small blobs go first: once layers are being written, every sync of a small file waits for their data.
+	for _, img := range todo {
+		if err := r.writeContent(ctx, img); err != nil {
+			return fmt.Errorf("%s: %s: %w", a.Name, img, err)
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	steps := make([]*progress.Step, len(todo))
+	for i, img := range todo {
+		steps[i] = r.o.Progress.Step("%s", img)
+		if r.o.KeepLayers {
+			for _, l := range img.Blobs() {
+				g.Go(func() error { return r.writeLayer(gctx, l) })
+			}
+		}
+		g.Go(func() error {
+			if err := r.unpack(gctx, img); err != nil {
+				if !errors.Is(err, context.Canceled) {
+					steps[i].Fail("failed")
+				}
+				return fmt.Errorf("unpacking %s: %w", img, err)
+			}
+			steps[i].Done("%s in %d layers", progress.Size(img.LayerSize()), len(img.Blobs()))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, img := range todo {
+		if err := r.name(ctx, img); err != nil {
+			return fmt.Errorf("naming %s in containerd: %w", img, err)
+		}
+	}
+	return nil
+}
+
+// target is the descriptor of the image's manifest.
+func target(img *archive.Image) (ocispec.Descriptor, error) {
+	mt, err := img.MediaType()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d, err := img.Digest()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	size, err := img.Size()
+	return ocispec.Descriptor{MediaType: string(mt), Digest: digest.Digest(d.String()), Size: size}, err
+}
+
+func imageID(img *archive.Image) (digest.Digest, error) {
+	h, err := img.ConfigName()
+	return digest.Digest(h.String()), err
+}
+
+// diffIDs returns the digests that name the image's chain of snapshots.
+func diffIDs(img *archive.Image) []digest.Digest {
+	var out []digest.Digest
+	for _, l := range img.Blobs() {
+		h, _ := l.DiffID()
+		out = append(out, digest.Digest(h.String()))
+	}
+	return out
+}
+
+// present says whether the image is there under all its names, complete and unpacked.
+func (r *Runtime) present(ctx context.Context, img *archive.Image) (bool, error) {
+	want, err := target(img)
+	if err != nil {
+		return false, err
+	}
+	id, err := imageID(img)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range append([]string{id.String()}, img.Names...) {
+		have, err := r.client.ImageService().Get(ctx, name)
+		if err != nil || have.Target.Digest != want.Digest || have.Labels[managedLabel] != managed {
+			return false, ignoreNotFound(err)
+		}
+		if r.pins(img) && have.Labels[pinnedLabel] != pinned {
+			return false, nil
+		}
+	}
+	blobs := []digest.Digest{want.Digest, id}
+	if r.o.KeepLayers {
+		for _, l := range img.Blobs() {
+			h, _ := l.Digest()
+			blobs = append(blobs, digest.Digest(h.String()))
+		}
+	}
+	for _, d := range blobs {
+		if _, err := r.client.ContentStore().Info(ctx, d); err != nil {
+			return false, ignoreNotFound(err)
+		}
+	}
+	if ids := diffIDs(img); len(ids) > 0 {
+		if _, err := r.sn.Stat(ctx, identity.ChainID(ids).String()); err != nil {
+			return false, ignoreNotFound(err)
+		}
+	}
+	return true, nil
+}
+
+func ignoreNotFound(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// writeContent stores the manifest and the config, with the labels by which containerd's garbage collection finds from
+// an image's name to its snapshots.
+func (r *Runtime) writeContent(ctx context.Context, img *archive.Image) error {
+	desc, err := target(img)
+	if err != nil {
+		return err
+	}
+	manifest, err := img.RawManifest()
+	if err != nil {
+		return err
+	}
+	id, err := imageID(img)
+	if err != nil {
+		return err
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return err
+	}
+	refs := map[string]string{"containerd.io/gc.ref.content.config": id.String()}
+	if r.o.KeepLayers {
+		for i, l := range img.Blobs() {
+			h, _ := l.Digest()
+			refs["containerd.io/gc.ref.content.l."+strconv.Itoa(i)] = h.String()
+		}
+	}
+	snapshot := map[string]string{}
+	if ids := diffIDs(img); len(ids) > 0 {
+		snapshot["containerd.io/gc.ref.snapshot."+r.o.Snapshotter] = identity.ChainID(ids).String()
+	}
+	if err := r.write(ctx, ocispec.Descriptor{Digest: id, Size: int64(len(config))}, config, snapshot); err != nil {
+		return fmt.Errorf("storing the config: %w", err)
+	}
+	if err := r.write(ctx, desc, manifest, refs); err != nil {
+		return fmt.Errorf("storing the manifest: %w", err)
+	}
+	return nil
+}
+
+func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, raw []byte, labels map[string]string) error {
+	cs := r.client.ContentStore()
+	_, err := cs.Info(ctx, desc.Digest)
+	had := err == nil
+	if err := ignoreNotFound(err); err != nil {
+		return err
+	}
+	// Also puts a blob that is there already under our lease.
+	if err := content.WriteBlob(ctx, cs, "loader-"+desc.Digest.String(), bytes.NewReader(raw), desc, content.WithLabels(labels)); err != nil {
+		return err
+	}
+	if !had || len(labels) == 0 {
+		return nil
+	}
+	var fields []string
+	for k := range labels {
+		fields = append(fields, "labels."+k)
+	}
+	_, err = cs.Update(ctx, content.Info{Digest: desc.Digest, Labels: labels}, fields...)
+	return err
+}
+
+// writeLayer stores a layer's blob.
+func (r *Runtime) writeLayer(ctx context.Context, l *archive.Layer) error {
+	h, _ := l.Digest()
+	size, _ := l.Size()
+	err := r.once("blob "+h.String(), func() error {
+		if err := r.slot(ctx); err != nil {
+			return err
+		}
+		defer r.free()
+		rc, err := l.Compressed()
+		if err != nil {
+			return err
+		}
+		defer rc.Close()
+		d := digest.Digest(h.String())
+		return content.WriteBlob(ctx, r.client.ContentStore(), "loader-"+h.String(), rc, ocispec.Descriptor{Digest: d, Size: size})
+	})
+	if err != nil {
+		return fmt.Errorf("storing layer %s: %w", h, err)
+	}
+	return nil
+}
+
+// unpack makes the image's chain of snapshots, from the lowest layer up.
+func (r *Runtime) unpack(ctx context.Context, img *archive.Image) error {
+	var chain []digest.Digest
+	for _, l := range img.Blobs() {
+		h, _ := l.DiffID()
+		below := slices.Clip(chain)
+		chain = append(chain, digest.Digest(h.String()))
+		if err := r.once(identity.ChainID(slices.Clone(chain)).String(), func() error { return r.applyLayer(ctx, l, below) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// once does the work, unless another goroutine is doing it: then it waits, and does it only if that one failed, whose
+// archive may be damaged where ours is not.
+func (r *Runtime) once(key string, work func() error) error {
+	for {
+		mine := false
+		_, err, _ := r.chains.Do(key, func() (any, error) {
+			mine = true
+			return nil, work()
+		})
+		if err == nil || mine {
+			return err
+		}
+	}
+}
+
+func (r *Runtime) slot(ctx context.Context) error {
+	select {
+	case r.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *Runtime) free() { <-r.slots }
+
+// name gives the image its names, as the CRI plugin does after a pull: its ID, which says that the plugin manages it,
+// before the references.
+func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
+	desc, err := target(img)
+	if err != nil {
+		return err
+	}
+	id, err := imageID(img)
+	if err != nil {
+		return err
+	}
+	labels := map[string]string{managedLabel: managed}
+	fields := []string{"target", "labels." + managedLabel}
+	if r.pins(img) {
+		labels[pinnedLabel] = pinned
+		fields = append(fields, "labels."+pinnedLabel)
+	}
+	for _, name := range append([]string{id.String()}, img.Names...) {
+		i := images.Image{Name: name, Target: desc, Labels: labels}
+		_, err := r.client.ImageService().Create(ctx, i)
+		if errdefs.IsAlreadyExists(err) {
+			_, err = r.client.ImageService().Update(ctx, i, fields...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Runtime) pins(img *archive.Image) bool {
+	return r.o.Pin || slices.ContainsFunc(img.Names, func(n string) bool {
+		ref, err := reference.ParseNormalizedNamed(n)
+		return err == nil && path.Base(reference.Path(ref)) == "pause"
+	})
+}
+
+func toHash(d digest.Digest) v1.Hash {
+	return v1.Hash{Algorithm: d.Algorithm().String(), Hex: d.Encoded()}
+}
