@@ -2,6 +2,8 @@ module github.com/dind-cluster/dind-cluster
 
 go 1.26.8
 
+require golang.org/x/mod v0.42.0
+
 require (
 	github.com/Microsoft/go-winio v0.6.3-0.20251027160822-ad3df93bed29 // indirect
 	github.com/Microsoft/hcsshim v0.15.0-rc.1 // indirect

@@ -16,23 +16,10 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"golang.org/x/mod/modfile"
+	"golang.org/x/mod/semver"
 )
-
-// goMod is the part of `go mod edit -json` that a lock needs.
-type goMod struct {
-	Module  struct{ Path string }
-	Go      string
-	Require []requirement
-	Replace []struct {
-		Old requirement
-		New requirement
-	}
-}
-
-type requirement struct {
-	Path    string
-	Version string
-}
 
 func main() {
 	dir := flag.String("dir", "", "folder of the universe: holds programs.go, go.mod and go.sum")
@@ -55,7 +42,7 @@ func lock(dir string, upstreams []string) error {
 	}
 	requires := map[string]string{}
 	replaces := map[string]string{}
-	goVersion := ""
+	goVersion := "1.0"
 	var comments []string
 	for _, upstream := range upstreams {
 		path, fetched, version, err := parseUpstream(upstream)
@@ -71,8 +58,8 @@ func lock(dir string, upstreams []string) error {
 			return err
 		}
 		comments = append(comments, upstream+" "+published)
-		if mod.Go > goVersion {
-			goVersion = mod.Go
+		if mod.Go != nil && semver.Compare("v"+mod.Go.Version, "v"+goVersion) > 0 {
+			goVersion = mod.Go.Version
 		}
 		local := map[string]bool{}
 		for _, r := range mod.Replace {
@@ -83,12 +70,13 @@ func lock(dir string, upstreams []string) error {
 			local[r.Old.Path] = true
 		}
 		for _, r := range mod.Require {
-			v := r.Version
+			r, v := r.Mod, r.Mod.Version
 			if local[r.Path] && v == "v0.0.0" {
 				// A Kubernetes staging module: released as v0.X.Y beside v1.X.Y.
 				v = "v0" + strings.TrimPrefix(version, "v1")
 			}
-			if later(v, requires[r.Path]) {
+			// Upstreams with several modules: the highest version counts, as in minimal version selection.
+			if semver.Compare(v, requires[r.Path]) > 0 {
 				requires[r.Path] = v
 			}
 		}
@@ -144,7 +132,7 @@ func parseUpstream(s string) (path, fetched, version string, err error) {
 }
 
 // upstreamMod gives a module's own go.mod and the time of its version.
-func upstreamMod(path, version string) (*goMod, string, error) {
+func upstreamMod(path, version string) (*modfile.File, string, error) {
 	out, err := run("", "go", "mod", "download", "-json", path+"@"+version)
 	if err != nil {
 		return nil, "", err
@@ -161,11 +149,16 @@ func upstreamMod(path, version string) (*goMod, string, error) {
 	if err := json.Unmarshal(data, &published); err != nil {
 		return nil, "", fmt.Errorf("reading %s: %w", info.Info, err)
 	}
-	if out, err = run("", "go", "mod", "edit", "-json", info.GoMod); err != nil {
-		return nil, "", err
+	mod, err := readMod(info.GoMod)
+	return mod, published.Time, err
+}
+
+func readMod(file string) (*modfile.File, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
 	}
-	mod := new(goMod)
-	return mod, published.Time, json.Unmarshal(out, mod)
+	return modfile.Parse(file, data, nil)
 }
 
 func writeMod(file, goVersion string, upstreams []string, requires, replaces map[string]string) error {
@@ -191,53 +184,16 @@ func writeMod(file, goVersion string, upstreams []string, requires, replaces map
 
 // downloadAll fetches every module of the lock once, so that go.sum holds the hash of each.
 func downloadAll(dir string) error {
-	out, err := run(dir, "go", "mod", "edit", "-json")
+	mod, err := readMod(filepath.Join(dir, "go.mod"))
 	if err != nil {
-		return err
-	}
-	var mod goMod
-	if err := json.Unmarshal(out, &mod); err != nil {
 		return err
 	}
 	args := []string{"mod", "download"}
 	for _, r := range mod.Require {
-		args = append(args, r.Path)
+		args = append(args, r.Mod.Path)
 	}
 	_, err = run(dir, "go", args...)
 	return err
-}
-
-// later tells whether version a is selected over b by minimal version selection. Both are canonical versions of one
-// module, so that `go list -m` need not be asked.
-func later(a, b string) bool {
-	return b == "" || compare(a, b) > 0
-}
-
-func compare(a, b string) int {
-	split := func(v string) ([]string, string) {
-		v = strings.TrimPrefix(strings.SplitN(v, "+", 2)[0], "v")
-		core, pre, _ := strings.Cut(v, "-")
-		return strings.Split(core, "."), pre
-	}
-	ac, ap := split(a)
-	bc, bp := split(b)
-	for i := range ac {
-		if i < len(bc) && ac[i] != bc[i] {
-			if len(ac[i]) != len(bc[i]) {
-				return len(ac[i]) - len(bc[i])
-			}
-			return strings.Compare(ac[i], bc[i])
-		}
-	}
-	switch {
-	case ap == bp:
-		return 0
-	case ap == "":
-		return 1
-	case bp == "":
-		return -1
-	}
-	return strings.Compare(ap, bp)
 }
 
 func run(dir, name string, args ...string) ([]byte, error) {
