@@ -1,0 +1,245 @@
+// Package rules_test runs a real Bazel on the two input channels: against a Debian mirror and a Go module proxy of
+// its own, good and bad.
+package rules_test
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/dirhash"
+)
+
+const debianWorkspace = `workspace(name = "dind_cluster")
+load("//rules:debian.bzl", "debian_packages")
+debian_packages(name = "demo", lock = "//:demo.lock.json")
+load("@demo//:packages.bzl", "debian_package_repositories")
+debian_package_repositories()
+`
+
+const goWorkspace = `workspace(name = "dind_cluster")
+load("//rules:go.bzl", "go_module")
+go_module(
+    name = "demo",
+    files = {"BUILD.bazel": 'exports_files(["hello.txt"])'},
+    module = "example.org/demo",
+    sum = "%s",
+    version = "v1.0.0",
+)
+`
+
+func TestDebianPackage(t *testing.T) {
+	bazel := newBazel(t)
+	deb := []byte("not a real package: the channel does not look inside\n")
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/debian/pool/main/h/hello/hello_1.0_amd64.deb" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(deb)
+	}))
+	defer mirror.Close()
+	good := fmt.Sprintf("%x", sha256.Sum256(deb))
+	bad := strings.Repeat("0", 64)
+
+	for _, tc := range []struct {
+		name, path, sha256 string
+		want               []string
+	}{
+		{name: "right", path: "pool/main/h/hello/hello_1.0_amd64.deb", sha256: good},
+		{
+			name: "wrong hash in the lock", path: "pool/main/h/hello/hello_1.0_amd64.deb", sha256: bad,
+			want: []string{"could not fetch hello 1.0", "demo.lock.json", bad, good, mirror.URL, "scripts/lock debian demo"},
+		},
+		{
+			name: "gone from the mirror", path: "pool/main/h/hello/hello_0.9_amd64.deb", sha256: strings.Repeat("1", 64),
+			want: []string{"could not fetch hello 1.0", "demo.lock.json", "hello_0.9_amd64.deb", mirror.URL, "404", "scripts/lock debian demo"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			lock, err := json.Marshal(map[string]any{
+				"suite": "trixie", "snapshot": "20260102T030405Z",
+				"packages": []map[string]any{{
+					"name": "hello", "version": "1.0", "architecture": "amd64",
+					"path": tc.path, "size": len(deb), "sha256": tc.sha256,
+				}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			bazel.write("WORKSPACE", debianWorkspace)
+			bazel.write("demo.lock.json", string(lock))
+			bazel.check(t, tc.want, []string{"DEBIAN_MIRROR=" + mirror.URL + "/debian"}, "deps(@demo//:hello)")
+		})
+	}
+}
+
+func TestGoModule(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command on PATH")
+	}
+	bazel := newBazel(t)
+	proxy, sum := newProxy(t)
+	gone := filepath.Join(t.TempDir(), "gone")
+
+	for _, tc := range []struct {
+		name, proxy, sum string
+		want             []string
+	}{
+		{name: "right", proxy: proxy, sum: sum},
+		{
+			name: "wrong hash in the lock", proxy: proxy, sum: "h1:AAAA",
+			want: []string{"example.org/demo@v1.0.0 has the wrong hash", "locked:  h1:AAAA", "fetched: " + sum},
+		},
+		{
+			name: "the proxy does not serve it", proxy: gone, sum: "h1:BBBB",
+			want: []string{"fetching example.org/demo@v1.0.0 through GOPROXY=file://" + gone},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			bazel.write("WORKSPACE", fmt.Sprintf(goWorkspace, tc.sum))
+			cache := t.TempDir()
+			bazel.check(t, tc.want, []string{
+				"GOPROXY=file://" + tc.proxy,
+				// -modcacherw: so that the test's folder can be removed.
+				"GOFLAGS=-modcacherw",
+				"GOMODCACHE=" + cache,
+			}, "@demo//:hello.txt")
+		})
+	}
+}
+
+// bazel is a workspace that holds our rules and nothing else.
+type bazel struct {
+	program   string
+	workspace string
+	output    string
+}
+
+func newBazel(t *testing.T) *bazel {
+	t.Helper()
+	program, err := exec.LookPath("bazel")
+	if err != nil {
+		t.Skip("no bazel command on PATH")
+	}
+	b := &bazel{program: program, workspace: t.TempDir(), output: t.TempDir()}
+	for _, pattern := range []string{"*.bzl", "private/go/*.bzl", "private/debian/*.bzl"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no rules match %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.write("rules/"+file, string(data))
+			b.write("rules/"+filepath.Dir(file)+"/BUILD.bazel", "")
+		}
+	}
+	b.write("BUILD.bazel", "")
+	t.Cleanup(func() {
+		b.run(nil, "shutdown")
+		// Repositories are read-only in places.
+		exec.Command("chmod", "-R", "u+w", b.output).Run()
+	})
+	return b
+}
+
+func (b *bazel) write(path, content string) {
+	file := filepath.Join(b.workspace, path)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		panic(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		panic(err)
+	}
+}
+
+func (b *bazel) run(env []string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, b.program, append([]string{"--nohome_rc", "--output_user_root=" + b.output, "--max_idle_secs=60"}, args...)...)
+	cmd.Dir = b.workspace
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists.
+func (b *bazel) check(t *testing.T, want, env []string, expression string) {
+	t.Helper()
+	args := []string{"query", "--noenable_bzlmod", "--enable_workspace", "--repository_cache="}
+	out, err := b.run(env, append(args, expression)...)
+	if len(want) == 0 {
+		if err != nil {
+			t.Fatalf("bazel: %v\n%s", err, out)
+		}
+		return
+	}
+	if err == nil {
+		t.Fatalf("bazel accepted it:\n%s", out)
+	}
+	for _, w := range want {
+		if !strings.Contains(out, w) {
+			t.Errorf("bazel does not say %q:\n%s", w, out)
+		}
+	}
+}
+
+// newProxy makes a module proxy in a folder, as `go help goproxy` describes it, and gives its module's hash.
+func newProxy(t *testing.T) (folder, sum string) {
+	t.Helper()
+	var archive bytes.Buffer
+	w := zip.NewWriter(&archive)
+	contents := map[string]string{
+		"example.org/demo@v1.0.0/go.mod":    "module example.org/demo\n",
+		"example.org/demo@v1.0.0/hello.txt": "hello\n",
+	}
+	var names []string
+	for name, content := range contents {
+		f, err := w.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(f, content)
+		names = append(names, name)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := dirhash.Hash1(names, func(name string) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(contents[name])), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder = t.TempDir()
+	versions := filepath.Join(folder, "example.org/demo/@v")
+	if err := os.MkdirAll(versions, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"list":        "v1.0.0\n",
+		"v1.0.0.info": `{"Version":"v1.0.0","Time":"2026-01-02T03:04:05Z"}`,
+		"v1.0.0.mod":  "module example.org/demo\n",
+		"v1.0.0.zip":  archive.String(),
+	} {
+		if err := os.WriteFile(filepath.Join(versions, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return folder, sum
+}
