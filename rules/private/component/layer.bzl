@@ -1,0 +1,104 @@
+"""component_layer: the files of a layer as an uncompressed tar archive."""
+
+ComponentLayerInfo = provider(
+    doc = "What a layer above needs to know of a layer.",
+    fields = {"state": "File: the files and packages up to this layer, for tools/imager."},
+)
+
+# security.capability with CAP_NET_BIND_SERVICE permitted and effective (capabilities(7), struct vfs_cap_data, version 2).
+_CAPABILITIES = {
+    "cap_net_bind_service=ep": "01000002" + "00040000" + "00000000" + "00000000" + "00000000",
+}
+
+def _json_string(hex):
+    """A JSON string of the bytes, all of them below 0x80, that hex stands for."""
+    return '"' + "".join(["\\u00" + hex[i:i + 2] for i in range(0, len(hex), 2)]) + '"'
+
+def _component_layer_impl(ctx):
+    inputs = []
+    files = []
+    for target, path in ctx.attr.files.items():
+        sources = target.files.to_list()
+        if len(sources) != 1:
+            fail("{}: {} is not one file".format(path, target.label))
+        inputs.append(sources[0])
+        files.append({
+            "source": sources[0].path,
+            "path": path,
+            "mode": ctx.attr.modes.get(path, "0755"),
+            "label": str(target.label),
+        })
+    for path in ctx.attr.modes:
+        if path not in ctx.attr.files.values() and path not in ctx.attr.directories:
+            fail("modes: the layer has no {}".format(path))
+
+    declarations = list(ctx.files.declarations)
+    if ctx.attr.capabilities:
+        capabilities = ctx.actions.declare_file(ctx.label.name + ".capabilities.json")
+        ctx.actions.write(capabilities, '{{"attributes": [{}]}}\n'.format(", ".join([
+            '{{"path": {}, "xattrs": {{"security.capability": {}}}}}'.format(json.encode(path), _json_string(_CAPABILITIES[value]))
+            for path, value in ctx.attr.capabilities.items()
+        ])))
+        declarations.append(capabilities)
+
+    spec = ctx.actions.declare_file(ctx.label.name + ".spec.json")
+    ctx.actions.write(spec, json.encode({
+        "name": ctx.label.name,
+        "debs": [f.path for f in ctx.files.packages],
+        "declarations": [f.path for f in declarations],
+        "files": files,
+        "directories": [{"path": d, "mode": ctx.attr.modes.get(d, "0755")} for d in ctx.attr.directories],
+        "symlinks": [{"path": path, "target": target} for path, target in ctx.attr.symlinks.items()],
+        "tars": [f.path for f in ctx.files.tars],
+        "below": ctx.attr.below[ComponentLayerInfo].state.path if ctx.attr.below else "",
+        "compression": "none",
+    }))
+    if ctx.attr.below:
+        inputs.append(ctx.attr.below[ComponentLayerInfo].state)
+
+    layer = ctx.actions.declare_file(ctx.label.name + ".tar")
+    metadata = ctx.actions.declare_file(ctx.label.name + ".json")
+    listing = ctx.actions.declare_file(ctx.label.name + ".mtree")
+    state = ctx.actions.declare_file(ctx.label.name + ".state")
+    args = ctx.actions.args()
+    args.add("layer")
+    args.add("--spec", spec)
+    args.add("--blob", layer)
+    args.add("--metadata", metadata)
+    args.add("--mtree", listing)
+    args.add("--state", state)
+    ctx.actions.run(
+        executable = ctx.executable._imager,
+        arguments = [args],
+        inputs = inputs + declarations + ctx.files.packages + ctx.files.tars + [spec],
+        outputs = [layer, metadata, listing, state],
+        mnemonic = "ComponentLayer",
+        progress_message = "Building layer %{label}",
+    )
+    return [
+        DefaultInfo(files = depset([layer])),
+        OutputGroupInfo(mtree = depset([listing])),
+        ComponentLayerInfo(state = state),
+    ]
+
+component_layer = rule(
+    implementation = _component_layer_impl,
+    doc = """Makes a layer: NAME.tar, and NAME.mtree (output group `mtree`), a listing of it for a golden.
+
+The layer depends on its inputs alone: entries are sorted, owned by root, and from the start of 1970.""",
+    attrs = {
+        "below": attr.label(providers = [ComponentLayerInfo], doc = "The layer below, when packages or links in it matter to this one."),
+        "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to absolute path."),
+        "modes": attr.string_dict(doc = "Octal modes, by path, of files and directories; 0755 else."),
+        "capabilities": attr.string_dict(doc = "File capabilities, by path, in the notation of setcap."),
+        "directories": attr.string_list(doc = "Directories to make."),
+        "symlinks": attr.string_dict(doc = "Symbolic links: path to target."),
+        "packages": attr.label_list(allow_files = [".deb"], doc = "Debian packages to unpack."),
+        "declarations": attr.label_list(
+            allow_files = [".yaml"],
+            doc = "What to take from the packages, and the effects of their maintainer scripts (see tools/imager/declare).",
+        ),
+        "tars": attr.label_list(allow_files = [".tar"], doc = "Archives whose entries are taken as they are."),
+        "_imager": attr.label(default = "//tools/imager", executable = True, cfg = "exec"),
+    },
+)

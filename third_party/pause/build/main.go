@@ -1,0 +1,30 @@
+// Command build compiles upstream's pause.c into a small static program.
+//
+// The compiler, assembler, linker and C library come from locked Debian packages. They are unpacked into a temporary
+// folder and run through the package's own dynamic loader, so that nothing of the machine takes part.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+)
+
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+func main() {
+	var packages list
+	flag.Var(&packages, "deb", "a Debian `package` of the toolchain; repeat")
+	source := flag.String("source", "", "C source `file`")
+	version := flag.String("version", "", "what the program reports as its `version`")
+	out := flag.String("out", "", "program to write")
+	flag.Parse()
+	if err := build(packages, *source, *version, *out); err != nil {
+		fmt.Fprintf(os.Stderr, "building %s: %v\n", *out, err)
+		os.Exit(1)
+	}
+}
