@@ -24,6 +24,12 @@ func Main(args []string) int {
 	root.AddCommand(
 		newEntrypoint(),
 		newConsole(),
+		newCluster(),
+		newNode(),
+		newDNS(),
+		newHealth(),
+		newKubeconfig(),
+		newLogs(),
 	)
 	verb := args[1:]
 	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig` works.

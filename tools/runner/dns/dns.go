@@ -191,7 +191,7 @@ func writeFrame(w io.Writer, message []byte) error {
 // failure turns a query into the answer SERVFAIL.
 func failure(query []byte) []byte {
 	answer := bytes.Clone(query)
-	answer[2] |= 0x80                  // QR: an answer.
+	answer[2] |= 0x80                 // QR: an answer.
 	answer[3] = answer[3]&0x70 | 0x82 // RA, and the response code 2.
 	return answer
 }

@@ -1,11 +1,15 @@
 package kubeapi
 
+import "time"
+
 // Condition is a condition of a node or a pod.
 type Condition struct {
 	Type    string `json:"type"`
 	Status  string `json:"status"`
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
+	// LastHeartbeatTime is set for nodes only.
+	LastHeartbeatTime time.Time `json:"lastHeartbeatTime"`
 }
 
 // Node is the part of a node that we look at.
@@ -41,6 +45,9 @@ type ContainerStatus struct {
 	Ready        bool   `json:"ready"`
 	RestartCount int    `json:"restartCount"`
 	State        struct {
+		Running *struct {
+			StartedAt time.Time `json:"startedAt"`
+		} `json:"running"`
 		Waiting *struct {
 			Reason  string `json:"reason"`
 			Message string `json:"message"`

@@ -1,0 +1,137 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/tools/runner/node"
+	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"golang.org/x/sync/errgroup"
+)
+
+// nodeLabel marks the containers that are nodes.
+const nodeLabel = "dind-cluster.node"
+
+// parallel bounds how many containers are started at a time.
+const parallel = 8
+
+// startNodes starts one container per node, the control plane first: everything waits for it.
+func (c *cluster) startNodes(ctx context.Context) (string, error) {
+	image, err := nodeImage()
+	if err != nil {
+		return "", err
+	}
+	// An earlier start that was interrupted may have left some.
+	old, err := c.docker.List(ctx, "label="+nodeLabel)
+	if err != nil {
+		return "", err
+	}
+	for _, o := range old {
+		if err := c.docker.Remove(ctx, o.ID); err != nil {
+			return "", err
+		}
+	}
+	nodes := c.plan.All()
+	c.watch(ctx)
+	if err := c.startNode(ctx, nodes[0], image); err != nil {
+		return "", err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for _, n := range nodes[1:] {
+		group.Go(func() error { return c.startNode(ctx, n, image) })
+	}
+	if err := group.Wait(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("1 control plane, %d worker(s)", len(nodes)-1), nil
+}
+
+func (c *cluster) startNode(ctx context.Context, n plan.Node, image string) error {
+	config := node.Config{
+		Cluster:        c.plan,
+		Node:           n,
+		MTU:            c.mtu(),
+		Token:          c.secrets.Token,
+		CertificateKey: c.secrets.CertificateKey,
+		CA:             c.secrets.CA,
+	}
+	if n.Role != plan.ControlPlane {
+		config.CA.Key = nil
+	}
+	if err := config.Write(nodeDir(n.Name)); err != nil {
+		return err
+	}
+	if _, err := c.docker.Run(ctx, append(runArgs(n), image)...); err != nil {
+		return fmt.Errorf("starting node %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// runArgs are the options of `docker run` for a node.
+func runArgs(n plan.Node) []string {
+	args := []string{
+		"--name", n.Name,
+		"--hostname", n.Name,
+		"--label", nodeLabel + "=" + n.Name,
+		"--label", nodeLabel + ".role=" + string(n.Role),
+		"--privileged",
+		// With cgroup v1 Docker's default is the host's namespace.
+		"--cgroupns", "private",
+		"--network", networkName,
+		"--ip", n.IP.String(),
+		// The runner starts the nodes again after a restart of the top-level container, when there is somebody who
+		// watches. A node that dies is not hidden by a restart either.
+		"--restart", "no",
+		"--volume", nodeDir(n.Name) + ":" + paths.NodeConfig + ":ro",
+		"--volume", paths.StatusDir + ":" + paths.NodeStatusDir,
+	}
+	if n.Role == plan.ControlPlane {
+		// In reach of whoever reaches the top-level container. Part of the container's own settings, it comes and goes
+		// with the container.
+		port := strconv.Itoa(plan.APIServerPort)
+		args = append(args, "--publish", port+":"+port)
+	}
+	return args
+}
+
+// restartNodes starts the containers that a stop of the top-level container has stopped.
+func (c *cluster) restartNodes(ctx context.Context) (string, error) {
+	c.watch(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	nodes := c.plan.All()
+	for _, n := range nodes {
+		group.Go(func() error {
+			err := c.docker.Start(ctx, n.Name)
+			if err != nil {
+				return fmt.Errorf("starting node %s again: %w", n.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d node(s)", len(nodes)), nil
+}
+
+// watch ends the start when a node's container dies.
+func (c *cluster) watch(ctx context.Context) {
+	since := time.Now()
+	go func() {
+		err := c.docker.Events(ctx, since, func(e docker.Event) bool {
+			a := e.Actor.Attributes
+			c.fail(fmt.Errorf("node %s stopped while the cluster was starting (exit status %s)", a["name"], a["exitCode"]))
+			return false
+		}, "type=container", "event=die", "label="+nodeLabel)
+		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			c.fail(err)
+		}
+	}()
+}

@@ -1,0 +1,76 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/runner/node"
+	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
+)
+
+// failures are the nodes that gave up.
+type failures struct {
+	mu   sync.Mutex
+	list []node.Report
+}
+
+func (f *failures) add(r node.Report) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list = append(f.list, r)
+}
+
+func (f *failures) all() []node.Report {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.list
+}
+
+// listen takes the nodes' reports: what they have done goes to the progress, and the first that gives up ends the
+// start.
+func (c *cluster) listen(ctx context.Context) (stop func(), err error) {
+	if err := os.MkdirAll(paths.StatusDir, 0o700); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(paths.StatusDir, paths.StatusSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening for the nodes' reports: %w", err)
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go c.receive(conn)
+		}
+	}()
+	return func() { listener.Close() }, nil
+}
+
+func (c *cluster) receive(conn net.Conn) {
+	defer conn.Close()
+	for reports := json.NewDecoder(conn); ; {
+		var r node.Report
+		if reports.Decode(&r) != nil {
+			return
+		}
+		if r.Error != "" {
+			c.failures.add(r)
+			c.fail(fmt.Errorf("node %s: %s", r.Node, r.Error))
+			continue
+		}
+		c.log.Printf("    %s: %s (%s)", r.Node, r.Step, progress.Duration(r.Took))
+	}
+}

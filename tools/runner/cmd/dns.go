@@ -1,0 +1,24 @@
+package cmd
+
+import (
+	"os"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/dns"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/spf13/cobra"
+)
+
+func newDNS() *cobra.Command {
+	return &cobra.Command{
+		Use:   "dns",
+		Short: "Answers the nodes' DNS queries (a unit of the top-level container)",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := plan.FromEnv(os.Getenv)
+			if err != nil {
+				return err
+			}
+			return dns.Serve(cmd.Context(), p.Gateway(), "/etc/resolv.conf")
+		},
+	}
+}

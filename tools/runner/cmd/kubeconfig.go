@@ -1,0 +1,34 @@
+package cmd
+
+import (
+	"os"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/cluster"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/spf13/cobra"
+)
+
+func newKubeconfig() *cobra.Command {
+	var server, name string
+	cmd := &cobra.Command{
+		Use:     "kubeconfig",
+		Short:   "Prints a kubeconfig for the Docker host",
+		Example: `  docker exec NAME kubeconfig > kubeconfig && kubectl --kubeconfig kubeconfig get nodes`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := plan.FromEnv(os.Getenv)
+			if err != nil {
+				return err
+			}
+			data, err := cluster.HostKubeconfig(p, server, name)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(data)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&server, "server", "", "the API server's `URL`; https://127.0.0.1:PORT with the port from the environment variable API_PORT if empty")
+	cmd.Flags().StringVar(&name, "name", "", "the `name` of the cluster, the user and the context; the container's host name if empty")
+	return cmd
+}
