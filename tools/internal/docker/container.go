@@ -204,6 +204,14 @@ func (c *Client) Exec(ctx context.Context, name string, command ...string) ([]by
 	return out.Bytes(), err
 }
 
+// ExecInput runs a command in a container with a standard input and returns its
+// standard output.
+func (c *Client) ExecInput(ctx context.Context, name string, in io.Reader, command ...string) ([]byte, error) {
+	var out bytes.Buffer
+	err := c.ExecStreams(ctx, name, Streams{In: in, Out: &out}, command...)
+	return out.Bytes(), err
+}
+
 // ExecStreams runs a command in a container with the given streams.
 func (c *Client) ExecStreams(ctx context.Context, name string, s Streams, command ...string) error {
 	args := []string{"exec"}

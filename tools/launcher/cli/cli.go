@@ -13,8 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
@@ -31,8 +29,8 @@ type app struct {
 	image  string // the image's folder among the runfiles, or ""
 	stdout io.Writer
 	stderr io.Writer
-	// findDocker is docker.Find, except in tests.
-	findDocker func() (*docker.Client, error)
+	// newLauncher is cluster.New, except in tests.
+	newLauncher func(io.Writer) (*cluster.Launcher, error)
 
 	name string
 }
@@ -42,7 +40,7 @@ type usageError struct{ error }
 
 // Main runs the command line and returns the exit status.
 func Main(image string, args []string, stdout, stderr io.Writer) int {
-	a := &app{image: image, stdout: stdout, stderr: stderr, findDocker: docker.Find}
+	a := &app{image: image, stdout: stdout, stderr: stderr, newLauncher: cluster.New}
 	// SIGHUP: a closed terminal shall not leave half a cluster either.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
@@ -96,15 +94,6 @@ kubectl on this machine works.`
 	root.PersistentFlags().StringVar(&a.name, "name", cluster.DefaultName, "name of the cluster and of its container")
 	root.AddCommand(a.create("create"), a.delete(), a.list(), a.load(), a.logs(), a.kubeconfig())
 	return root
-}
-
-// launcher returns what the commands work with.
-func (a *app) launcher() (*cluster.Launcher, error) {
-	client, err := a.findDocker()
-	if err != nil {
-		return nil, err
-	}
-	return &cluster.Launcher{Docker: client, Progress: progress.New(a.stderr), Log: a.stderr}, nil
 }
 
 // kubeconfigFile is the file that a flag names, or else the user's usual one.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,15 +12,23 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker/dockertest"
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
+
+func with(client *docker.Client) func(io.Writer) (*cluster.Launcher, error) {
+	return func(log io.Writer) (*cluster.Launcher, error) {
+		return &cluster.Launcher{Docker: client, Progress: progress.New(log), Log: log}, nil
+	}
+}
 
 func run(t *testing.T, replies []dockertest.Reply, args ...string) (status int, stdout, stderr string, fake *dockertest.Fake) {
 	t.Helper()
 	client, fake := dockertest.New(t, replies...)
 	var out, errs bytes.Buffer
-	a := &app{stdout: &out, stderr: &errs, findDocker: func() (*docker.Client, error) { return client, nil }}
+	a := &app{stdout: &out, stderr: &errs, newLauncher: with(client)}
 	status = a.main(t.Context(), args)
 	return status, out.String(), errs.String(), fake
 }
@@ -68,7 +77,7 @@ func TestUsage(t *testing.T) {
 func TestNoDocker(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	var out, errs bytes.Buffer
-	a := &app{stdout: &out, stderr: &errs, findDocker: func() (*docker.Client, error) { return nil, docker.ErrNoCommand }}
+	a := &app{stdout: &out, stderr: &errs, newLauncher: func(io.Writer) (*cluster.Launcher, error) { return nil, docker.ErrNoCommand }}
 	if status := a.main(t.Context(), []string{"--image", "i"}); status != statusError || !strings.Contains(errs.String(), "install Docker") {
 		t.Errorf("status %d, %q", status, &errs)
 	}
@@ -77,7 +86,7 @@ func TestNoDocker(t *testing.T) {
 func TestInterruptedStatus(t *testing.T) {
 	client, _ := dockertest.New(t, dockertest.Reply{Args: "ps", Hang: true})
 	var out, errs bytes.Buffer
-	a := &app{stdout: &out, stderr: &errs, findDocker: func() (*docker.Client, error) { return client, nil }}
+	a := &app{stdout: &out, stderr: &errs, newLauncher: with(client)}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("interrupt signal received"))
 	if status := a.main(ctx, []string{"list"}); status != statusInterrupted {

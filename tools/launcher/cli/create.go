@@ -44,7 +44,7 @@ func (a *app) create(use string) *cobra.Command {
 			return err
 		}
 		o.Kubeconfig = file
-		l, err := a.launcher()
+		l, err := a.newLauncher(a.stderr)
 		if err != nil {
 			return err
 		}

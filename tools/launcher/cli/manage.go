@@ -29,7 +29,7 @@ func (a *app) delete() *cobra.Command {
 					return err
 				}
 			}
-			l, err := a.launcher()
+			l, err := a.newLauncher(a.stderr)
 			if err != nil {
 				return err
 			}
@@ -51,7 +51,7 @@ func (a *app) list() *cobra.Command {
 		Short: "List the clusters",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			l, err := a.launcher()
+			l, err := a.newLauncher(a.stderr)
 			if err != nil {
 				return err
 			}
@@ -82,7 +82,7 @@ func (a *app) load() *cobra.Command {
 			if (archive == "") == (len(images) == 0) {
 				return usageError{fmt.Errorf("want images of the local Docker, or an archive with --archive")}
 			}
-			l, err := a.launcher()
+			l, err := a.newLauncher(a.stderr)
 			if err != nil {
 				return err
 			}
@@ -115,7 +115,7 @@ func (a *app) logs() *cobra.Command {
 		Short: "Show what a cluster printed while it came up",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			l, err := a.launcher()
+			l, err := a.newLauncher(a.stderr)
 			if err != nil {
 				return err
 			}
@@ -133,7 +133,7 @@ func (a *app) kubeconfig() *cobra.Command {
 		Short: "Print a cluster's kubeconfig, or put it into a file",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			l, err := a.launcher()
+			l, err := a.newLauncher(a.stderr)
 			if err != nil {
 				return err
 			}

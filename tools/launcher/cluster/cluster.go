@@ -37,6 +37,16 @@ type Launcher struct {
 	Log io.Writer
 }
 
+// New returns a Launcher for the engine that the docker command on PATH leads to. What it
+// does is told to log.
+func New(log io.Writer) (*Launcher, error) {
+	client, err := docker.Find()
+	if err != nil {
+		return nil, err
+	}
+	return &Launcher{Docker: client, Progress: progress.New(log), Log: log}, nil
+}
+
 // ContextName is the name of a cluster's entries in a kubeconfig.
 func ContextName(name string) string {
 	if name == DefaultName {
