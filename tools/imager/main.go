@@ -14,7 +14,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := cmd.New().ExecuteContext(ctx); err != nil {
+	if err := cmd.Main(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "imager:", err)
 		os.Exit(1)
 	}

@@ -10,10 +10,12 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
 	"github.com/dind-cluster/dind-cluster/tools/imager/mtree"
+	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
 )
 
 type layerFlags struct {
-	spec, blob, metadata, mtree, state string
+	spec, state string
+	out         layerOutputs
 }
 
 func newLayer() *cobra.Command {
@@ -25,9 +27,9 @@ func newLayer() *cobra.Command {
 		RunE:  func(*cobra.Command, []string) error { return f.run() },
 	}
 	c.Flags().StringVar(&f.spec, "spec", "", "what the layer is made of (JSON)")
-	c.Flags().StringVar(&f.blob, "blob", "", "output: the layer")
-	c.Flags().StringVar(&f.metadata, "metadata", "", "output: its digests and sizes (JSON)")
-	c.Flags().StringVar(&f.mtree, "mtree", "", "output: a listing of its files")
+	c.Flags().StringVar(&f.out.blob, "blob", "", "output: the layer")
+	c.Flags().StringVar(&f.out.metadata, "metadata", "", "output: its digests and sizes (JSON)")
+	c.Flags().StringVar(&f.out.mtree, "mtree", "", "output: a listing of its files")
 	c.Flags().StringVar(&f.state, "state", "", "output: the state for layers above")
 	for _, required := range []string{"spec", "blob", "metadata"} {
 		_ = c.MarkFlagRequired(required)
@@ -45,12 +47,27 @@ func (f *layerFlags) run() error {
 		return fmt.Errorf("layer %s: %w", spec.Name, err)
 	}
 	defer l.Close()
-	blob, err := os.Create(f.blob)
+	if err := f.out.write(l.Entries, spec); err != nil {
+		return err
+	}
+	if f.state == "" {
+		return nil
+	}
+	return l.State.Write(f.state)
+}
+
+// layerOutputs are the files that a layer is written to.
+type layerOutputs struct {
+	blob, metadata, mtree string
+}
+
+func (o *layerOutputs) write(entries []*tree.Entry, spec *layer.Spec) error {
+	blob, err := os.Create(o.blob)
 	if err != nil {
 		return fmt.Errorf("write layer: %w", err)
 	}
 	defer blob.Close()
-	metadata, err := layer.WriteBlob(blob, l.Entries, spec)
+	metadata, err := layer.WriteBlob(blob, entries, spec)
 	if err != nil {
 		return fmt.Errorf("write layer %s: %w", spec.Name, err)
 	}
@@ -61,18 +78,13 @@ func (f *layerFlags) run() error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(f.metadata, append(text, '\n')); err != nil {
+	if err := writeFile(o.metadata, append(text, '\n')); err != nil {
 		return err
 	}
 	var listing bytes.Buffer
-	if err := mtree.Write(&listing, l.Entries); err != nil {
+	fmt.Fprintf(&listing, "# layer %s\n", spec.Name)
+	if err := mtree.Write(&listing, entries); err != nil {
 		return err
 	}
-	if err := writeFile(f.mtree, listing.Bytes()); err != nil {
-		return err
-	}
-	if f.state == "" {
-		return nil
-	}
-	return l.State.Write(f.state)
+	return writeFile(o.mtree, listing.Bytes())
 }

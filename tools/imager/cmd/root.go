@@ -2,6 +2,8 @@
 package cmd
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 
@@ -16,8 +18,26 @@ func New() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(newLayer())
+	c.AddCommand(newLayer(), newImage(), newArchive(), newLayout(), newEmbed(), newLoad(), newGolden())
 	return c
+}
+
+// argsVariable has arguments, as a JSON list, that come before those of the command
+// line: Bazel's rules for `bazel run` and tests have no other way to give some.
+const argsVariable = "IMAGER_ARGS"
+
+// Main runs the command.
+func Main(ctx context.Context, args []string) error {
+	if text := os.Getenv(argsVariable); text != "" {
+		var first []string
+		if err := json.Unmarshal([]byte(text), &first); err != nil {
+			return fmt.Errorf("%s: %w", argsVariable, err)
+		}
+		args = append(first, args...)
+	}
+	c := New()
+	c.SetArgs(args)
+	return c.ExecuteContext(ctx)
 }
 
 // writeFile writes a small output.

@@ -9,7 +9,7 @@ import (
 
 // Difference is one path whose lines differ; an empty line stands for absence.
 type Difference struct {
-	Path, Golden, Actual string
+	Golden, Actual string
 }
 
 // String shows the difference as a diff does.
@@ -38,7 +38,7 @@ func Diff(golden, actual string) ([]Difference, error) {
 	var all []Difference
 	for _, p := range slices.Sorted(maps.Keys(paths)) {
 		if want[p] != have[p] {
-			all = append(all, Difference{p, want[p], have[p]})
+			all = append(all, Difference{want[p], have[p]})
 		}
 	}
 	return all, nil
@@ -46,8 +46,13 @@ func Diff(golden, actual string) ([]Difference, error) {
 
 func parse(text string) (map[string]string, error) {
 	lines := map[string]string{}
+	layer := ""
 	for n, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "# layer "); ok {
+			layer = name
+			continue
+		}
 		if line == "" || line[0] == '#' || strings.HasPrefix(line, "/set ") {
 			continue
 		}
@@ -55,10 +60,12 @@ func parse(text string) (map[string]string, error) {
 		if !strings.HasPrefix(p, ".") {
 			return nil, fmt.Errorf("line %d is no path: %q", n+1, line)
 		}
-		if _, twice := lines[p]; twice {
+		// A path may be in several layers.
+		key := layer + " " + p
+		if _, twice := lines[key]; twice {
 			return nil, fmt.Errorf("line %d lists %s again", n+1, p)
 		}
-		lines[p] = line
+		lines[key] = line
 	}
 	return lines, nil
 }

@@ -1,0 +1,25 @@
+"""Container images: layers of Debian packages and files, assembled without a daemon.
+
+* `image_layer` makes one layer.
+* `image` makes an image of layers, over another image or none; with it come `NAME.tar` for `docker load`,
+  `NAME.layout`, an OCI layout, and `bazel run NAME.load`.
+* `image_embed` makes the layers that put an image into another one.
+* `image_mtree_test` compares the files of an image with a golden listing.
+
+A layer is one blob, which is compressed once and then only referred to: by the image's manifest, by whatever
+sends it to an engine. What joins blobs into one file is built only when somebody asks for it, and not cached.
+"""
+
+load("//rules/private/image:embed.bzl", _image_embed = "image_embed")
+load("//rules/private/image:image.bzl", _image = "image")
+load("//rules/private/image:image_info.bzl", _ImageInfo = "ImageInfo")
+load("//rules/private/image:layer.bzl", _image_layer = "image_layer")
+load("//rules/private/image:layer_info.bzl", _LayerInfo = "LayerInfo")
+load("//rules/private/image:mtree_test.bzl", _image_mtree_test = "image_mtree_test")
+
+ImageInfo = _ImageInfo
+LayerInfo = _LayerInfo
+image = _image
+image_embed = _image_embed
+image_layer = _image_layer
+image_mtree_test = _image_mtree_test

@@ -1,0 +1,107 @@
+"""What the image rules share."""
+
+IMAGER = attr.label(
+    default = "//tools/imager",
+    doc = "The program that does the work, for actions.",
+    executable = True,
+    cfg = "exec",
+)
+
+# Joined files are as large as all layers together and quickly made: a cache would only fill up with them.
+UNCACHED = {
+    "no-cache": "1",
+    "no-remote-cache": "1",
+    "no-remote-exec": "1",
+}
+
+def runfiles_path(ctx, file):
+    """Where a file is among the runfiles of whoever has it.
+
+    Args:
+      ctx: the rule's context.
+      file: the file.
+
+    Returns:
+      The path, relative to the root of the runfiles.
+    """
+    if file.short_path.startswith("../"):
+        return file.short_path[len("../"):]
+    return ctx.workspace_name + "/" + file.short_path
+
+def describe(name, config, manifest, layers, path):
+    """The description of an image's files which imager reads.
+
+    Args:
+      name: the image's name with its tag.
+      config: the config's file.
+      manifest: the manifest's file.
+      layers: the layers, as in ImageInfo.
+      path: function from a file to its path.
+
+    Returns:
+      The description, to be encoded as JSON.
+    """
+    return {
+        "name": name,
+        "config": path(config),
+        "manifest": path(manifest),
+        "layers": [{"metadata": path(l.metadata), "blob": path(l.blob)} for l in layers],
+    }
+
+def image_files(info):
+    """All files of an image.
+
+    Args:
+      info: the image's ImageInfo.
+
+    Returns:
+      A list of files.
+    """
+    return [info.config, info.manifest] + [f for l in info.layers for f in (l.metadata, l.blob)]
+
+def exec_path(file):
+    """A file's path for actions, as a function.
+
+    Args:
+      file: the file.
+
+    Returns:
+      The path.
+    """
+    return file.path
+
+def write_description(ctx, info, name):
+    """Writes the description of an image for an action, which then needs image_files(info) too.
+
+    Args:
+      ctx: the rule's context.
+      info: the image's ImageInfo.
+      name: the name of the file to write.
+
+    Returns:
+      The file.
+    """
+    description = ctx.actions.declare_file(name)
+    ctx.actions.write(description, json.encode_indent(
+        describe(info.image_name, info.config, info.manifest, info.layers, exec_path),
+    ))
+    return description
+
+def run_imager(ctx, imager, arguments, files):
+    """Makes the providers of a target that `bazel run` or `bazel test` starts imager for.
+
+    Args:
+      ctx: the rule's context, of an executable rule.
+      imager: the imager executable, in the target's configuration.
+      arguments: its arguments; paths are short paths.
+      files: the files it needs.
+
+    Returns:
+      A list of providers.
+    """
+    executable = ctx.actions.declare_file(ctx.label.name)
+    ctx.actions.symlink(output = executable, target_file = imager, is_executable = True)
+    return [
+        DefaultInfo(executable = executable, runfiles = ctx.runfiles(files = files)),
+        RunEnvironmentInfo(environment = {"IMAGER_ARGS": json.encode(arguments)}),
+    ]

@@ -1,0 +1,129 @@
+"""image_layer: one layer."""
+
+load(":common.bzl", "IMAGER")
+load(":image_info.bzl", "ImageInfo")
+load(":layer_info.bzl", "LayerInfo")
+
+def _state_below(base):
+    if not base:
+        return None
+    if ImageInfo in base:
+        state = base[ImageInfo].state
+    else:
+        state = base[LayerInfo].state
+    if not state:
+        fail("base = {}: layers there do not tell what is in them; put this layer below them".format(base.label))
+    return state
+
+def _file_specs(ctx):
+    specs = []
+    modes = dict(ctx.attr.modes)
+    for target, dest in ctx.attr.files.items():
+        files = target[DefaultInfo].files.to_list()
+        if not dest.startswith("/"):
+            fail("files: {} of {} is not an absolute path".format(repr(dest), target.label))
+        if not dest.endswith("/") and len(files) != 1:
+            fail("files: {} is {} files; end {} with a slash to put them all into a folder".format(target.label, len(files), repr(dest)))
+        for file in files:
+            path = dest + file.basename if dest.endswith("/") else dest
+            mode = "0755" if file == target[DefaultInfo].files_to_run.executable else "0644"
+            specs.append({
+                "source": file.path,
+                "path": path,
+                # Of a folder's files each keeps what it is.
+                "mode": modes.pop(path, "" if file.is_directory else mode),
+                "label": str(target.label),
+            })
+    for path in ctx.attr.directories:
+        modes.pop(path, None)
+    if modes:
+        fail("modes: no file or directory of this layer is at {}".format(", ".join(modes.keys())))
+    return specs
+
+def _image_layer_impl(ctx):
+    blob = ctx.actions.declare_file(ctx.label.name + (".tar" if ctx.attr.compression == "none" else ".tar.gz"))
+    metadata = ctx.actions.declare_file(ctx.label.name + ".layer.json")
+    mtree = ctx.actions.declare_file(ctx.label.name + ".mtree")
+    state = ctx.actions.declare_file(ctx.label.name + ".state")
+    below = _state_below(ctx.attr.base)
+
+    spec = ctx.actions.declare_file(ctx.label.name + ".spec.json")
+    ctx.actions.write(spec, json.encode_indent({
+        "name": str(ctx.label).lstrip("@"),
+        "debs": [f.path for f in ctx.files.debs],
+        "declarations": [f.path for f in ctx.files.declarations],
+        "files": _file_specs(ctx),
+        "directories": [
+            {"path": path, "mode": ctx.attr.modes.get(path, "0755")}
+            for path in ctx.attr.directories
+        ],
+        "symlinks": [{"path": path, "target": target} for path, target in ctx.attr.symlinks.items()],
+        "tars": [f.path for f in ctx.files.tars],
+        "below": below.path if below else "",
+        "compression": ctx.attr.compression,
+    }))
+
+    args = ctx.actions.args()
+    args.add("layer")
+    args.add("--spec", spec)
+    args.add("--blob", blob)
+    args.add("--metadata", metadata)
+    args.add("--mtree", mtree)
+    args.add("--state", state)
+    ctx.actions.run(
+        executable = ctx.executable._imager,
+        arguments = [args],
+        inputs = [spec] + ctx.files.debs + ctx.files.declarations + ctx.files.files + ctx.files.tars + ([below] if below else []),
+        outputs = [blob, metadata, mtree, state],
+        mnemonic = "ImageLayer",
+        progress_message = "Building image layer %{label}",
+    )
+    layer = struct(blob = blob, metadata = metadata, mtree = mtree)
+    return [
+        DefaultInfo(files = depset([blob, metadata, mtree])),
+        OutputGroupInfo(mtree = depset([mtree])),
+        LayerInfo(layers = [layer], state = state),
+    ]
+
+image_layer = rule(
+    implementation = _image_layer_impl,
+    doc = """Makes one layer of Debian packages, files, directories and links.
+
+The layer's bytes depend on its inputs alone: its entries are sorted, have numeric owners, root's unless something says
+otherwise, and a fixed time. Packages are unpacked without running their scripts, so each script's effects are
+declared, and a script that nobody acknowledged fails the build. So do two sources of different content for one path.""",
+    attrs = {
+        "base": attr.label(
+            doc = "The image or layer below: its packages, accounts and links are built upon, and clashes with it are found.",
+            providers = [[ImageInfo], [LayerInfo]],
+        ),
+        "compression": attr.string(
+            default = "gzip",
+            doc = "How the blob is compressed. What every engine and registry takes is gzip.",
+            values = ["gzip", "none"],
+        ),
+        "debs": attr.label_list(
+            allow_files = [".deb"],
+            doc = "Debian packages to unpack. Their order does not matter.",
+        ),
+        "declarations": attr.label_list(
+            allow_files = [".yaml", ".json"],
+            doc = "Effects of the packages' maintainer scripts, as data (see tools/imager/declare).",
+        ),
+        "directories": attr.string_list(doc = "Directories to make: absolute paths."),
+        "files": attr.label_keyed_string_dict(
+            allow_files = True,
+            doc = """Where files go: a target to an absolute path. One that ends with a slash is a folder, for all files of
+the target. A directory's content goes to the path itself.""",
+        ),
+        "modes": attr.string_dict(
+            doc = "Octal modes of files and directories by path, where they are not 0755 for executables and directories and 0644 otherwise.",
+        ),
+        "symlinks": attr.string_dict(doc = "Symbolic links to make: an absolute path to what it links to."),
+        "tars": attr.label_list(
+            allow_files = [".tar", ".tar.gz", ".tgz"],
+            doc = "Archives whose entries are taken as they are.",
+        ),
+        "_imager": IMAGER,
+    },
+)

@@ -1,0 +1,30 @@
+package image
+
+import (
+	"fmt"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+)
+
+// NameAnnotations name an image in an OCI layout: the standard's, and containerd's
+// with the full name.
+func NameAnnotations(name string) map[string]string {
+	return map[string]string{
+		"io.containerd.image.name":          name,
+		"org.opencontainers.image.ref.name": name,
+	}
+}
+
+// WriteLayout writes an OCI layout into a new or empty folder.
+func WriteLayout(dir string, img v1.Image, name string) error {
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return fmt.Errorf("write OCI layout: %w", err)
+	}
+	if err := p.AppendImage(img, layout.WithAnnotations(NameAnnotations(name))); err != nil {
+		return fmt.Errorf("write OCI layout: %w", err)
+	}
+	return nil
+}
