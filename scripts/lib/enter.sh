@@ -44,6 +44,12 @@ for top in /*; do
   mount --rbind "$top" "$root$top"
 done
 
+# The running kernel's modules, for modprobe.
+if [[ -d /lib/modules ]]; then
+  mkdir -p "$root/usr/lib/modules"
+  mount --rbind /lib/modules "$root/usr/lib/modules"
+fi
+
 # Name resolution: most hosts rewrite /etc/resolv.conf by renaming, which a bound file would not follow.
 resolv=$(readlink -f /etc/resolv.conf || true)
 case $resolv in

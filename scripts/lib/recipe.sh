@@ -13,9 +13,11 @@ packages=(
   git
   golang-go
   iptables
+  kmod
   procps
   xfsprogs
   xz-utils
+  zip
   zstd
 )
 
