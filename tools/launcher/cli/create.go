@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
@@ -37,7 +39,7 @@ func (a *app) create(use string) *cobra.Command {
 		o := flags
 		o.Name = a.name
 		if c.Flags().Changed("api-port") && o.APIPort == 0 {
-			return usageError{fmt.Errorf("--api-port 0: want 1 to 65535; leave it out for a free port")}
+			return usageError{errors.New("--api-port 0: want 1 to 65535; leave it out for a free port")}
 		}
 		file, err := kubeconfigFile(config)
 		if err != nil {
@@ -48,7 +50,7 @@ func (a *app) create(use string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		source, err := a.source(image, l.Docker)
+		source, err := a.source(l, image)
 		if err != nil {
 			return err
 		}
@@ -64,14 +66,38 @@ func (a *app) create(use string) *cobra.Command {
 }
 
 // source is the image that a new cluster is made of.
-func (a *app) source(flag string, client *docker.Client) (cluster.Image, error) {
+func (a *app) source(l *cluster.Launcher, flag string) (cluster.Image, error) {
 	if flag != "" {
 		return cluster.Present(flag), nil
 	}
 	if a.image == "" {
-		return nil, usageError{fmt.Errorf("no image comes with this program: name one with --image")}
+		return nil, usageError{errors.New("no image comes with this program: name one with --image")}
 	}
-	return nil, fmt.Errorf("TODO")
+	root, err := runfiles(a.image)
+	if err != nil {
+		return nil, err
+	}
+	return l.Built(filepath.Join(root, a.image), root)
+}
+
+// runfiles returns the folder that holds, at path below it, what Bazel has put with
+// this program.
+func runfiles(path string) (string, error) {
+	roots := []string{os.Getenv("RUNFILES_DIR"), os.Args[0] + ".runfiles"}
+	if self, err := os.Executable(); err == nil {
+		roots = append(roots, self+".runfiles")
+	}
+	// Where `bazel run` starts a program: its workspace's folder in the runfiles.
+	roots = append(roots, "..")
+	for _, root := range roots {
+		if root == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(root, path)); err == nil {
+			return filepath.Abs(root)
+		}
+	}
+	return "", fmt.Errorf("cannot find the image's files (%s) in any of %q: start this program with `bazel run`, or name an image of the local Docker with --image", path, roots)
 }
 
 func (a *app) greet(c *cluster.Cluster, config string, nodes int, took time.Duration) {

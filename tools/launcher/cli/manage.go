@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -80,7 +81,7 @@ func (a *app) load() *cobra.Command {
 		Short: "Copy images of the local Docker, or an archive of images, to all nodes",
 		RunE: func(c *cobra.Command, images []string) error {
 			if (archive == "") == (len(images) == 0) {
-				return usageError{fmt.Errorf("want images of the local Docker, or an archive with --archive")}
+				return usageError{errors.New("want images of the local Docker, or an archive with --archive")}
 			}
 			l, err := a.newLauncher(a.stderr)
 			if err != nil {

@@ -1,0 +1,169 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+)
+
+// TestBadInput has what the launcher's unit tests cannot show: what a real Docker says
+// and does, and that nothing is left of a cluster that does not come up.
+func TestBadInput(t *testing.T) {
+	outer, m := newMachine(t)
+	ctx := outer
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	ref, _ := m.image.Send(ctx)
+	// A container of ours and one that is not, as far as anybody can tell by its image.
+	ours, theirs, foreign := m.run+"-ours", m.run+"-theirs", m.run+"-image"
+	for _, do := range []struct{ do, undo []string }{
+		{do: []string{"tag", ref, foreign}, undo: []string{"rmi", foreign}},
+		{do: []string{"create", "--name", ours, "--label", "dind-cluster.name=" + ours, ref}, undo: []string{"rm", "--volumes", ours}},
+		{do: []string{"create", "--name", theirs, foreign}, undo: []string{"rm", "--volumes", theirs}},
+	} {
+		if err := m.launcher.Docker.Do(ctx, "prepare", do.do...); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			ctx, cancel := cleanup(t)
+			defer cancel()
+			if err := m.launcher.Docker.Do(ctx, "clean up", do.undo...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+
+	for _, test := range []struct {
+		name   string
+		image  cluster.Image
+		change func(*cluster.Options)
+		want   []string
+	}{
+		{name: "no nodes", change: func(o *cluster.Options) { o.Nodes = 0 }, want: []string{"0 nodes"}},
+		{name: "too many nodes", change: func(o *cluster.Options) { o.Nodes = 200 }, want: []string{"200 nodes"}},
+		{name: "name taken by a cluster", change: func(o *cluster.Options) { o.Name = ours }, want: []string{"already is a cluster", ours, "created", "--name"}},
+		{name: "name taken by a container", change: func(o *cluster.Options) { o.Name = theirs }, want: []string{"taken by another container", foreign}},
+		{name: "port taken", change: func(o *cluster.Options) { o.APIPort = busy.Addr().(*net.TCPAddr).Port }, want: []string{"is in use", "--api-port"}},
+		{name: "unwritable kubeconfig", change: func(o *cluster.Options) { o.Kubeconfig = kubeconfig.At("/proc/self/config") }, want: []string{"cannot update kubeconfig /proc/self/config"}},
+		{name: "no such image", image: cluster.Present("dind-cluster:no-such-tag"), want: []string{`no image "dind-cluster:no-such-tag"`}},
+		{name: "bad setting", change: func(o *cluster.Options) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{"did not come up"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := m.options(t, "bad", 3)
+			o.Retain = false
+			if test.change != nil {
+				test.change(&o)
+			}
+			image := test.image
+			if image == nil {
+				image = m.image
+			}
+			_, err := m.launcher.Create(ctx, image, o)
+			if err == nil {
+				m.remove(t, o.Name)
+				t.Fatal("no error")
+			}
+			t.Log(err)
+			for _, w := range test.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error %q does not say %q", err, w)
+				}
+			}
+			if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a kubeconfig is there: %v", err)
+			}
+		})
+	}
+
+	// From here on something happens while a cluster starts.
+	for _, test := range []struct {
+		name string
+		do   func(ctx context.Context, t *testing.T, name string, interrupt func())
+		want []string // in the error or in what the cluster printed
+	}{{
+		name: "interrupted",
+		do: func(ctx context.Context, t *testing.T, name string, interrupt func()) {
+			m.waitExec(ctx, t, name, "docker", "container", "inspect", "control-plane")
+			interrupt()
+		},
+		want: []string{"Ctrl-C"},
+	}, {
+		name: "container killed",
+		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
+			m.waitExec(ctx, t, name, "true")
+			if err := m.launcher.Docker.Do(ctx, "kill the cluster", "kill", name); err != nil {
+				t.Error(err)
+			}
+		},
+		want: []string{"was killed"},
+	}, {
+		name: "node killed",
+		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
+			m.waitExec(ctx, t, name, "docker", "kill", "worker1")
+		},
+		want: []string{"did not come up", "worker1"},
+	}} {
+		t.Run(test.name, func(t *testing.T) {
+			before, err := m.counter.Take(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := m.options(t, "bad", 2)
+			o.Retain = false
+			t.Cleanup(func() { m.remove(t, o.Name) })
+			ctx, interrupt := context.WithCancelCause(outer)
+			defer interrupt(nil)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				test.do(ctx, t, o.Name, func() { interrupt(errors.New("Ctrl-C")) })
+			}()
+			log := &lineWriter{t: t}
+			l := *m.launcher
+			l.Log = log
+			start := time.Now()
+			_, err = l.Create(ctx, m.image, o)
+			interrupt(nil)
+			<-done
+			if err == nil {
+				t.Fatal("no error")
+			}
+			t.Logf("after %.1f s: %v", time.Since(start).Seconds(), err)
+			for _, w := range test.want {
+				if !strings.Contains(err.Error()+log.String(), w) {
+					t.Errorf("neither the error %q nor the log says %q", err, w)
+				}
+			}
+			if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a kubeconfig is there: %v", err)
+			}
+			m.checkLeaks(outer, t, before, nil)
+		})
+	}
+}
+
+// waitExec runs a command in a container that is just starting until it succeeds.
+func (m *machine) waitExec(ctx context.Context, t *testing.T, name string, command ...string) {
+	for {
+		_, err := m.launcher.Docker.Exec(ctx, name, command...)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Errorf("too late for %q: %v", command, err)
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,388 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/e2e/census"
+	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+)
+
+// machine is the Docker host and what the tests need on it.
+type machine struct {
+	launcher *cluster.Launcher
+	counter  *census.Counter
+	image    cluster.Image
+	// run is part of every name, so that runs do not meet.
+	run string
+}
+
+// spareTime is what is left of the test's time for showing logs and removing things.
+const spareTime = 60 * time.Second
+
+// newMachine prepares a test on the local Docker. The context ends early enough for
+// cleaning up.
+func newMachine(t *testing.T) (context.Context, *machine) {
+	t.Helper()
+	l, err := cluster.New(&lineWriter{t: t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := imageUnderTest(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	if deadline, ok := t.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-spareTime), errors.New("the test's time is up"))
+		t.Cleanup(cancel)
+	}
+	// The first thing, and apart from clusters' starts: it may have a gigabyte to send.
+	ref, err := image.Send(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx, &machine{
+		launcher: l,
+		counter:  census.New(l.Docker),
+		image:    cluster.Present(ref),
+		run:      fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().Unix()%100_000),
+	}
+}
+
+// lineWriter writes to the test's log.
+type lineWriter struct {
+	t    *testing.T
+	mu   sync.Mutex
+	line []byte
+	all  bytes.Buffer
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all.Write(p)
+	w.line = append(w.line, p...)
+	for {
+		i := bytes.IndexByte(w.line, '\n')
+		if i < 0 {
+			return len(p), nil
+		}
+		w.t.Logf("%s", w.line[:i])
+		w.line = w.line[i+1:]
+	}
+}
+
+func (w *lineWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.String()
+}
+
+// box is a cluster under test.
+type box struct {
+	*machine
+	name, id string
+	made     *cluster.Cluster
+}
+
+// options are those of a cluster with a name and a kubeconfig of its own.
+func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Options {
+	return cluster.Options{
+		Name:       m.run + "-" + suffix,
+		Nodes:      nodes,
+		Wait:       150 * time.Second,
+		Kubeconfig: kubeconfig.At(filepath.Join(t.TempDir(), "config")),
+		// For the logs' sake; the cleaning up is the test's.
+		Retain: true,
+	}
+}
+
+// create makes a cluster that goes with the test, in whatever way that ends.
+func (m *machine) create(ctx context.Context, t *testing.T, o cluster.Options) *box {
+	t.Helper()
+	t.Cleanup(func() { m.remove(t, o.Name) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			m.dump(t, o.Name)
+		}
+	})
+	start := time.Now()
+	made, err := m.launcher.Create(ctx, m.image, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("cluster %s: docker run to all ready in %.1f s", o.Name, time.Since(start).Seconds())
+	return &box{machine: m, name: o.Name, id: made.ID, made: made}
+}
+
+// cleanup is a context for cleaning up: the test's own has ended by then.
+func cleanup(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(t.Context()), spareTime/2)
+}
+
+func (m *machine) remove(t *testing.T, name string) {
+	ctx, cancel := cleanup(t)
+	defer cancel()
+	if err := m.launcher.Docker.Remove(ctx, name); err != nil {
+		t.Errorf("a container is left: %v", err)
+	}
+}
+
+// checkLeaks compares what there was before with what there is, and gives the kernel and
+// Docker a moment: some things go only after `docker rm` has ended.
+func (m *machine) checkLeaks(ctx context.Context, t *testing.T, before census.Census, belongings census.Belongings) {
+	t.Helper()
+	var leaks []string
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		after, err := m.counter.Take(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaks = census.Leaks(before, after, belongings)
+		if len(leaks) == 0 || time.Now().After(deadline) {
+			t.Logf("before: %s", before)
+			t.Logf("after:  %s", after)
+			break
+		}
+	}
+	for _, l := range leaks {
+		t.Errorf("left over: %s", l)
+	}
+}
+
+// dump shows what a person would look at after a failure.
+func (m *machine) dump(t *testing.T, name string) {
+	ctx, cancel := cleanup(t)
+	defer cancel()
+	show := func(title string, out []byte, err error) {
+		t.Logf("--- %s: %s\n%s\nerror: %v", name, title, out, err)
+	}
+	docker := m.launcher.Docker
+	var log bytes.Buffer
+	err := docker.Logs(ctx, name, false, &log)
+	show("docker logs", log.Bytes(), err)
+	inside := func(title string, command ...string) []byte {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		out, err := docker.Exec(ctx, name, command...)
+		show(title, out, err)
+		return out
+	}
+	inside("nodes' containers", "docker", "ps", "--all")
+	inside("objects", "kubectl", "get", "nodes,pods,services,endpointslices", "--all-namespaces", "--output=wide")
+	inside("events", "kubectl", "get", "events", "--all-namespaces", "--sort-by=.lastTimestamp")
+	nodes, err := docker.Exec(ctx, name, "docker", "ps", "--format", "{{.Names}}")
+	if err != nil {
+		t.Logf("no nodes' logs: %v", err)
+		return
+	}
+	for _, node := range strings.Fields(string(nodes)) {
+		inside(node, "docker", "exec", node, "journalctl", "--no-pager", "--lines=150", "--output=short-monotonic")
+	}
+}
+
+// exec runs a command in the cluster's container.
+func (b *box) exec(ctx context.Context, t *testing.T, command ...string) string {
+	t.Helper()
+	out, err := b.launcher.Docker.Exec(ctx, b.name, command...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// kubectl runs kubectl as `docker exec NAME kubectl` does.
+func (b *box) kubectl(ctx context.Context, t *testing.T, args ...string) string {
+	t.Helper()
+	return b.exec(ctx, t, append([]string{"kubectl"}, args...)...)
+}
+
+// apply creates the objects of a manifest below testdata.
+func (b *box) apply(ctx context.Context, t *testing.T, name string, replace ...string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer(replace...).Replace(string(data))
+	if _, err := b.launcher.Docker.ExecInput(ctx, b.name, strings.NewReader(text), "kubectl", "apply", "--filename=-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// testImage returns the full name of a test image, as the e2e.test in the image has it.
+func (b *box) testImage(ctx context.Context, t *testing.T, name string) string {
+	t.Helper()
+	list := strings.Fields(b.exec(ctx, t, "e2e.test", "--list-images"))
+	i := slices.IndexFunc(list, func(ref string) bool { return strings.Contains(ref, "/"+name+":") })
+	if i < 0 {
+		t.Fatalf("e2e.test --list-images names no %s: %q", name, list)
+	}
+	// Of several versions, the newest is what specs use.
+	newest := list[i]
+	for _, ref := range list[i:] {
+		if strings.HasPrefix(ref, newest[:strings.LastIndex(newest, ":")+1]) && ref > newest {
+			newest = ref
+		}
+	}
+	return newest
+}
+
+// pod is what the tests look at in a pod.
+type pod struct {
+	Metadata struct {
+		Name, Namespace, UID string
+	}
+	Spec   struct{ NodeName string }
+	Status struct {
+		Phase, PodIP, HostIP string
+		ContainerStatuses    []struct {
+			Ready        bool
+			RestartCount int
+		}
+	}
+}
+
+func (b *box) pods(ctx context.Context, t *testing.T, args ...string) []pod {
+	t.Helper()
+	var list struct{ Items []pod }
+	decode(t, b.kubectl(ctx, t, append([]string{"get", "pods", "--output=json"}, args...)...), &list)
+	return list.Items
+}
+
+type node struct {
+	Metadata struct{ Name string }
+	Status   struct {
+		Addresses  []struct{ Type, Address string }
+		Conditions []struct{ Type, Status string }
+		NodeInfo   struct{ KubeletVersion, ContainerRuntimeVersion string }
+	}
+}
+
+func (n node) ready() bool {
+	for _, c := range n.Status.Conditions {
+		if c.Type == "Ready" {
+			return c.Status == "True"
+		}
+	}
+	return false
+}
+
+func (n node) ip() string {
+	for _, a := range n.Status.Addresses {
+		if a.Type == "InternalIP" {
+			return a.Address
+		}
+	}
+	return ""
+}
+
+func (b *box) nodes(ctx context.Context, t *testing.T) []node {
+	t.Helper()
+	var list struct{ Items []node }
+	decode(t, b.kubectl(ctx, t, "get", "nodes", "--output=json"), &list)
+	return list.Items
+}
+
+// dial has a web pod send a request to an address, and returns who answered: the name of
+// a pod.
+func (b *box) dial(ctx context.Context, t *testing.T, from pod, protocol, host string, port int) string {
+	t.Helper()
+	query := url.Values{"protocol": {protocol}, "host": {host}, "port": {fmt.Sprint(port)}, "request": {"hostname"}, "tries": {"1"}}
+	path := fmt.Sprintf("/api/v1/namespaces/default/pods/%s:8080/proxy/dial?%s", from.Metadata.Name, query.Encode())
+	var last string
+	// Endpoints and forwarding rules reach the nodes a moment after the pods are ready, and
+	// there is nothing to wait on.
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		out, err := b.launcher.Docker.Exec(ctx, b.name, "kubectl", "get", "--raw", path)
+		if ctx.Err() != nil {
+			t.Fatal(context.Cause(ctx))
+		}
+		last = fmt.Sprintf("%s %v", out, err)
+		var answer struct{ Responses []string }
+		if err == nil && json.Unmarshal(out, &answer) == nil && len(answer.Responses) == 1 {
+			return answer.Responses[0]
+		}
+	}
+	t.Errorf("%s on %s does not reach %s %s:%d: %s", from.Metadata.Name, from.Spec.NodeName, protocol, host, port, last)
+	return ""
+}
+
+// hostGet asks the API server from the Docker host, with nothing but the kubeconfig.
+func hostGet(ctx context.Context, t *testing.T, file, name, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := kubeconfig.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(list, key string) map[string]any {
+		for _, e := range config[list].([]any) {
+			if m := e.(map[string]any); m["name"] == name {
+				return m[key].(map[string]any)
+			}
+		}
+		t.Fatalf("%s: no %q in %s", file, name, list)
+		return nil
+	}
+	bytesOf := func(m map[string]any, key string) []byte {
+		text, _ := m[key].(string)
+		out, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(out) == 0 {
+			t.Fatalf("%s: %s: %v", file, key, err)
+		}
+		return out
+	}
+	server, user := entry("clusters", "cluster"), entry("users", "user")
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(bytesOf(server, "certificate-authority-data"))
+	pair, err := tls.X509KeyPair(bytesOf(user, "client-certificate-data"), bytesOf(user, "client-key-data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server["server"].(string)+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s %v: %s", path, resp.Status, err, body)
+	}
+	return string(body)
+}
+
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v in %.300q", err, text)
+	}
+}

@@ -1,0 +1,38 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+)
+
+// Where Bazel has put the images, below $TEST_SRCDIR. For a run with plain `go test`, the
+// second of each pair: a name that the local Docker has, and any path of an archive.
+const (
+	imageFile, imageName     = "DIND_CLUSTER_IMAGE_FILE", "DIND_CLUSTER_IMAGE"
+	agnhostFile, agnhostPath = "DIND_CLUSTER_AGNHOST_FILE", "DIND_CLUSTER_AGNHOST"
+)
+
+func imageUnderTest(l *cluster.Launcher) (cluster.Image, error) {
+	if ref := os.Getenv(imageName); ref != "" {
+		return cluster.Present(ref), nil
+	}
+	path, root := os.Getenv(imageFile), os.Getenv("TEST_SRCDIR")
+	if path == "" || root == "" {
+		return nil, fmt.Errorf("no image to test: run `bazel test //e2e:smoke`, or set %s and %s", imageName, agnhostPath)
+	}
+	return l.Built(filepath.Join(root, path), root)
+}
+
+func agnhostArchive() (string, error) {
+	if path := os.Getenv(agnhostPath); path != "" {
+		return path, nil
+	}
+	path, root := os.Getenv(agnhostFile), os.Getenv("TEST_SRCDIR")
+	if path == "" || root == "" {
+		return "", fmt.Errorf("no agnhost image: run `bazel test //e2e:smoke`, or set %s", agnhostPath)
+	}
+	return filepath.Join(root, path), nil
+}
