@@ -221,3 +221,6 @@ func (e *MissingError) Error() string {
 
 // ErrNotArchive says that something is not an image archive at all.
 var ErrNotArchive = errors.New("not an image archive")
+
+// ErrEmpty says that there is not a single byte.
+var ErrEmpty = fmt.Errorf("is empty, so it is %w", ErrNotArchive)

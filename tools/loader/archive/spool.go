@@ -55,7 +55,7 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 		if err != nil && err != io.EOF {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		return nil, fmt.Errorf("%s is empty, so it is %w", name, ErrNotArchive)
+		return nil, fmt.Errorf("%s %w", name, ErrEmpty)
 	}
 	var src io.Reader = in
 	compression := compressionOf(head)

@@ -82,6 +82,9 @@ func one(ctx context.Context, rt Runtime, source string, o Options) error {
 	var err error
 	if source == Stdin {
 		a, err = archive.Read(ctx, "standard input", o.Stdin, o.Archive)
+		if errors.Is(err, archive.ErrEmpty) {
+			err = fmt.Errorf("%w; docker exec passes one on with -i", err)
+		}
 	} else {
 		a, err = archive.Open(ctx, source, o.Archive)
 	}
