@@ -257,6 +257,7 @@ func compress(w io.Writer, level int, fill func(io.Writer) error) error {
 	if err != nil {
 		return err
 	}
+	z.ModTime = time.Unix(0, 0) // gzip's way to say that there is none
 	if err := fill(z); err != nil {
 		return err
 	}
