@@ -121,14 +121,20 @@ func testNodes(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 
 // testSecrets checks that keys are for root alone and tokens are nowhere to be read.
 func testSecrets(ctx context.Context, t *testing.T, b *box) {
-	find := []string{"find", "/etc/kubernetes", "/var/lib/kubelet/pki", "/root/.kube",
-		"(", "-name", "*.key", "-o", "-name", "*.conf", "-o", "-name", "*.pem", "-o", "-path", "*/.kube/config", ")", "-type", "f", "-perm", "/077"}
+	find := []string{"find", "/etc/kubernetes", "/etc/dind-cluster", "/var/lib/dind-cluster", "/var/lib/kubelet/pki", "/root/.kube",
+		"(", "-name", "*.key", "-o", "-name", "*.conf", "-o", "-name", "*.pem", "-o", "-name", "*.json", "-o", "-path", "*/.kube/config", ")",
+		"-type", "f", "-perm", "/077"}
+	// Not all of these folders are everywhere.
+	tolerant := []string{"sh", "-c", `"$@" 2>/dev/null || :`, "sh"}
+	if out := b.exec(ctx, t, slices.Concat(tolerant, find)...); out != "" {
+		t.Errorf("in the cluster's container others can read:\n%s", out)
+	}
 	nodes := strings.Fields(b.exec(ctx, t, "docker", "ps", "--format", "{{.Names}}"))
 	if len(nodes) != 3 {
 		t.Errorf("nodes' containers are %q, want 3", nodes)
 	}
 	for _, n := range nodes {
-		out := b.exec(ctx, t, append([]string{"docker", "exec", n, "sh", "-c", `"$@" 2>/dev/null || :`, "sh"}, find...)...)
+		out := b.exec(ctx, t, slices.Concat([]string{"docker", "exec", n}, tolerant, find)...)
 		if out != "" {
 			t.Errorf("in node %s others can read:\n%s", n, out)
 		}

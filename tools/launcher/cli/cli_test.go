@@ -131,6 +131,17 @@ func TestKubeconfig(t *testing.T) {
 	}
 }
 
+func TestNodeLogs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "logs.tar")
+	status, _, stderr, _ := run(t, []dockertest.Reply{
+		{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}}}`},
+		{Args: "exec 0123 runner logs", Stdout: "archive"},
+	}, "logs", "--name", "box", "--archive", path)
+	if data, err := os.ReadFile(path); status != 0 || err != nil || string(data) != "archive" {
+		t.Errorf("status %d, got %q, %v, %q", status, data, err, stderr)
+	}
+}
+
 func TestRunfiles(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "image.json"), nil, 0o600); err != nil {

@@ -92,10 +92,7 @@ func (a *app) load() *cobra.Command {
 			}
 			var in io.Reader = os.Stdin
 			if archive != "-" {
-				if wd := os.Getenv("BUILD_WORKING_DIRECTORY"); wd != "" && !filepath.IsAbs(archive) {
-					archive = filepath.Join(wd, archive)
-				}
-				file, err := os.Open(archive)
+				file, err := os.Open(userPath(archive))
 				if err != nil {
 					return err
 				}
@@ -110,21 +107,46 @@ func (a *app) load() *cobra.Command {
 }
 
 func (a *app) logs() *cobra.Command {
-	var follow bool
+	var (
+		follow  bool
+		archive string
+	)
 	cmd := &cobra.Command{
 		Use:   "logs",
-		Short: "Show what a cluster printed while it came up",
+		Short: "Show what a cluster printed while it came up, or collect the logs of all nodes",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			l, err := a.newLauncher(a.stderr)
 			if err != nil {
 				return err
 			}
-			return l.Logs(c.Context(), a.name, follow, a.stdout)
+			if archive == "" {
+				return l.Logs(c.Context(), a.name, follow, a.stdout)
+			}
+			file, err := os.OpenFile(userPath(archive), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			if err != nil {
+				return err
+			}
+			defer file.Close()
+			if err := l.NodeLogs(c.Context(), a.name, file); err != nil {
+				return err
+			}
+			return file.Close()
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as long as the cluster does")
+	cmd.Flags().StringVar(&archive, "archive", "", "tar file that gets the logs of all nodes")
+	cmd.MarkFlagsMutuallyExclusive("follow", "archive")
 	return cmd
+}
+
+// userPath is a path that the user gave: a relative one starts where the user is, which
+// under `bazel run` is not where this process is.
+func userPath(path string) string {
+	if wd := os.Getenv("BUILD_WORKING_DIRECTORY"); wd != "" && !filepath.IsAbs(path) {
+		return filepath.Join(wd, path)
+	}
+	return path
 }
 
 func (a *app) kubeconfig() *cobra.Command {

@@ -189,6 +189,15 @@ func (l *Launcher) Logs(ctx context.Context, name string, follow bool, out io.Wr
 	return l.Docker.Logs(ctx, c.ID, follow, out)
 }
 
+// NodeLogs writes the logs of all nodes, a tar archive.
+func (l *Launcher) NodeLogs(ctx context.Context, name string, out io.Writer) error {
+	c, err := l.running(ctx, name)
+	if err != nil {
+		return err
+	}
+	return l.Docker.ExecStreams(ctx, c.ID, docker.Streams{Out: out, Err: l.Log}, "runner", "logs")
+}
+
 // Kubeconfig returns the kubeconfig of a running cluster, with entries called
 // ContextName(name) and an API address that works from the Docker host.
 func (l *Launcher) Kubeconfig(ctx context.Context, name string) (kubeconfig.Config, error) {
