@@ -34,6 +34,12 @@ func (p *Printer) WithPrefix(prefix string) *Printer {
 	return p
 }
 
+// Since makes the elapsed time in front of every line count from t, which may lie before the program's own start.
+func (p *Printer) Since(t time.Time) *Printer {
+	p.start = t
+	return p
+}
+
 // Step is one piece of work that has started and not yet ended.
 type Step struct {
 	p     *Printer

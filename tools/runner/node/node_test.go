@@ -1,0 +1,116 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/pki"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+)
+
+func testConfig(index int) Config {
+	c := plan.Default()
+	return Config{Cluster: c, Node: c.Node(index), MTU: 1500, Token: "a.b", CA: pki.Pair{Cert: []byte("cert"), Key: []byte("key")}}
+}
+
+func TestConfigRoundTrip(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "node")
+	want := testConfig(1)
+	if err := want.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	info, err := os.Stat(filepath.Join(dir, configFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file with the cluster's secrets has mode %v (%v)", info.Mode(), err)
+	}
+	if _, err := ReadConfig(t.TempDir()); err == nil || !strings.Contains(err.Error(), "not by hand") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, configFile), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadConfig(dir); err == nil {
+		t.Error("no error for broken JSON")
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	data, _ := json.Marshal(testConfig(0))
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, configFile), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = ReadConfig(dir)
+	})
+}
+
+func TestRoutes(t *testing.T) {
+	got := string(routes(testConfig(1)))
+	lines := strings.Split(strings.TrimSpace(got), "\n")
+	if len(lines) != plan.MaxNodes-1 {
+		t.Errorf("%d routes, want one to every other node there can be", len(lines))
+	}
+	for _, want := range []string{"route replace 10.244.0.0/24 via 10.250.0.2\n", "route replace 10.244.99.0/24 via 10.250.0.101\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	if strings.Contains(got, "10.244.1.0/24") {
+		t.Error("a route to the node's own pods")
+	}
+}
+
+func TestMasquerade(t *testing.T) {
+	if got := masquerade(testConfig(0)); !bytes.Contains(got, []byte("-s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\nCOMMIT\n")) {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestSortImages(t *testing.T) {
+	archives := []string{"/i/coredns.tar", "/i/etcd.tar", "/i/kube-apiserver.tar", "/i/kube-controller-manager.tar", "/i/kube-proxy.tar", "/i/kube-scheduler.tar", "/i/pause.tar"}
+	for _, test := range []struct {
+		role         plan.Role
+		first, later string
+	}{
+		{plan.ControlPlane, "etcd kube-apiserver kube-controller-manager kube-scheduler pause", "coredns kube-proxy"},
+		{plan.Worker, "coredns kube-proxy pause", ""},
+	} {
+		first, later := sortImages(archives, test.role)
+		names := func(paths []string) string {
+			var out []string
+			for _, p := range paths {
+				out = append(out, strings.TrimSuffix(filepath.Base(p), ".tar"))
+			}
+			return strings.Join(out, " ")
+		}
+		if names(first) != test.first || names(later) != test.later {
+			t.Errorf("%s: got %q and %q", test.role, names(first), names(later))
+		}
+	}
+}
+
+func TestRunErrors(t *testing.T) {
+	var log bytes.Buffer
+	n := &node{out: &log}
+	err := n.run(t.Context(), strings.NewReader("in"), "sh", "-c", "cat; for i in $(seq 20); do echo line $i; done; exit 4")
+	if err == nil || !strings.Contains(err.Error(), "exit status 4:\nline 11\n") || !strings.HasSuffix(err.Error(), "line 20") {
+		t.Errorf("got %v", err)
+	}
+	if !strings.HasPrefix(log.String(), "inline 1\n") {
+		t.Errorf("log is %q", &log)
+	}
+}
