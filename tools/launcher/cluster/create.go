@@ -302,7 +302,11 @@ func (l *Launcher) giveUp(ctx context.Context, id string, o *Options, reason err
 	if o.Retain {
 		return fmt.Errorf("%w\nIts container stays for a look at it: `docker logs %[2]s`, `docker exec -it %[2]s bash`; `docker rm -f -v %[2]s` removes it", reason, o.Name)
 	}
-	return errors.Join(reason, l.remove(ctx, id, o.Name))
+	err := errors.Join(reason, l.remove(ctx, id, o.Name))
+	if ctx.Err() == nil {
+		err = fmt.Errorf("%w\nWith --retain a container that did not get ready stays, with the logs of all nodes in it", err)
+	}
+	return err
 }
 
 // remove removes a container even though ctx has ended.
