@@ -138,7 +138,7 @@ func isTerminal(f *os.File) bool {
 // runtime picks what to load into.
 func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runtime, error) {
 	if f.to == toDocker {
-		return docker.New(ctx, docker.Options{Socket: f.socket, Wait: f.wait, Progress: p})
+		return f.docker(ctx, p)
 	}
 	where := f.node
 	if len(where) == 0 {
@@ -164,4 +164,21 @@ func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runt
 		o.Args = append(o.Args, "--keep-layers")
 	}
 	return nodes.New(ctx, o)
+}
+
+// docker loads into the Docker engine: directly into its containerd where it keeps images there, which saves it from
+// writing every layer twice.
+func (f *loadFlags) docker(ctx context.Context, p *progress.Printer) (load.Runtime, error) {
+	rt, err := docker.New(ctx, docker.Options{Socket: f.socket, Wait: f.wait, Progress: p})
+	if err != nil {
+		return nil, err
+	}
+	snapshotter, err := rt.Snapshotter(ctx)
+	if err != nil || snapshotter == "" {
+		return rt, err
+	}
+	return containerd.New(ctx, containerd.Options{
+		Address: f.address, Namespace: containerd.DockerNamespace, Snapshotter: snapshotter,
+		Wait: f.wait, KeepLayers: f.keepLayers, Progress: p,
+	})
 }

@@ -45,6 +45,9 @@ const (
 	DefaultSnapshotter = "overlayfs"
 )
 
+// DockerNamespace is where a Docker engine that keeps its images in containerd has them.
+const DockerNamespace = "moby"
+
 // The labels by which the CRI plugin knows its images. The kubelet's image garbage collection spares pinned ones.
 const (
 	managedLabel = "io.cri-containerd.image"
@@ -252,13 +255,16 @@ func (r *Runtime) present(ctx context.Context, img *archive.Image) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	for _, name := range append([]string{id.String()}, img.Names...) {
+	labels := r.labels(img)
+	for _, name := range r.names(img, id) {
 		have, err := r.client.ImageService().Get(ctx, name)
-		if err != nil || have.Target.Digest != want.Digest || have.Labels[managedLabel] != managed {
+		if err != nil || have.Target.Digest != want.Digest {
 			return false, ignoreNotFound(err)
 		}
-		if r.pins(img) && have.Labels[pinnedLabel] != pinned {
-			return false, nil
+		for k, v := range labels {
+			if have.Labels[k] != v {
+				return false, nil
+			}
 		}
 	}
 	blobs := []digest.Digest{want.Digest, id}
@@ -412,8 +418,7 @@ func (r *Runtime) slot(ctx context.Context) error {
 
 func (r *Runtime) free() { <-r.slots }
 
-// name gives the image its names, as the CRI plugin does after a pull: its ID, which says that the plugin manages it,
-// before the references.
+// name gives the image its names.
 func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 	desc, err := target(img)
 	if err != nil {
@@ -423,13 +428,12 @@ func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 	if err != nil {
 		return err
 	}
-	labels := map[string]string{managedLabel: managed}
-	fields := []string{"target", "labels." + managedLabel}
-	if r.pins(img) {
-		labels[pinnedLabel] = pinned
-		fields = append(fields, "labels."+pinnedLabel)
+	labels := r.labels(img)
+	fields := []string{"target"}
+	for k := range labels {
+		fields = append(fields, "labels."+k)
 	}
-	for _, name := range append([]string{id.String()}, img.Names...) {
+	for _, name := range r.names(img, id) {
 		i := images.Image{Name: name, Target: desc, Labels: labels}
 		_, err := r.client.ImageService().Create(ctx, i)
 		if errdefs.IsAlreadyExists(err) {
@@ -440,6 +444,28 @@ func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 		}
 	}
 	return nil
+}
+
+// cri says that the images are for the CRI plugin, which wants them named and labelled as after a pull of its own.
+func (r *Runtime) cri() bool { return r.o.Namespace == DefaultNamespace }
+
+// names are the image's names in containerd: for the CRI plugin first its ID, then the references.
+func (r *Runtime) names(img *archive.Image, id digest.Digest) []string {
+	if !r.cri() {
+		return img.Names
+	}
+	return append([]string{id.String()}, img.Names...)
+}
+
+func (r *Runtime) labels(img *archive.Image) map[string]string {
+	if !r.cri() {
+		return nil
+	}
+	labels := map[string]string{managedLabel: managed}
+	if r.pins(img) {
+		labels[pinnedLabel] = pinned
+	}
+	return labels
 }
 
 func (r *Runtime) pins(img *archive.Image) bool {

@@ -498,6 +498,22 @@ func testDamaged(t *testing.T, d *daemon, base v1.Layer) {
 	}
 }
 
+// TestOtherNamespace loads for a Docker engine, which wants no names but the references.
+func TestOtherNamespace(t *testing.T) {
+	d := start(t, 0)
+	path := save(t, map[string]v1.Image{"dind-node:v1": image(t, layer(t, map[string]string{"a": "a"}))})
+	for _, want := range []string{" in 1 layers", "already there"} {
+		out, err := d.load(t, context.Background(), Options{Namespace: DockerNamespace}, path)
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("%v, %s, want %q", err, out, want)
+		}
+	}
+	list, err := d.client.ImageService().List(namespaces.WithNamespace(context.Background(), DockerNamespace))
+	if err != nil || len(list) != 1 || list[0].Name != "docker.io/library/dind-node:v1" || len(list[0].Labels) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
 func TestWaitForContainerd(t *testing.T) {
 	start(t, 300*time.Millisecond) // waits with waitForSocket, in a directory that is not there yet
 	_, err := New(context.Background(), Options{Address: filepath.Join(t.TempDir(), "none.sock"), Wait: 200 * time.Millisecond})

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,6 +62,22 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 			return nil, fmt.Errorf("no Docker engine answers at %s: %w", o.Socket, err)
 		}
 	}
+}
+
+// Snapshotter is the containerd snapshotter of an engine that keeps its images in containerd, empty for one that has a
+// store of its own.
+func (r *Runtime) Snapshotter(ctx context.Context) (string, error) {
+	var info struct {
+		Driver       string
+		DriverStatus [][2]string
+	}
+	if err := r.call(ctx, http.MethodGet, "/info", nil, &info); err != nil {
+		return "", fmt.Errorf("asking Docker about itself: %w", err)
+	}
+	if slices.Contains(info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"}) {
+		return info.Driver, nil
+	}
+	return "", nil
 }
 
 // Close ends the connections.

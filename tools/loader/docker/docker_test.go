@@ -108,6 +108,7 @@ type engine struct {
 	tagged []string
 	loads  [][]byte
 	answer string // to a load
+	info   string
 	status int
 	early  bool // answers before it has read the archive
 }
@@ -115,6 +116,8 @@ type engine struct {
 func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.URL.Path == "/_ping":
+	case r.URL.Path == "/info":
+		io.WriteString(w, e.info)
 	case strings.HasSuffix(r.URL.Path, "/json"):
 		id, ok := e.images[strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/images/"), "/json")]
 		if !ok {
@@ -217,6 +220,22 @@ func TestLoad(t *testing.T) {
 				t.Errorf("not a DigestError: %v", err)
 			}
 		})
+	}
+}
+
+func TestSnapshotter(t *testing.T) {
+	for info, want := range map[string]string{
+		`{"Driver":"overlay2","DriverStatus":[["Backing Filesystem","extfs"],["Supports d_type","true"]]}`: "",
+		`{"Driver":"overlayfs","DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]]}`:           "overlayfs",
+	} {
+		e := engine{info: info}
+		r, err := New(context.Background(), e.start(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.Snapshotter(context.Background()); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", info, got, err, want)
+		}
 	}
 }
 
