@@ -87,11 +87,12 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 		plan:     p,
 		docker:   client,
 		secrets:  saved.secrets,
-		log:      progress.New(out),
+		log:      progress.New(out).Since(containerStart()),
 		started:  time.Now(),
 		fail:     fail,
 		failures: &failures{},
 	}
+	c.log.Printf("systemd and Docker are up")
 	err = c.run(ctx, actions)
 	if err == nil {
 		c.log.Printf("the cluster is ready: %d node(s), Kubernetes %s", p.Nodes, c.version(ctx))
@@ -134,6 +135,15 @@ func (c *cluster) run(ctx context.Context, actions []action) error {
 	}
 	writePhase("ready")
 	return os.WriteFile(paths.Ready, nil, 0o644)
+}
+
+// containerStart is when the entrypoint began, so that the first lines show what it took until Docker answered.
+func containerStart() time.Time {
+	info, err := os.Stat(paths.Env)
+	if err != nil || time.Since(info.ModTime()) > time.Minute {
+		return time.Now()
+	}
+	return info.ModTime()
 }
 
 // version asks the API server for its version, for people.

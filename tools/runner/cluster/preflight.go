@@ -50,16 +50,26 @@ func checkDisk(nodes int, free int64) error {
 	return nil
 }
 
-// interfaceSubnets returns the networks that this container is attached to.
+// interfaceSubnets returns the networks that this container is attached to. Its own network for the nodes, which is
+// there if an earlier start was interrupted, does not count.
 func interfaceSubnets() ([]netip.Prefix, error) {
-	addresses, err := net.InterfaceAddrs()
+	interfaces, err := net.Interfaces()
 	if err != nil {
-		return nil, fmt.Errorf("looking at the container's addresses: %w", err)
+		return nil, fmt.Errorf("looking at the container's interfaces: %w", err)
 	}
 	var out []netip.Prefix
-	for _, a := range addresses {
-		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() && !p.Addr().IsLoopback() {
-			out = append(out, p.Masked())
+	for _, i := range interfaces {
+		if i.Name == bridgeName || i.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addresses, err := i.Addrs()
+		if err != nil {
+			return nil, fmt.Errorf("looking at the addresses of %s: %w", i.Name, err)
+		}
+		for _, a := range addresses {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+				out = append(out, p.Masked())
+			}
 		}
 	}
 	return out, nil
