@@ -16,14 +16,15 @@ die() {
 # The command's output goes to $STEP_LOG and is shown only when it fails. In the background, because a shell runs its
 # traps only between foreground commands: $STEP_PID is for them.
 step() {
-  local what=$1 begin=$SECONDS
+  local what=$1 begin=$SECONDS from
   shift
   say "$what …"
+  from=$(wc -l <"$STEP_LOG")
   "$@" >>"$STEP_LOG" 2>&1 </dev/null &
   STEP_PID=$!
   if ! wait "$STEP_PID"; then
     STEP_PID=
-    tail -n 25 "$STEP_LOG" >&2
+    tail -n "+$((from + 1))" "$STEP_LOG" | tail -n 25 >&2
     say "error: $what failed after $((SECONDS - begin)) s; whole log: $STEP_LOG"
     return 1
   fi

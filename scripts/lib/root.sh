@@ -124,8 +124,8 @@ make_root() {
 build_root() {
   local root=$1 mirror tmp begin=$SECONDS free want why
   mirror=$(debian_mirror) || die "no Debian mirror is known: apt's sources name none" \
-    "Name one in DEBIAN_MIRROR, for instance your company's or one from https://www.debian.org/mirror/list" \
-    "(on Ubuntu this is always needed: the private root is a Debian)."
+    "Name one in DEBIAN_MIRROR, as http://…/debian: your company's, or one of Debian's own list." \
+    "On Ubuntu this is always needed: the private root is a Debian."
   free=$(df --output=avail -k "$CACHE" | tail -n 1)
   ((free > 5 * 1024 * 1024)) || die "the private root needs 5 GiB below $CACHE; $((free / 1024)) MiB are free" \
     "Make room, or point XDG_CACHE_HOME elsewhere."
@@ -150,7 +150,8 @@ build_root() {
   # In a namespace of their own, so that no mount and no process is left when they are interrupted.
   local recipe=(setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child "$SCRIPTS/lib/recipe.sh")
   PATH=$tmp/tools/bin:$PATH step "Debian's base from $mirror" \
-    "${recipe[@]}" base "$tmp/root" "$mirror" testing "$tmp/tools" || exit 36
+    "${recipe[@]}" base "$tmp/root" "$mirror" testing "$tmp/tools" ||
+    die "no Debian could be made from $mirror" "If it is the mirror's fault, name another in DEBIAN_MIRROR."
   if ! step "Bazel, Docker and what they need" "${recipe[@]}" packages "$tmp/root" "$want"; then
     if why=$(grep '^no-bazel: ' "$STEP_LOG"); then
       die "${why#no-bazel: }" "Name a mirror that still has it in DEBIAN_MIRROR, such as a dated snapshot of Debian," \
