@@ -1,0 +1,169 @@
+package image_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
+)
+
+func TestBuild(t *testing.T) {
+	base := imagetest.New(t, imagetest.Spec{
+		Name: "base:1", Layers: []string{"one", "two"},
+		Config: image.Config{
+			Entrypoint: []string{"/init"}, Cmd: []string{"--flag"}, StopSignal: "SIGRTMIN+3", Volumes: []string{"/a"},
+			Env: map[string]string{"PATH": "/bin", "container": "docker"}, Labels: map[string]string{"x": "1"},
+		},
+	})
+	files := imagetest.New(t, imagetest.Spec{
+		Name: "upper:1", Base: base, Layers: []string{"three"},
+		Config: image.Config{
+			Entrypoint: []string{"/run", "<it>"}, Env: map[string]string{"PATH": "/sbin", "B": "2"}, Labels: map[string]string{"y": "2"},
+			Volumes: []string{"/b"}, ExposedPorts: []string{"6443", "53/udp"}, WorkingDir: "/w", User: "1",
+			Healthcheck: &image.Healthcheck{Command: []string{"/check"}, Interval: "5s", StartInterval: "500ms", StartPeriod: "1m", Timeout: "2s", Retries: 3},
+		},
+	})
+	img := open(t, files)
+	if err := validate.Image(img); err != nil {
+		t.Error(err)
+	}
+	cf, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(cf.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"Healthcheck":{"Test":["CMD","/check"],"Interval":5000000000,"Timeout":2000000000,"StartPeriod":60000000000,"Retries":3},` +
+		`"Entrypoint":["/run","\u003cit\u003e"],"Env":["PATH=/sbin","container=docker","B=2"],"Labels":{"x":"1","y":"2"},"User":"1",` +
+		`"Volumes":{"/a":{},"/b":{}},"WorkingDir":"/w","ExposedPorts":{"53/udp":{},"6443/tcp":{}},"StopSignal":"SIGRTMIN+3"}`
+	if string(got) != want {
+		t.Errorf("config %s\nwant   %s", got, want)
+	}
+	raw, err := img.RawConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(raw, []byte(`"StartInterval":500000000`)) || !bytes.Contains(raw, []byte("<it>")) {
+		t.Errorf("raw config %s", raw)
+	}
+	if len(cf.RootFS.DiffIDs) != 3 || len(cf.History) != 3 || cf.History[2].CreatedBy != "three" || cf.Created.Unix() != 0 {
+		t.Errorf("config file %+v", cf)
+	}
+
+	again := open(t, imagetest.New(t, imagetest.Spec{Name: "base:1", Layers: []string{"one", "two"}, Config: image.Config{Entrypoint: []string{"/init"}}}))
+	other := open(t, imagetest.New(t, imagetest.Spec{Name: "other:1", Layers: []string{"one", "two"}, Config: image.Config{Entrypoint: []string{"/init"}}}))
+	if digest(t, again) != digest(t, other) {
+		t.Error("the same image has two digests")
+	}
+}
+
+func TestBuildErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec image.Spec
+		want string
+	}{
+		"bad duration": {image.Spec{Config: image.Config{Healthcheck: &image.Healthcheck{Interval: "5"}}}, "health check"},
+		"no layer":     {image.Spec{Layers: []image.LayerFiles{{Metadata: "/nonexistent"}}}, "read layer metadata"},
+		"no base":      {image.Spec{Base: &image.Files{Config: "/nonexistent"}}, "read base image"},
+	} {
+		_, _, err := image.Build(&c.spec)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
+		}
+	}
+}
+
+func TestArchive(t *testing.T) {
+	img := open(t, imagetest.New(t, imagetest.Spec{Name: "a:1", Layers: []string{"one", "two", "one"}}))
+	var b bytes.Buffer
+	if err := image.WriteArchive(&b, img, "name:tag", 0); err != nil {
+		t.Fatal(err)
+	}
+	read, err := tarball.Image(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Image(read); err != nil {
+		t.Error(err)
+	}
+	want, _ := img.ConfigName()
+	if got, err := read.ConfigName(); err != nil || got != want {
+		t.Errorf("the archive's image is %s (%v), want %s", got, err, want)
+	}
+	manifest, err := tarball.LoadManifest(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	if err != nil || !slices.Equal(manifest[0].RepoTags, []string{"name:tag"}) {
+		t.Errorf("manifest %+v, %v", manifest, err)
+	}
+}
+
+func TestLayout(t *testing.T) {
+	img := open(t, imagetest.New(t, imagetest.Spec{Name: "a:1", Layers: []string{"one", "two"}}))
+	dir := filepath.Join(t.TempDir(), "layout")
+	if err := image.WriteLayout(dir, img, "a:1"); err != nil {
+		t.Fatal(err)
+	}
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Index(index); err != nil {
+		t.Error(err)
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.Manifests) != 1 || m.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != "a:1" {
+		t.Errorf("index %+v", m)
+	}
+}
+
+func TestReadFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "image.json")
+	text := `{"name": "a:1", "config": "c", "manifest": "/m", "layers": [{"metadata": "l/m", "blob": "l/b"}]}`
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := image.ReadFiles(path, "/root/of")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Config != "/root/of/c" || f.Manifest != "/m" || f.Layers[0].Metadata != "/root/of/l/m" || f.Layers[0].Blob != "/root/of/l/b" {
+		t.Errorf("files %+v", f)
+	}
+	if _, err := image.ReadFiles(path+"x", ""); err == nil {
+		t.Error("a missing description is read")
+	}
+}
+
+func open(t *testing.T, f *image.Files) v1.Image {
+	t.Helper()
+	img, err := image.Open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func digest(t *testing.T, img v1.Image) v1.Hash {
+	t.Helper()
+	d, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
