@@ -314,6 +314,40 @@ func TestLinkedLayers(t *testing.T) {
 	}
 }
 
+func TestSelfContained(t *testing.T) {
+	type entry struct {
+		name string
+		kind byte
+	}
+	tests := []struct {
+		entries []entry
+		want    bool
+	}{
+		{nil, true},
+		{[]entry{{"file", tar.TypeReg}}, true},
+		{[]entry{{"./", tar.TypeDir}, {"./etc/", tar.TypeDir}, {"./etc/file", tar.TypeReg}}, true},
+		{[]entry{{"etc", tar.TypeDir}, {"etc/.wh.file", tar.TypeReg}}, true},
+		{[]entry{{"etc/file", tar.TypeReg}}, false},
+		{[]entry{{"a", tar.TypeDir}, {"a/b/c", tar.TypeDir}}, false},
+		{[]entry{{"etc/file", tar.TypeReg}, {"etc", tar.TypeDir}}, false},
+		{[]entry{{"bin", tar.TypeSymlink}, {"bin/sh", tar.TypeReg}}, false},
+	}
+	for _, tt := range tests {
+		var buf bytes.Buffer
+		tw := tar.NewWriter(&buf)
+		for _, e := range tt.entries {
+			if err := tw.WriteHeader(&tar.Header{Typeflag: e.kind, Name: e.name, Linkname: "x"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tw.Close()
+		l := Layer{blob: &blob{open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil }}}
+		if got := l.SelfContained(); got != tt.want {
+			t.Errorf("%v: %v", tt.entries, got)
+		}
+	}
+}
+
 // TestDamaged changes good archives in one place. Whatever is changed must be noticed by opening and verifying.
 func TestDamaged(t *testing.T) {
 	const ref = "registry.k8s.io/pause:3.10.2"

@@ -68,11 +68,16 @@ func (t *tarFiles) blob(name string) (*blob, error) {
 			continue
 		}
 		return &blob{name: cleanName(name), size: e.size, open: func() (io.ReadCloser, error) {
-			return io.NopCloser(io.NewSectionReader(t.r, e.offset, e.size)), nil
+			return section{io.NewSectionReader(t.r, e.offset, e.size)}, nil
 		}}, nil
 	}
 	return nil, fmt.Errorf("too many links from %s", name)
 }
+
+// section is a part of the archive's file, which is closed with the archive. It can seek, for those who want to skip.
+type section struct{ *io.SectionReader }
+
+func (section) Close() error { return nil }
 
 func cleanName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 

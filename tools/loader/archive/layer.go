@@ -1,12 +1,15 @@
 package archive
 
 import (
+	"archive/tar"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
+	"path"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -81,6 +84,36 @@ func (l *Layer) CheckDiffID(got v1.Hash) error {
 		return nil
 	}
 	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.name, Promise: "the image's config", Want: l.diffID, Got: got}
+}
+
+// SelfContained says that the layer has an entry for every directory it puts something in, so that unpacking it takes
+// nothing, such as a directory's mode, from the layers below. It reads headers only, and does not know of compressed
+// layers.
+func (l *Layer) SelfContained() bool {
+	if l.compression != "" {
+		return false
+	}
+	rc, err := l.blob.open()
+	if err != nil {
+		return false
+	}
+	defer rc.Close()
+	dirs := map[string]bool{"": true}
+	for tr := tar.NewReader(rc); ; {
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			return true
+		} else if err != nil {
+			return false
+		}
+		name := cleanName(hdr.Name)
+		if dir, _ := path.Split(name); !dirs[strings.TrimSuffix(dir, "/")] {
+			return false
+		}
+		if hdr.Typeflag == tar.TypeDir {
+			dirs[name] = true
+		}
+	}
 }
 
 func (l *Layer) checkDigest(got v1.Hash) error {

@@ -83,6 +83,8 @@ type Runtime struct {
 	chains singleflight.Group
 	slots  chan struct{}
 
+	rebase bool // a snapshot can get its parent when it is committed
+
 	mu     sync.Mutex
 	lease  leases.Lease
 	failed atomic.Bool
@@ -108,7 +110,15 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the number of images.
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
-	return &Runtime{o: o, client: c, sn: c.SnapshotService(o.Snapshotter), slots: slots}, nil
+	r := &Runtime{o: o, client: c, sn: c.SnapshotService(o.Snapshotter), slots: slots}
+	can, err := c.GetSnapshotterCapabilities(ctx, o.Snapshotter)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("asking containerd at %s about its snapshotter %s: %w", o.Address, o.Snapshotter, err)
+	}
+	// What a layer that is unpacked before the one below needs is known for overlayfs only.
+	r.rebase = o.Snapshotter == DefaultSnapshotter && slices.Contains(can, "rebase")
+	return r, nil
 }
 
 // Load puts all images of an archive into containerd, or none.
@@ -374,20 +384,6 @@ func (r *Runtime) writeLayer(ctx context.Context, l *archive.Layer) error {
 	})
 	if err != nil {
 		return fmt.Errorf("storing layer %s: %w", h, err)
-	}
-	return nil
-}
-
-// unpack makes the image's chain of snapshots, from the lowest layer up.
-func (r *Runtime) unpack(ctx context.Context, img *archive.Image) error {
-	var chain []digest.Digest
-	for _, l := range img.Blobs() {
-		h, _ := l.DiffID()
-		below := slices.Clip(chain)
-		chain = append(chain, digest.Digest(h.String()))
-		if err := r.once(identity.ChainID(slices.Clone(chain)).String(), func() error { return r.applyLayer(ctx, l, below) }); err != nil {
-			return err
-		}
 	}
 	return nil
 }

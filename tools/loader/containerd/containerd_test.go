@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -228,13 +229,18 @@ func (d *daemon) file(t *testing.T, ref, path string) (content []byte, err error
 	return content, err
 }
 
-// layer is an uncompressed layer of files; an empty content is a whiteout.
+// layer is an uncompressed layer of files, and of directories, whose names end in a slash.
 func layer(t *testing.T, files map[string]string) v1.Layer {
 	t.Helper()
 	var buf bytes.Buffer
 	tw := tar.NewWriter(&buf)
-	for name, content := range files {
-		if err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(content)), Mode: 0o755}); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		content := files[name]
+		kind := byte(tar.TypeReg)
+		if strings.HasSuffix(name, "/") {
+			kind = tar.TypeDir
+		}
+		if err := tw.WriteHeader(&tar.Header{Typeflag: kind, Name: name, Size: int64(len(content)), Mode: 0o755}); err != nil {
 			t.Fatal(err)
 		}
 		io.WriteString(tw, content)
@@ -272,9 +278,12 @@ func save(t *testing.T, refs map[string]v1.Image) string {
 func TestLoad(t *testing.T) {
 	d := start(t, 0)
 	ctx := context.Background()
-	base := layer(t, map[string]string{"etc/kept": "kept", "etc/removed": "removed"})
-	top := layer(t, map[string]string{"etc/.wh.removed": "", "bin/app": strings.Repeat("app", 50_000)})
-	app := image(t, base, top)
+	base := layer(t, map[string]string{"etc/kept": "kept", "etc/removed": "removed", "etc/removed2": "removed"})
+	top := layer(t, map[string]string{"bin/app": strings.Repeat("app", 50_000)})
+	// The first of these knows its directories, so it is unpacked aside; the second does not.
+	aside := layer(t, map[string]string{"etc/": "", "etc/.wh.removed": "", "etc/aside": "aside"})
+	onTop := layer(t, map[string]string{"etc/.wh.removed2": "", "etc/onTop": "onTop"})
+	app := image(t, base, aside, top, onTop)
 	packed, err := random.Image(100_000, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -323,11 +332,15 @@ func TestLoad(t *testing.T) {
 	if content, err := d.file(t, "registry.k8s.io/app:1", "bin/app"); err != nil || len(content) != 150_000 {
 		t.Errorf("bin/app: %d bytes, %v", len(content), err)
 	}
-	if content, err := d.file(t, "registry.k8s.io/app:1", "etc/kept"); err != nil || string(content) != "kept" {
-		t.Errorf("etc/kept: %q, %v", content, err)
+	for _, n := range []string{"kept", "aside", "onTop"} {
+		if content, err := d.file(t, "registry.k8s.io/app:1", "etc/"+n); err != nil || string(content) != n {
+			t.Errorf("etc/%s: %q, %v", n, content, err)
+		}
 	}
-	if _, err := d.file(t, "registry.k8s.io/app:1", "etc/removed"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("etc/removed: %v", err)
+	for _, n := range []string{"removed", "removed2"} {
+		if _, err := d.file(t, "registry.k8s.io/app:1", "etc/"+n); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("etc/%s: %v", n, err)
+		}
 	}
 	if _, err := d.file(t, "example.org/packed:1", "none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("example.org/packed:1: %v", err)
