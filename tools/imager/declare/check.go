@@ -103,25 +103,20 @@ func triggers(file []byte) []string {
 	return slices.Compact(names)
 }
 
+// Patterns are all patterns of what packages bring that is left out, and of what is not.
+func (s Set) Patterns() (exclude, include []string) {
+	for _, d := range s {
+		exclude = append(exclude, d.Exclude...)
+		include = append(include, d.Include...)
+	}
+	return exclude, include
+}
+
 // Excluded says whether a package's path is left out.
 func (s Set) Excluded(path string) bool {
-	excluded := false
-	for _, d := range s {
-		for _, pattern := range d.Exclude {
-			excluded = excluded || Match(pattern, "/"+path)
-		}
-	}
-	if !excluded {
-		return false
-	}
-	for _, d := range s {
-		for _, pattern := range d.Include {
-			if Match(pattern, "/"+path) {
-				return false
-			}
-		}
-	}
-	return true
+	exclude, include := s.Patterns()
+	match := func(pattern string) bool { return Match(pattern, "/"+path) }
+	return slices.ContainsFunc(exclude, match) && !slices.ContainsFunc(include, match)
 }
 
 // Winner says who was chosen for a path that two bring, and "" when nobody was.

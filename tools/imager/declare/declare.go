@@ -17,7 +17,8 @@ import (
 // Declaration is one file of declarations.
 type Declaration struct {
 	// Exclude and Include are dpkg's path-exclude and path-include patterns, applied in
-	// this order to what packages bring. A `*` matches slashes too.
+	// this order to what packages bring. A `*` matches slashes too. A layer that declares
+	// none keeps to those of the layers below.
 	Exclude []string `json:"exclude,omitempty"`
 	Include []string `json:"include,omitempty"`
 	// Scripts acknowledges kinds of script for all packages: the kind and the reason.

@@ -21,6 +21,8 @@ type System struct {
 	Tree *tree.Tree
 	// Shared has the content of the files that several layers write to, by path.
 	Shared map[string]string
+	// Units has the content of the unit files in the layers below.
+	Units map[string]string
 
 	accounts accounts
 }

@@ -94,11 +94,30 @@ func (s *System) unitFile(name string) (string, string, error) {
 		if ok {
 			return p, text, nil
 		}
-		if s.Tree.Follow(p) != nil {
-			return "", "", fmt.Errorf("/%s is in a layer below: enable it there, or declare the symbolic link", p)
+		if text, ok := s.Units[p]; ok {
+			return p, text, nil
 		}
 	}
-	return "", "", fmt.Errorf("no such unit file in this layer")
+	return "", "", fmt.Errorf("no such unit file, or one without an [Install] section")
+}
+
+// Installable returns the unit files of this layer that have an [Install] section,
+// with their content.
+func (s *System) Installable() (map[string]string, error) {
+	units := map[string]string{}
+	for _, e := range s.Tree.Entries() {
+		if dir := path.Dir(e.Path); dir != unitsOfAdmin && dir != unitsOfPackages {
+			continue
+		}
+		text, ok, err := s.read(e.Path)
+		if err != nil {
+			return nil, err
+		}
+		if ok && len(installSection(text)) > 0 {
+			units[e.Path] = text
+		}
+	}
+	return units, nil
 }
 
 // installSection returns the assignments of a unit file's [Install] section.

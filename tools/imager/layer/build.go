@@ -40,6 +40,7 @@ type builder struct {
 	tree     *tree.Tree
 	declared declare.Set
 	packages []*unpacked
+	above    *state.State
 }
 
 // unpacked is a package whose files are in the spool.
@@ -81,7 +82,8 @@ func (b *builder) build() (*Layer, error) {
 	if err := b.tree.Complete(); err != nil {
 		return nil, err
 	}
-	return &Layer{Entries: b.tree.Entries(), State: b.stateAbove(), spool: b.spool}, nil
+	b.above.Entries = b.tree.All()
+	return &Layer{Entries: b.tree.Entries(), State: b.above, spool: b.spool}, nil
 }
 
 func (b *builder) readBelow() error {
@@ -104,6 +106,9 @@ func (b *builder) readDeclarations() error {
 			return err
 		}
 		b.declared = append(b.declared, d)
+	}
+	if exclude, include := b.declared.Patterns(); len(exclude)+len(include) == 0 {
+		b.declared = append(b.declared, &declare.Declaration{Exclude: b.below.Exclude, Include: b.below.Include})
 	}
 	return nil
 }
@@ -209,7 +214,7 @@ func (b *builder) add(e *tree.Entry) error {
 func packageSource(name string) string { return "package " + name }
 
 func (b *builder) applyEffects() error {
-	sys := &effects.System{Tree: b.tree, Shared: maps.Clone(b.below.Shared)}
+	sys := &effects.System{Tree: b.tree, Shared: maps.Clone(b.below.Shared), Units: b.below.Units}
 	all := b.declared.All()
 	installed := make([]*dpkg.Installed, len(b.packages))
 	for i, p := range b.packages {
@@ -222,20 +227,26 @@ func (b *builder) applyEffects() error {
 	for _, n := range all {
 		diversions = append(diversions, n.Diversions...)
 	}
-	b.below.Shared = maps.Clone(b.below.Shared)
 	if err := dpkg.Register(b.tree, b.below, sys.Shared, installed, diversions); err != nil {
 		return err
 	}
-	b.below.Shared = sys.Shared
-	return nil
+	return b.sumUp(sys)
 }
 
-func (b *builder) stateAbove() *state.State {
-	above := &state.State{Entries: b.tree.All(), Packages: maps.Clone(b.below.Packages), Shared: b.below.Shared}
+// sumUp makes the state for the layers above.
+func (b *builder) sumUp(sys *effects.System) error {
+	units, err := sys.Installable()
+	if err != nil {
+		return err
+	}
+	above := &state.State{Packages: maps.Clone(b.below.Packages), Shared: sys.Shared, Units: maps.Clone(b.below.Units)}
+	maps.Copy(above.Units, units)
 	for _, p := range b.packages {
 		above.Packages[p.Name()] = p.Control.Get("Version")
 	}
-	return above
+	above.Exclude, above.Include = b.declared.Patterns()
+	b.above = above
+	return nil
 }
 
 // inode names the group of a package's hard links to one file.

@@ -41,6 +41,7 @@ var program = debtest.Package{
 		{Path: "./bin/program", Content: "program", Mode: 0o755},
 		{Path: "./bin/again", HardLink: "./bin/program"},
 		{Path: "./lib/systemd/system/program.service", Content: "[Unit]\nDescription=x\n[Install]\nWantedBy=multi-user.target\nAlias=other.service\n"},
+		{Path: "./lib/systemd/system/idle.service", Content: "[Install]\nWantedBy=x.target\n"},
 		{Path: "./etc/program.conf", Content: "a=b\n"},
 		{Path: "./sbin/capable", Content: "x", Mode: 0o755, Xattrs: map[string]string{"security.capability": "\x01\x00\x00\x02"}},
 		{Path: "./usr/bin/setgid", Content: "y", Mode: 0o2755, GID: 42},
@@ -326,6 +327,21 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// TestExcludeAbove: what a layer excludes is excluded above it too, unless a layer
+// there has patterns of its own.
+func TestExcludeAbove(t *testing.T) {
+	p := debtest.Package{Name: "documented", Files: []debtest.File{{Path: "./usr/share/doc/a", Content: "1"}, {Path: "./usr/share/x", Content: "x"}}}
+	lower := mustBuild(t, layer.Spec{Declarations: []string{declaration(t, "exclude: [/usr/share/doc/*]")}})
+	upper := mustBuild(t, layer.Spec{Below: lower.state, Debs: []string{p.Write(t)}, Declarations: []string{declaration(t, "directories: [{path: /a}]")}})
+	if strings.Contains(upper.listing, "/doc/a") {
+		t.Error("the upper layer has what the lower one excludes")
+	}
+	own := mustBuild(t, layer.Spec{Below: lower.state, Debs: []string{p.Write(t)}, Declarations: []string{declaration(t, "exclude: [/usr/share/x]")}})
+	if !strings.Contains(own.listing, "/doc/a") || strings.Contains(own.listing, "/share/x ") {
+		t.Error("the upper layer's own patterns do not count")
+	}
+}
+
 func TestSameIsNoConflict(t *testing.T) {
 	one := debtest.Package{Name: "one", Files: []debtest.File{{Path: "./usr/share/x", Content: "1"}}}
 	two := debtest.Package{Name: "two", Files: []debtest.File{{Path: "./usr/share/x", Content: "1"}}}
@@ -427,6 +443,12 @@ packages:
 		if !strings.Contains(status, want) {
 			t.Errorf("dpkg's status lacks %q:\n%s", want, status)
 		}
+	}
+
+	top := mustBuild(t, layer.Spec{Below: upper.state, Declarations: []string{declaration(t, "enable: [program.service, idle.service]\n")}})
+	wantLines(t, top.listing, "./etc/systemd/system/x.target.wants/idle.service type=link link=/usr/lib/systemd/system/idle.service")
+	if strings.Contains(top.listing, "program.service") {
+		t.Error("what is enabled below is enabled again")
 	}
 
 	_, err := build(t, layer.Spec{Below: lower.state, Debs: []string{filesystem.Write(t)}})

@@ -22,11 +22,23 @@ type State struct {
 	// Shared is the content of files that every layer may rewrite, such as
 	// dpkg's status and the accounts.
 	Shared map[string]string `json:"shared"`
+	// Units is the content of the unit files that can be enabled, which a layer
+	// above may do.
+	Units map[string]string `json:"units"`
+	// Exclude and Include are the patterns that hold for packages in layers above
+	// which declare none of their own.
+	Exclude []string `json:"exclude,omitempty"`
+	Include []string `json:"include,omitempty"`
 }
 
 // New is the state below the first layer.
 func New() *State {
-	return &State{map[string]*tree.Entry{}, map[string]string{}, map[string]string{}}
+	return &State{
+		Entries:  map[string]*tree.Entry{},
+		Packages: map[string]string{},
+		Shared:   map[string]string{},
+		Units:    map[string]string{},
+	}
 }
 
 // Read reads what Write wrote.
