@@ -17,8 +17,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
 )
 
-// imageRepository is the repository of the image that nodes run.
-const imageRepository = "dind-node"
+// label marks the containers that are nodes; the runner sets it.
+const label = "dind-cluster.node"
 
 // Options say which nodes, and how to load.
 type Options struct {
@@ -59,20 +59,14 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 }
 
 func list(ctx context.Context, docker string) ([]string, error) {
-	cmd := exec.CommandContext(ctx, docker, "ps", "--no-trunc", "--format", "{{.Names}}\t{{.Image}}")
+	cmd := exec.CommandContext(ctx, docker, "ps", "--filter", "label="+label, "--format", "{{.Names}}")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("docker ps: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	var names []string
-	for line := range strings.Lines(string(out)) {
-		name, image, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		if repo, _, _ := strings.Cut(image, ":"); repo == imageRepository {
-			names = append(names, name)
-		}
-	}
+	names := strings.Fields(string(out))
 	slices.Sort(names)
 	return names, nil
 }

@@ -21,7 +21,7 @@ import (
 // docker stands in for the docker command: it keeps what a node gets. A node named bad-* fails in its own way.
 const docker = `#!/bin/sh
 case $1 in
-ps) cat DIR/ps ;;
+ps) [ "$*" = "ps --filter label=dind-cluster.node --format {{.Names}}" ] && cat DIR/ps ;;
 exec)
   shift 2
   node=$1
@@ -70,7 +70,6 @@ func open(t *testing.T, size int64) (*archive.Archive, v1.Image, string) {
 }
 
 func TestLoad(t *testing.T) {
-	const other = "registry\tregistry:2\nlookalike\tdind-nodes:v1\n"
 	tests := []struct {
 		name, ps string
 		nodes    []string
@@ -78,13 +77,13 @@ func TestLoad(t *testing.T) {
 		loadErrs []string
 		get      []string // these nodes get the whole archive
 	}{
-		{name: "all", ps: "b\tdind-node:v1.37.2\na\tdind-node:v1.37.2\n" + other, get: []string{"a", "b"}},
-		{name: "one", ps: "b\tdind-node:v1.37.2\na\tdind-node:v1.37.2\n" + other, nodes: []string{"b"}, get: []string{"b"}},
-		{name: "none", ps: other, newErr: "no node is running yet"},
-		{name: "unknown", ps: "a\tdind-node:v1\n", nodes: []string{"c"}, newErr: `no running node "c"; there are: a`},
-		{name: "one fails early", ps: "a\tdind-node:v1\nbad-early\tdind-node:v1\n", loadErrs: []string{"bad-early: exit status 1: Error: container is not running"}, get: []string{"a"}},
-		{name: "one fails late", ps: "a\tdind-node:v1\nbad-late\tdind-node:v1\n", loadErrs: []string{"bad-late: exit status 1: loader: no space"}, get: []string{"a"}},
-		{name: "all fail", ps: "bad-late\tdind-node:v1\nbad-early\tdind-node:v1\n", loadErrs: []string{"bad-late: ", "bad-early: "}},
+		{name: "all", ps: "b\na\n", get: []string{"a", "b"}},
+		{name: "one", ps: "b\na\n", nodes: []string{"b"}, get: []string{"b"}},
+		{name: "none", ps: "", newErr: "no node is running yet"},
+		{name: "unknown", ps: "a\n", nodes: []string{"c"}, newErr: `no running node "c"; there are: a`},
+		{name: "one fails early", ps: "a\nbad-early\n", loadErrs: []string{"bad-early: exit status 1: Error: container is not running"}, get: []string{"a"}},
+		{name: "one fails late", ps: "a\nbad-late\n", loadErrs: []string{"bad-late: exit status 1: loader: no space"}, get: []string{"a"}},
+		{name: "all fail", ps: "bad-late\nbad-early\n", loadErrs: []string{"bad-late: ", "bad-early: "}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,7 +132,7 @@ func TestLoad(t *testing.T) {
 
 // TestDamaged checks that no node gets an archive that it could take for complete.
 func TestDamaged(t *testing.T) {
-	dir, path := fakeDocker(t, "a\tdind-node:v1\nb\tdind-node:v1\n")
+	dir, path := fakeDocker(t, "a\nb\n")
 	ctx := context.Background()
 	r, err := New(ctx, Options{Docker: path})
 	if err != nil {
