@@ -40,6 +40,7 @@ def _go_program_impl(ctx):
         options.append("-X=testing.testBinary=1")
     if ctx.attr.godebug:
         options.append("-X=runtime.godebugDefault=" + ctx.attr.godebug)
+
     # In a folder of its own, as go_binary does: a program may be named as a package below is.
     executable = ctx.actions.declare_file("{}_/{}".format(ctx.label.name, ctx.attr.program or ctx.label.name))
     go = go_context(ctx, go_context_data = ctx.attr._go_context_data)
