@@ -87,14 +87,14 @@ def write_description(ctx, info, name):
     ))
     return description
 
-def run_imager(ctx, imager, arguments, files):
+def run_imager(ctx, imager, arguments, runfiles):
     """Makes the providers of a target that `bazel run` or `bazel test` starts imager for.
 
     Args:
       ctx: the rule's context, of an executable rule.
       imager: the imager executable, in the target's configuration.
       arguments: its arguments; paths are short paths.
-      files: the files it needs.
+      runfiles: the runfiles it needs.
 
     Returns:
       A list of providers.
@@ -102,6 +102,6 @@ def run_imager(ctx, imager, arguments, files):
     executable = ctx.actions.declare_file(ctx.label.name)
     ctx.actions.symlink(output = executable, target_file = imager, is_executable = True)
     return [
-        DefaultInfo(executable = executable, runfiles = ctx.runfiles(files = files)),
+        DefaultInfo(executable = executable, runfiles = runfiles),
         RunEnvironmentInfo(environment = {"IMAGER_ARGS": json.encode(arguments)}),
     ]

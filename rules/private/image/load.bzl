@@ -5,17 +5,13 @@ load(":image_info.bzl", "ImageInfo")
 
 def _image_load_impl(ctx):
     description = ctx.file.image
-    providers = run_imager(
+    return run_imager(
         ctx,
         ctx.executable._imager,
         # A program that `bazel run` starts is in its workspace's folder of the runfiles.
         ["load", "--image", description.short_path, "--root", ".."],
-        [description],
+        ctx.runfiles([description]).merge(ctx.attr.image[DefaultInfo].default_runfiles),
     )
-    default = providers[0]
-    runfiles = default.default_runfiles.merge(ctx.attr.image[DefaultInfo].default_runfiles)
-    executable = default.files_to_run.executable
-    return [DefaultInfo(executable = executable, runfiles = runfiles), providers[1]]
 
 image_load = rule(
     implementation = _image_load_impl,

@@ -16,7 +16,7 @@ def _mtree_impl(ctx):
     if ctx.attr.update:
         arguments.append("--update")
     arguments += [f.short_path for f in listings]
-    return run_imager(ctx, ctx.executable._imager, arguments, [ctx.file.golden] + listings)
+    return run_imager(ctx, ctx.executable._imager, arguments, ctx.runfiles([ctx.file.golden] + listings))
 
 _ATTRS = {
     "golden": attr.label(allow_single_file = True, doc = "The golden listing.", mandatory = True),
