@@ -25,8 +25,12 @@ type Archive struct {
 	// Images are the images for this machine's platform, in the archive's order.
 	Images []*Image
 
-	closer io.Closer
+	file *os.File // the uncompressed archive, or the layout directory
 }
+
+// File is the archive as it can be opened again: an uncompressed archive file, possibly without a name, or an OCI layout
+// directory. It is the archive's to close, and its position nobody's.
+func (a *Archive) File() *os.File { return a.file }
 
 // Image is one image of an archive. Its manifest and config have been verified when it exists; its layers are verified as
 // they are read.
@@ -60,6 +64,8 @@ func (i *Image) LayerSize() (n int64) {
 
 // Options say how to open an archive. The zero value is usable.
 type Options struct {
+	// Name is what messages call the archive; its path if empty.
+	Name string
 	// SpoolDir is where a stream is kept while it is read; TMPDIR or /var/tmp if empty.
 	SpoolDir string
 	// Platform selects from images for several platforms; this machine's if nil.
@@ -85,18 +91,23 @@ func (o Options) spoolDir() string {
 
 // Open opens the archive file or OCI layout directory at path.
 func Open(ctx context.Context, path string, o Options) (*Archive, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return open(path, directory(path), nil, o)
-	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	return openFile(ctx, path, f, o)
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	name := path
+	if o.Name != "" {
+		name = o.Name
+	}
+	if info.IsDir() {
+		return open(name, directory(path), f, o)
+	}
+	return openFile(ctx, name, f, o)
 }
 
 // Read opens the archive that r delivers. The name is for messages.
@@ -141,8 +152,8 @@ func openTar(name string, f *os.File, size int64, o Options) (*Archive, error) {
 	return open(name, files, f, o)
 }
 
-func open(name string, files files, closer io.Closer, o Options) (*Archive, error) {
-	a := &Archive{Name: name, closer: closer}
+func open(name string, files files, file *os.File, o Options) (*Archive, error) {
+	a := &Archive{Name: name, file: file}
 	images, err := (&reader{archive: name, files: files, platform: o.platform()}).images()
 	if err != nil {
 		a.Close()
@@ -153,12 +164,7 @@ func open(name string, files files, closer io.Closer, o Options) (*Archive, erro
 }
 
 // Close releases the archive's file.
-func (a *Archive) Close() error {
-	if a.closer == nil {
-		return nil
-	}
-	return a.closer.Close()
-}
+func (a *Archive) Close() error { return a.file.Close() }
 
 // Verify reads every layer and compares its digests, a few layers at a time. Use it before doing something that
 // cannot be undone with an archive that will be read again; a reader of all layers needs no Verify.

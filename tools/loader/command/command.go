@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/loader/containerd"
@@ -46,6 +47,7 @@ type loadFlags struct {
 	to          string
 	node        []string
 	name        string
+	call        string
 	pin         bool
 	keepLayers  bool
 	quiet       bool
@@ -77,6 +79,8 @@ In the cluster's container all nodes get the images, in a node that node. What i
 	fs.StringVar(&f.to, "to", toNode, "where to load: `node` (its container runtime) or docker (the Docker engine here)")
 	fs.StringSliceVar(&f.node, "node", nil, "which `nodes`: all, local, or names; all in the cluster's container, local in a node")
 	fs.StringVar(&f.name, "name", "", "a `name` for the archive's one image, instead of its own")
+	fs.StringVar(&f.call, "call", "", "what messages call the archive")
+	fs.MarkHidden("call") // for the loader in the cluster's container, which hands over a descriptor
 	fs.BoolVar(&f.pin, "pin", false, "keep the images from the kubelet's garbage collection, as pause always is")
 	fs.BoolVar(&f.keepLayers, "keep-layers", false, "also keep the layers' blobs, to export or push images from the node")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but errors")
@@ -109,7 +113,7 @@ func (f *loadFlags) run(cmd *cobra.Command, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
 	o := load.Options{Name: f.name, Stdin: cmd.InOrStdin()}
-	o.Archive.SpoolDir = f.spool
+	o.Archive.SpoolDir, o.Archive.Name = f.spool, f.call
 	return load.Load(ctx, rt, args, o)
 }
 
@@ -131,8 +135,8 @@ func (f *loadFlags) check(cmd *cobra.Command, args []string) error {
 }
 
 func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // runtime picks what to load into.
@@ -156,6 +160,9 @@ func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runt
 	o := nodes.Options{Progress: p}
 	if where[0] != nodeAll {
 		o.Nodes = where
+	}
+	if f.name != "" {
+		o.Args = append(o.Args, "--name", f.name)
 	}
 	if f.pin {
 		o.Args = append(o.Args, "--pin")

@@ -1,17 +1,20 @@
-// Package nodes loads images into the node containers of this cluster: it hands the archive to the loader in each of them.
+// Package nodes loads images into the node containers of this cluster. It opens an archive once and starts the loader in
+// each node on the very same file, by its descriptor: no byte goes through Docker, and all nodes share the page cache.
 package nodes
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
@@ -19,6 +22,9 @@ import (
 
 // label marks the containers that are nodes; the runner sets it.
 const label = "dind-cluster.node"
+
+// stopTime is how long a node's loader has to clean up when it is told to stop.
+const stopTime = 10 * time.Second
 
 // Options say which nodes, and how to load.
 type Options struct {
@@ -28,25 +34,36 @@ type Options struct {
 	Args []string
 	// Progress receives a line per node and archive; nil for silence.
 	Progress *progress.Printer
-	// Docker is the docker command; "docker" if empty.
-	Docker string
+	// Docker and Nsenter are the commands; those names if empty.
+	Docker, Nsenter string
 }
 
 // Runtime is a set of nodes.
-type Runtime struct{ o Options }
+type Runtime struct {
+	o     Options
+	nodes []node
+}
+
+// node is a running node container.
+type node struct{ name, pid string }
 
 // New finds the nodes.
 func New(ctx context.Context, o Options) (*Runtime, error) {
 	if o.Docker == "" {
 		o.Docker = "docker"
 	}
-	running, err := list(ctx, o.Docker)
+	if o.Nsenter == "" {
+		o.Nsenter = "nsenter"
+	}
+	r := &Runtime{o: o}
+	running, err := r.docker(ctx, "ps", "--filter", "label="+label, "--format", "{{.Names}}")
 	if err != nil {
 		return nil, fmt.Errorf("listing the cluster's nodes: %w", err)
 	}
 	if len(running) == 0 {
 		return nil, errors.New("no node is running yet: wait until the cluster is up")
 	}
+	slices.Sort(running)
 	for _, n := range o.Nodes {
 		if !slices.Contains(running, n) {
 			return nil, fmt.Errorf("there is no running node %q; there are: %s", n, strings.Join(running, ", "))
@@ -55,93 +72,112 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if len(o.Nodes) == 0 {
 		o.Nodes = running
 	}
-	return &Runtime{o}, nil
+	// One after the other, for a node may go while we ask.
+	for _, n := range o.Nodes {
+		pid, err := r.docker(ctx, "inspect", "--type", "container", "--format", "{{.State.Pid}}", n)
+		if err != nil {
+			return nil, fmt.Errorf("looking for node %s: %w", n, err)
+		}
+		if len(pid) != 1 || pid[0] == "0" {
+			return nil, fmt.Errorf("node %s has just stopped", n)
+		}
+		r.nodes = append(r.nodes, node{n, pid[0]})
+	}
+	return r, nil
 }
 
-func list(ctx context.Context, docker string) ([]string, error) {
-	cmd := exec.CommandContext(ctx, docker, "ps", "--filter", "label="+label, "--format", "{{.Names}}")
+// docker returns the words that a docker command prints.
+func (r *Runtime) docker(ctx context.Context, args ...string) ([]string, error) {
+	cmd := exec.CommandContext(ctx, r.o.Docker, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("docker ps: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("docker %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	names := strings.Fields(string(out))
-	slices.Sort(names)
-	return names, nil
+	return strings.Fields(string(out)), nil
 }
 
 // Close does nothing.
 func (r *Runtime) Close() error { return nil }
 
-// Load reads the archive once, and sends it to all nodes at the same time. A node that fails does not stop the others;
-// an archive that turns out damaged stops all of them before they have named an image.
+// Load loads the archive into all nodes at the same time. A node that fails does not stop the others: an archive that is
+// damaged fails in each, and none gets an image of it.
 func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
-	fan := &fan{}
-	errs := make([]error, len(r.o.Nodes))
+	errs := make([]error, len(r.nodes))
 	var wg sync.WaitGroup
-	for i, node := range r.o.Nodes {
-		pr, pw := io.Pipe()
-		fan.out = append(fan.out, pw)
-		wg.Go(func() {
-			errs[i] = r.loadNode(ctx, node, a, pr)
-			pr.CloseWithError(errGone)
-		})
+	for i, n := range r.nodes {
+		wg.Go(func() { errs[i] = r.loadNode(ctx, n, a) })
 	}
-	buf := bufio.NewWriterSize(fan, 1<<20)
-	err := archive.Write(buf, a.Images)
-	if err == nil {
-		err = buf.Flush()
-	}
-	fan.close(err)
 	wg.Wait()
-	if err != nil && !errors.Is(err, errGone) {
-		return err // the nodes only say that their input broke off
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return errors.Join(errs...)
+	return r.join(errs)
 }
 
-func (r *Runtime) loadNode(ctx context.Context, node string, a *archive.Archive, in io.Reader) error {
-	step := r.o.Progress.Step("%s: %s", node, a.Name)
-	args := append([]string{"exec", "-i", node, "loader", "load", "--node", "local"}, r.o.Args...)
-	cmd := exec.CommandContext(ctx, r.o.Docker, append(args, "-")...)
+// join says once what went wrong in the same way in several nodes.
+func (r *Runtime) join(errs []error) error {
+	var messages []string
+	where := map[string][]string{}
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		m := err.Error()
+		if where[m] == nil {
+			messages = append(messages, m)
+		}
+		where[m] = append(where[m], r.nodes[i].name)
+	}
+	var out []error
+	for _, m := range messages {
+		out = append(out, fmt.Errorf("%s: %s", strings.Join(where[m], ", "), m))
+	}
+	return errors.Join(out...)
+}
+
+// loadNode runs the node's loader in the node's mount and process namespaces, where the archive is descriptor 3.
+func (r *Runtime) loadNode(ctx context.Context, n node, a *archive.Archive) error {
+	step := r.o.Progress.Step("%s: %s", n.name, a.Name)
+	args := []string{"--target", n.pid, "--mount", "--pid", "--", "loader", "load", "--node", "local", "--call", a.Name}
+	args = append(args, r.o.Args...)
+	cmd := exec.CommandContext(ctx, r.o.Nsenter, append(args, "/proc/self/fd/3")...)
 	var output bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &output, &output
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.ExtraFiles = []*os.File{a.File()}
+	// nsenter has a child, which is to stop, too.
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
+	cmd.WaitDelay = stopTime
 	if err := cmd.Run(); err != nil {
 		step.Fail("failed")
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		var exit *exec.ExitError
+		if text := errorText(output.String()); errors.As(err, &exit) && text != "" {
+			return errors.New(text)
 		}
-		return fmt.Errorf("%s: %w: %s", node, err, lastLines(output.String(), 5))
+		return fmt.Errorf("running the node's loader: %w", err)
 	}
-	step.Done("%d images", len(a.Images))
+	step.Done("%s", images(a))
 	return nil
 }
 
-// lastLines keeps the end of a program's output, where its error is.
-func lastLines(s string, n int) string {
+func images(a *archive.Archive) string {
+	var names []string
+	for _, img := range a.Images {
+		names = append(names, img.String())
+	}
+	if len(names) > 3 {
+		return fmt.Sprintf("%d images", len(names))
+	}
+	return strings.Join(names, ", ")
+}
+
+// errorText is what a loader says after its progress, without its name.
+func errorText(s string) string {
+	if i := strings.LastIndex("\n"+s, "\nloader: "); i >= 0 {
+		s = s[i+len("loader: "):]
+	}
 	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
-}
-
-var errGone = errors.New("no node takes the archive")
-
-// fan writes to all nodes; a node that stops reading is left out from then on.
-type fan struct{ out []*io.PipeWriter }
-
-func (f *fan) Write(p []byte) (int, error) {
-	f.out = slices.DeleteFunc(f.out, func(w *io.PipeWriter) bool {
-		_, err := w.Write(p)
-		return err != nil
-	})
-	if len(f.out) == 0 {
-		return 0, errGone
-	}
-	return len(p), nil
-}
-
-func (f *fan) close(err error) {
-	for _, w := range f.out {
-		w.CloseWithError(err)
-	}
+	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }

@@ -3,11 +3,13 @@ package nodes
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -18,38 +20,45 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
 )
 
-// docker stands in for the docker command: it keeps what a node gets. A node named bad-* fails in its own way.
-const docker = `#!/bin/sh
+// The two commands that nodes are reached with, as far as we need them. A container's process has its name as its ID.
+const (
+	docker = `#!/bin/sh
 case $1 in
 ps) [ "$*" = "ps --filter label=dind-cluster.node --format {{.Names}}" ] && cat DIR/ps ;;
-exec)
-  shift 2
-  node=$1
-  shift
-  echo "$*" >DIR/$node.args
-  case $node in
-  bad-early) echo "Error: container is not running" >&2; exit 1 ;;
-  bad-late) cat >/dev/null; echo "loader: no space left on device" >&2; exit 1 ;;
-  *) cat >DIR/$node.tar ;;
-  esac ;;
+inspect) for last; do :; done; [ "$last" = gone ] && echo 0 || echo "$last" ;;
 esac
 `
+	// A node keeps what it gets: a file or a directory's index. A node named bad-* fails in its own way.
+	nsenter = `#!/bin/sh
+echo "$*" >DIR/$2.args
+case $2 in
+bad-silent) exit 3 ;;
+bad-slow) exec sleep 60 ;;
+bad*)
+  echo "[   0.1s] + some other image (10 ms)" >&2
+  printf 'loader: no space left on device\nfor layer x\n' >&2
+  exit 1 ;;
+*) if [ -d /proc/self/fd/3 ]; then cat /proc/self/fd/3/index.json >DIR/$2.got; else cat /proc/self/fd/3 >DIR/$2.got; fi ;;
+esac
+`
+)
 
-func fakeDocker(t *testing.T, ps string) (dir, path string) {
+// fake makes the two commands, for running nodes.
+func fake(t *testing.T, running ...string) (dir string, o Options) {
 	t.Helper()
 	dir = t.TempDir()
-	path = filepath.Join(dir, "docker")
-	for name, content := range map[string]string{"docker": strings.ReplaceAll(docker, "DIR", dir), "ps": ps} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o755); err != nil {
+	for name, content := range map[string]string{"docker": docker, "nsenter": nsenter, "ps": strings.Join(running, "\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(content, "DIR", dir)), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir, path
+	return dir, Options{Docker: filepath.Join(dir, "docker"), Nsenter: filepath.Join(dir, "nsenter")}
 }
 
-func open(t *testing.T, size int64) (*archive.Archive, v1.Image, string) {
+// layoutDir is an OCI layout with an image.
+func layoutDir(t *testing.T) string {
 	t.Helper()
-	img, err := random.Image(size, 3)
+	img, err := random.Image(10_000, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,36 +70,45 @@ func open(t *testing.T, size int64) (*archive.Archive, v1.Image, string) {
 	if err := p.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "app:1"})); err != nil {
 		t.Fatal(err)
 	}
-	a, err := archive.Open(context.Background(), dir, archive.Options{})
+	return dir
+}
+
+func open(t *testing.T, path string) *archive.Archive {
+	t.Helper()
+	a, err := archive.Open(context.Background(), path, archive.Options{SpoolDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close() })
-	return a, img, dir
+	return a
 }
 
 func TestLoad(t *testing.T) {
+	const full = "no space left on device\nfor layer x"
 	tests := []struct {
-		name, ps string
-		nodes    []string
-		newErr   string
-		loadErrs []string
-		get      []string // these nodes get the whole archive
+		name    string
+		running []string
+		nodes   []string
+		newErr  string
+		loadErr string
+		get     []string // these nodes get the archive
 	}{
-		{name: "all", ps: "b\na\n", get: []string{"a", "b"}},
-		{name: "one", ps: "b\na\n", nodes: []string{"b"}, get: []string{"b"}},
-		{name: "none", ps: "", newErr: "no node is running yet"},
-		{name: "unknown", ps: "a\n", nodes: []string{"c"}, newErr: `no running node "c"; there are: a`},
-		{name: "one fails early", ps: "a\nbad-early\n", loadErrs: []string{"bad-early: exit status 1: Error: container is not running"}, get: []string{"a"}},
-		{name: "one fails late", ps: "a\nbad-late\n", loadErrs: []string{"bad-late: exit status 1: loader: no space"}, get: []string{"a"}},
-		{name: "all fail", ps: "bad-late\nbad-early\n", loadErrs: []string{"bad-late: ", "bad-early: "}},
+		{name: "all", running: []string{"b", "a"}, get: []string{"a", "b"}},
+		{name: "one", running: []string{"b", "a"}, nodes: []string{"b"}, get: []string{"b"}},
+		{name: "none", newErr: "no node is running yet"},
+		{name: "unknown", running: []string{"a"}, nodes: []string{"c"}, newErr: `no running node "c"; there are: a`},
+		{name: "just stopped", running: []string{"gone"}, newErr: "node gone has just stopped"},
+		{name: "one fails", running: []string{"a", "bad1"}, loadErr: "bad1: " + full, get: []string{"a"}},
+		{name: "two fail alike", running: []string{"a", "bad1", "bad2"}, loadErr: "bad1, bad2: " + full, get: []string{"a"}},
+		{name: "two fail differently", running: []string{"bad1", "bad-silent"}, loadErr: "bad-silent: running the node's loader: exit status 3\nbad1: " + full},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			dir, path := fakeDocker(t, tt.ps)
+			dir, o := fake(t, tt.running...)
 			var out bytes.Buffer
 			ctx := context.Background()
-			r, err := New(ctx, Options{Nodes: tt.nodes, Args: []string{"--pin"}, Docker: path, Progress: progress.New(&out)})
+			o.Nodes, o.Args, o.Progress = tt.nodes, []string{"--pin"}, progress.New(&out)
+			r, err := New(ctx, o)
 			if tt.newErr != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.newErr) {
 					t.Fatalf("got %v, want %q", err, tt.newErr)
@@ -99,65 +117,76 @@ func TestLoad(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			a, img, _ := open(t, 1<<20)
-			err = r.Load(ctx, a)
-			if (err == nil) != (tt.loadErrs == nil) {
-				t.Errorf("got %v, want %q", err, tt.loadErrs)
+			a := open(t, layoutDir(t))
+			if err := r.Load(ctx, a); (err == nil) != (tt.loadErr == "") || err != nil && err.Error() != tt.loadErr {
+				t.Errorf("got %v, want %q", err, tt.loadErr)
 			}
-			for _, want := range tt.loadErrs {
-				if !strings.Contains(fmt.Sprint(err), want) {
-					t.Errorf("got %v, want %q", err, want)
-				}
+			want, err := os.ReadFile(filepath.Join(a.Name, "index.json"))
+			if err != nil {
+				t.Fatal(err)
 			}
-			for _, node := range tt.get {
-				got, err := archive.Open(ctx, filepath.Join(dir, node+".tar"), archive.Options{})
-				if err != nil {
-					t.Fatal(err)
+			for _, n := range tt.get {
+				if got, err := os.ReadFile(filepath.Join(dir, n+".got")); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s got %q, %v", n, got, err)
 				}
-				defer got.Close()
-				if err := got.Verify(ctx); err != nil {
-					t.Error(err)
+				if !strings.Contains(out.String(), n+": "+a.Name+": docker.io/library/app:1") {
+					t.Errorf("no progress of %s:\n%s", n, out.String())
 				}
-				want, _ := img.Digest()
-				if d, _ := got.Images[0].Digest(); d != want || got.Images[0].String() != "docker.io/library/app:1" {
-					t.Errorf("%s got %v", node, got.Images)
-				}
-				if args, _ := os.ReadFile(filepath.Join(dir, node+".args")); strings.TrimSpace(string(args)) != "loader load --node local --pin -" {
-					t.Errorf("%s was called with %s", node, args)
+				args, _ := os.ReadFile(filepath.Join(dir, n+".args"))
+				if want := fmt.Sprintf("--target %s --mount --pid -- loader load --node local --call %s --pin /proc/self/fd/3\n", n, a.Name); string(args) != want {
+					t.Errorf("%s was called with %s, want %s", n, args, want)
 				}
 			}
 		})
 	}
 }
 
-// TestDamaged checks that no node gets an archive that it could take for complete.
-func TestDamaged(t *testing.T) {
-	dir, path := fakeDocker(t, "a\nb\n")
+// TestSpool hands over an archive that has no name.
+func TestSpool(t *testing.T) {
+	var buf bytes.Buffer
+	if err := archive.Write(&buf, open(t, layoutDir(t)).Images); err != nil {
+		t.Fatal(err)
+	}
 	ctx := context.Background()
-	r, err := New(ctx, Options{Docker: path})
+	a, err := archive.Read(ctx, "standard input", bytes.NewReader(buf.Bytes()), archive.Options{SpoolDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, img, layout := open(t, 1<<20)
-	layers, _ := img.Layers()
-	digest, _ := layers[1].Digest()
-	blob := filepath.Join(layout, "blobs/sha256", digest.Hex)
-	content, err := os.ReadFile(blob)
+	defer a.Close()
+	dir, o := fake(t, "a", "b")
+	r, err := New(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	content[len(content)/2] ^= 1
-	if err := os.WriteFile(blob, content, 0o644); err != nil {
+	for range 2 { // the position in the file is shared, and must not matter
+		if err := r.Load(ctx, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, _ := a.Images[0].Digest()
+	for _, n := range []string{"a", "b"} {
+		var got v1.Hash
+		got, err := open(t, filepath.Join(dir, n+".got")).Images[0].Digest()
+		if err != nil || got != want {
+			t.Errorf("%s got %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestCancel(t *testing.T) {
+	_, o := fake(t, "bad-slow")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r, err := New(ctx, o)
+	if err != nil {
 		t.Fatal(err)
 	}
-	err = r.Load(ctx, a)
-	if err == nil || !strings.Contains(err.Error(), digest.String()) || strings.Contains(err.Error(), "exit status") {
+	cause := errors.New("the user's signal")
+	time.AfterFunc(100*time.Millisecond, func() { cancel(cause) })
+	start := time.Now()
+	if err := r.Load(ctx, open(t, layoutDir(t))); !errors.Is(err, cause) {
 		t.Errorf("got %v", err)
 	}
-	for _, node := range []string{"a", "b"} {
-		if got, err := archive.Open(ctx, filepath.Join(dir, node+".tar"), archive.Options{}); err == nil {
-			got.Close()
-			t.Errorf("%s got an archive with %v", node, got.Images)
-		}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("stopped after %s", d)
 	}
 }
