@@ -89,13 +89,14 @@ func (n *node) initControlPlane(ctx context.Context, first, later []string) erro
 	if err := n.step("control plane images", func() error { return n.loadImages(ctx, first) }); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	// The group's context ends with the group.
+	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("other images", func() error { return n.loadImages(ctx, later) })
+		return n.step("other images", func() error { return n.loadImages(both, later) })
 	})
 	group.Go(func() error {
 		return n.step("kubeadm init", func() error {
-			return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig)
+			return n.run(both, nil, "kubeadm", "init", "--config", kubeadmConfig)
 		})
 	})
 	if err := group.Wait(); err != nil {
@@ -126,15 +127,15 @@ func (n *node) joinWorker(ctx context.Context, images []string) error {
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("images", func() error { return n.loadImages(ctx, images) })
+		return n.step("images", func() error { return n.loadImages(both, images) })
 	})
 	group.Go(func() error {
 		// The last thing that kubeadm does for those who want to join is to publish this. Asked by kubeadm itself, a
 		// question too early costs five seconds.
 		return n.step("waiting for the control plane", func() error {
-			return api.WaitFor(ctx, "/api/v1/namespaces/kube-public/configmaps/cluster-info")
+			return api.WaitFor(both, "/api/v1/namespaces/kube-public/configmaps/cluster-info")
 		})
 	})
 	if err := group.Wait(); err != nil {
