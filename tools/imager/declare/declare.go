@@ -27,6 +27,9 @@ type Declaration struct {
 	// Triggers acknowledges dpkg triggers that packages activate or wait for: the
 	// trigger's name and the reason.
 	Triggers map[string]string `json:"triggers,omitempty"`
+	// Complete says that the packages of this layer and of those below and above make a
+	// system of their own: all that they depend on must be there.
+	Complete bool `json:"complete,omitempty"`
 	// Overrides settles conflicts.
 	Overrides []Override `json:"overrides,omitempty"`
 	// Packages has the effects of each package, by its name.

@@ -19,9 +19,11 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
 )
 
+// StatusPath is where dpkg keeps what is installed.
+const StatusPath = root + "/status"
+
 const (
 	root           = "var/lib/dpkg"
-	statusPath     = root + "/status"
 	triggersPath   = root + "/triggers/File"
 	diversionsPath = root + "/diversions"
 	source         = "dpkg's database"
@@ -42,9 +44,9 @@ func Register(t *tree.Tree, below *state.State, shared map[string]string, packag
 	if len(packages) == 0 {
 		return nil
 	}
-	status, err := deb.ParseControls(below.Shared[statusPath])
+	status, err := deb.ParseControls(below.Shared[StatusPath])
 	if err != nil {
-		return fmt.Errorf("/%s of the layers below: %w", statusPath, err)
+		return fmt.Errorf("/%s of the layers below: %w", StatusPath, err)
 	}
 	var files []*tree.Entry
 	add := func(p, content string, mode int64) error {
@@ -69,8 +71,8 @@ func Register(t *tree.Tree, below *state.State, shared map[string]string, packag
 	for _, paragraph := range status {
 		text.WriteString(paragraph.String() + "\n")
 	}
-	shared[statusPath] = text.String()
-	written := []string{statusPath, triggersPath, diversionsPath}
+	shared[StatusPath] = text.String()
+	written := []string{StatusPath, triggersPath, diversionsPath}
 	interests := triggerInterests(packages)
 	for _, p := range slices.Sorted(maps.Keys(interests)) {
 		shared[p] = below.Shared[p] + interests[p]

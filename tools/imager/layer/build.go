@@ -230,7 +230,10 @@ func (b *builder) applyEffects() error {
 	if err := dpkg.Register(b.tree, b.below, sys.Shared, installed, diversions); err != nil {
 		return err
 	}
-	return b.sumUp(sys)
+	if err := b.sumUp(sys); err != nil || !b.above.Complete {
+		return err
+	}
+	return dpkg.CheckRelations(sys.Shared[dpkg.StatusPath])
 }
 
 // sumUp makes the state for the layers above.
@@ -244,6 +247,7 @@ func (b *builder) sumUp(sys *effects.System) error {
 	for _, p := range b.packages {
 		above.Packages[p.Name()] = p.Control.Get("Version")
 	}
+	above.Complete = b.below.Complete || slices.ContainsFunc(b.declared, func(d *declare.Declaration) bool { return d.Complete })
 	above.Exclude, above.Include = b.declared.Patterns()
 	b.above = above
 	return nil

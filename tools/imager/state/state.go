@@ -25,6 +25,8 @@ type State struct {
 	// Units is the content of the unit files that can be enabled, which a layer
 	// above may do.
 	Units map[string]string `json:"units"`
+	// Complete says that packages of layers above must have all they depend on.
+	Complete bool `json:"complete,omitempty"`
 	// Exclude and Include are the patterns that hold for packages in layers above
 	// which declare none of their own.
 	Exclude []string `json:"exclude,omitempty"`
