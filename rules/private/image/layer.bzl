@@ -15,6 +15,11 @@ def _state_below(base):
         fail("base = {}: layers there do not tell what is in them; put this layer below them".format(base.label))
     return state
 
+def _program(target):
+    """The program that `bazel run` would start, or None for a plain file, which Bazel takes for one too."""
+    run = target[DefaultInfo].files_to_run
+    return run.executable if run.runfiles_manifest else None
+
 def _file_specs(ctx):
     specs = []
     modes = dict(ctx.attr.modes)
@@ -26,7 +31,7 @@ def _file_specs(ctx):
             fail("files: {} is {} files; end {} with a slash to put them all into a folder".format(target.label, len(files), repr(dest)))
         for file in files:
             path = dest + file.basename if dest.endswith("/") else dest
-            mode = "0755" if file == target[DefaultInfo].files_to_run.executable else "0644"
+            mode = "0755" if file == _program(target) else "0644"
             specs.append({
                 "source": file.path,
                 "path": path,
