@@ -24,7 +24,9 @@ def _embed(ctx, name, what, inputs, arguments):
         mnemonic = "ImageEmbed",
         progress_message = "Embedding {} of %{{label}}".format(what),
     )
-    return struct(blob = blob, metadata = metadata, mtree = mtree)
+
+    # The inner image has a golden of its own, and here only its layers' digests would be listed.
+    return struct(blob = blob, metadata = metadata, mtree = mtree, golden = False)
 
 def _image_embed_impl(ctx):
     info = ctx.attr.image[ImageInfo]

@@ -83,7 +83,7 @@ def _image_layer_impl(ctx):
         mnemonic = "ImageLayer",
         progress_message = "Building image layer %{label}",
     )
-    layer = struct(blob = blob, metadata = metadata, mtree = mtree)
+    layer = struct(blob = blob, metadata = metadata, mtree = mtree, golden = True)
     return [
         DefaultInfo(files = depset([blob, metadata, mtree])),
         OutputGroupInfo(mtree = depset([mtree])),
