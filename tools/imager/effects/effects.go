@@ -179,9 +179,11 @@ func (s *System) attributes(n declare.Named) error {
 		if len(a.Xattrs) > 0 {
 			changed.Xattrs = maps.Clone(have.Xattrs)
 			if changed.Xattrs == nil {
-				changed.Xattrs = map[string]string{}
+				changed.Xattrs = map[string][]byte{}
 			}
-			maps.Copy(changed.Xattrs, a.Xattrs)
+			for name, value := range a.Xattrs {
+				changed.Xattrs[name] = []byte(value)
+			}
 		}
 		if err := s.Tree.Replace(&changed); err != nil {
 			return err

@@ -43,7 +43,7 @@ var program = debtest.Package{
 		{Path: "./lib/systemd/system/program.service", Content: "[Unit]\nDescription=x\n[Install]\nWantedBy=multi-user.target\nAlias=other.service\n"},
 		{Path: "./lib/systemd/system/idle.service", Content: "[Install]\nWantedBy=x.target\n"},
 		{Path: "./etc/program.conf", Content: "a=b\n"},
-		{Path: "./sbin/capable", Content: "x", Mode: 0o755, Xattrs: map[string]string{"security.capability": "\x01\x00\x00\x02"}},
+		{Path: "./sbin/capable", Content: "x", Mode: 0o755, Xattrs: map[string]string{"security.capability": "\x01\x00\x00\xfe"}},
 		{Path: "./usr/bin/setgid", Content: "y", Mode: 0o2755, GID: 42},
 	},
 }
@@ -165,7 +165,7 @@ func TestMergedUsr(t *testing.T) {
 		"./bin type=link link=usr/bin",
 		"./usr/bin/program mode=0755 size=7 sha256=1310ca2c8932",
 		"./usr/bin/setgid mode=2755 gid=42 size=1 sha256=a1fce4363854",
-		"./usr/sbin/capable mode=0755 size=1 sha256=2d711642b726 xattr.security.capability=01000002",
+		"./usr/sbin/capable mode=0755 size=1 sha256=2d711642b726 xattr.security.capability=010000fe",
 		"./tmp type=dir mode=1777",
 		"./usr/lib/systemd type=dir mode=0755",
 	)
@@ -451,6 +451,12 @@ packages:
 		t.Error("what is enabled below is enabled again")
 	}
 
+	// The same file again, its attributes too, is no conflict, and not repeated.
+	again := debtest.Package{Name: "again", Files: []debtest.File{{Path: "./sbin/capable", Content: "x", Mode: 0o755, Xattrs: map[string]string{"security.capability": "\x01\x00\x00\xfe"}}}}
+	if b := mustBuild(t, layer.Spec{Below: upper.state, Debs: []string{again.Write(t)}}); strings.Contains(b.listing, "capable") {
+		t.Error("a file of a layer below is repeated")
+	}
+
 	_, err := build(t, layer.Spec{Below: lower.state, Debs: []string{filesystem.Write(t)}})
 	wantError(t, err, "package filesystem", "is in a layer below")
 
@@ -534,7 +540,7 @@ func TestFolderAndTar(t *testing.T) {
 	wantLines(t, b.listing,
 		"./opt/a/program mode=0755 size=9 sha256=c682e05d206e",
 		"./opt/b size=1 sha256=3e23e8160039",
-		"./sbin/capable mode=0755 size=1 sha256=2d711642b726 xattr.security.capability=01000002",
+		"./sbin/capable mode=0755 size=1 sha256=2d711642b726 xattr.security.capability=010000fe",
 	)
 }
 

@@ -84,9 +84,9 @@ func (a *archive) entry(hdr *tar.Header, content io.Reader) (*tree.Entry, error)
 	for key, value := range hdr.PAXRecords {
 		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
 			if e.Xattrs == nil {
-				e.Xattrs = map[string]string{}
+				e.Xattrs = map[string][]byte{}
 			}
-			e.Xattrs[name] = value
+			e.Xattrs[name] = []byte(value)
 		}
 	}
 	switch hdr.Typeflag {

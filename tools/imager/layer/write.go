@@ -137,7 +137,7 @@ func writeTar(w io.Writer, entries []*tree.Entry, at time.Time) error {
 			if hdr.PAXRecords == nil {
 				hdr.PAXRecords = map[string]string{}
 			}
-			hdr.PAXRecords["SCHILY.xattr."+name] = value
+			hdr.PAXRecords["SCHILY.xattr."+name] = string(value)
 		}
 		if first, ok := written[e.Inode]; ok && e.Inode != "" {
 			hdr.Typeflag, hdr.Linkname = tar.TypeLink, first

@@ -20,7 +20,7 @@ func TestLine(t *testing.T) {
 		{tree.Entry{Path: "l", Type: tar.TypeSymlink, Mode: 0o777, Link: "a=b"}, `./l type=link link=a\075b`},
 		{tree.Entry{Path: "d", Type: tar.TypeChar, Mode: 0o600, Major: 1, Minor: 3}, "./d type=char mode=0600 device=linux,1,3"},
 		{tree.Entry{Path: "f", Type: tar.TypeFifo, Mode: 0o644}, "./f type=fifo"},
-		{tree.Entry{Path: "x", Type: tar.TypeReg, Mode: 0o644, Xattrs: map[string]string{"b": "\x02", "a": "\x01"}}, "./x size=0 xattr.a=01 xattr.b=02"},
+		{tree.Entry{Path: "x", Type: tar.TypeReg, Mode: 0o644, Xattrs: map[string][]byte{"b": {2}, "a": {1}}}, "./x size=0 xattr.a=01 xattr.b=02"},
 	} {
 		if got := mtree.Line(&c.entry); got != c.want {
 			t.Errorf("got  %s\nwant %s", got, c.want)

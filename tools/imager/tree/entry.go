@@ -4,6 +4,7 @@ package tree
 
 import (
 	"archive/tar"
+	"bytes"
 	"fmt"
 	"io"
 	"path"
@@ -16,14 +17,15 @@ type Entry struct {
 	Path string `json:"path"`
 	// Type is one of the tar type flags for files, directories, symbolic links,
 	// devices and fifos. Hard links are files that share a Content.
-	Type   byte              `json:"type"`
-	Mode   int64             `json:"mode"`
-	UID    int               `json:"uid,omitempty"`
-	GID    int               `json:"gid,omitempty"`
-	Size   int64             `json:"size,omitempty"`
-	Link   string            `json:"link,omitempty"`
-	SHA256 string            `json:"sha256,omitempty"`
-	Xattrs map[string]string `json:"xattrs,omitempty"`
+	Type   byte   `json:"type"`
+	Mode   int64  `json:"mode"`
+	UID    int    `json:"uid,omitempty"`
+	GID    int    `json:"gid,omitempty"`
+	Size   int64  `json:"size,omitempty"`
+	Link   string `json:"link,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+	// Xattrs are bytes, which JSON would not keep in strings.
+	Xattrs map[string][]byte `json:"xattrs,omitempty"`
 	Major  int64             `json:"major,omitempty"`
 	Minor  int64             `json:"minor,omitempty"`
 	// Inode is set on files which are hard links of each other.
@@ -51,7 +53,7 @@ func (e *Entry) Same(o *Entry) bool {
 		return false
 	}
 	for k, v := range e.Xattrs {
-		if o.Xattrs[k] != v {
+		if have, ok := o.Xattrs[k]; !ok || !bytes.Equal(have, v) {
 			return false
 		}
 	}
