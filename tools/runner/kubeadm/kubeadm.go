@@ -30,6 +30,8 @@ type Input struct {
 	ResolvConf string
 	// DiscoveryFile is the kubeconfig with which a worker finds and trusts the API server.
 	DiscoveryFile string
+	// PatchesDir is the directory with the files of Patches.
+	PatchesDir string
 }
 
 type object map[string]any
@@ -61,8 +63,14 @@ func Init(in Input) ([]byte, error) {
 			"localAPIEndpoint": object{"advertiseAddress": in.Node.IP.String(), "bindPort": plan.APIServerPort},
 			"nodeRegistration": registration,
 			"timeouts":         timeouts(in.Cluster.Timeout),
-			// The add-ons wait for their images, the rest does not have to: see package node.
-			"skipPhases": []string{"addon"},
+			"patches":          object{"directory": in.PatchesDir},
+			"skipPhases": []string{
+				// The checks are about a machine that a person has set up. This one comes as it should be, and what may be
+				// wrong with the host the top-level container finds out.
+				"preflight",
+				// The add-ons wait for their images, the rest does not have to: see package node.
+				"addon",
+			},
 		},
 		object{
 			"apiVersion":           "kubeadm.k8s.io/v1beta4",
@@ -102,7 +110,34 @@ func Join(in Input) ([]byte, error) {
 		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}, "tlsBootstrapToken": in.Token},
 		"nodeRegistration": nodeRegistration(in),
 		"timeouts":         timeouts(in.Cluster.Timeout),
+		"skipPhases":       []string{"preflight"},
 	})
+}
+
+// Patches returns, by file name, changes to what kubeadm makes.
+//
+// kubeadm's probes look every ten seconds, which is right for a cluster that runs for months. Here people wait for it.
+func Patches() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		patch, err := yaml.Marshal(object{"spec": object{"containers": []object{{
+			"name":         name,
+			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 240},
+		}}}})
+		if err != nil {
+			return nil, fmt.Errorf("writing the patch of %s: %w", name, err)
+		}
+		files[name+"+strategic.yaml"] = patch
+	}
+	patch, err := yaml.Marshal(object{"spec": object{"template": object{"spec": object{"containers": []object{{
+		"name":           "coredns",
+		"readinessProbe": object{"periodSeconds": 1},
+	}}}}}})
+	if err != nil {
+		return nil, fmt.Errorf("writing the patch of CoreDNS: %w", err)
+	}
+	files["corednsdeployment+strategic.yaml"] = patch
+	return files, nil
 }
 
 // aloneArgs are the flags of a controller that has no second instance to elect a leader with. Without an election it
@@ -115,14 +150,6 @@ func nodeRegistration(in Input) object {
 		"criSocket": CRISocket,
 		"kubeletExtraArgs": []arg{
 			{"node-ip", in.Node.IP.String()},
-		},
-		// All images are in the node already, and there may be no network to get others from.
-		"imagePullPolicy": "Never",
-		"ignorePreflightErrors": []string{
-			// It wants the kernel's configuration and modules, which containers do not see.
-			"SystemVerification",
-			// The host's business; see also failSwapOn.
-			"Swap", "NumCPU", "Mem",
 		},
 	}
 }

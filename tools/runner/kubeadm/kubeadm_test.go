@@ -25,6 +25,7 @@ func TestGoldens(t *testing.T) {
 			CgroupV1:          cgroupV1,
 			ResolvConf:        "/run/dind-cluster/resolv.conf",
 			DiscoveryFile:     "/run/dind-cluster/discovery.conf",
+			PatchesDir:        "/run/dind-cluster/patches",
 		}
 	}
 	for _, test := range []struct {
@@ -41,19 +42,37 @@ func TestGoldens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join("testdata", test.golden)
-			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if string(got) != string(want) {
-				t.Errorf("got\n%s\nwant %s (run with -update if it should be so):\n%s", got, path, want)
-			}
+			checkGolden(t, test.golden, got)
 		})
+	}
+	patches, err := Patches()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range patches {
+		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("patches", name), got) })
+	}
+	if len(patches) != 5 {
+		t.Errorf("%d patches", len(patches))
+	}
+}
+
+func checkGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("got\n%s\nwant %s (run with -update if it should be so):\n%s", got, path, want)
 	}
 }

@@ -30,20 +30,14 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
 	}
+	if err := n.run(ctx, bytes.NewReader(rules(n.config)), "iptables-restore", "--wait", "--noflush"); err != nil {
+		return fmt.Errorf("adding packet filter rules: %w", err)
+	}
 	if n.config.Cluster.PodNetwork != "bridge" {
 		return nil
 	}
 	if err := n.run(ctx, bytes.NewReader(routes(n.config)), "ip", "-batch", "-"); err != nil {
 		return fmt.Errorf("adding routes to the other nodes' pods: %w", err)
-	}
-	if err := n.run(ctx, bytes.NewReader(masquerade(n.config)), "iptables-restore", "--wait", "--noflush"); err != nil {
-		return fmt.Errorf("adding the masquerading rule: %w", err)
-	}
-	jump := []string{"POSTROUTING", "--jump", "DIND-CLUSTER-MASQ"}
-	if err := n.run(ctx, nil, "iptables", append([]string{"--wait", "--table", "nat", "--check"}, jump...)...); err != nil {
-		if err := n.run(ctx, nil, "iptables", append([]string{"--wait", "--table", "nat", "--append"}, jump...)...); err != nil {
-			return fmt.Errorf("adding the masquerading rule: %w", err)
-		}
 	}
 	config, err := cni.Config(n.config.Node.PodCIDR, n.config.MTU)
 	if err != nil {
@@ -69,13 +63,27 @@ func routes(c Config) []byte {
 	return out.Bytes()
 }
 
-// masquerade returns the input of iptables-restore that gives pods the node's address towards everything but pods.
-// In a chain of its own, so that doing it again changes nothing.
-func masquerade(c Config) []byte {
-	return fmt.Appendf(nil, `*nat
-:DIND-CLUSTER-MASQ - [0:0]
--F DIND-CLUSTER-MASQ
--A DIND-CLUSTER-MASQ -s %[1]s ! -d %[1]s -j MASQUERADE
+// rules returns the input of iptables-restore with the node's own rules.
+//
+// A service's address that kube-proxy has not translated is refused. Otherwise, while kube-proxy starts, the packets
+// would leave the node, and the client would wait half a minute for an answer: CoreDNS, which then starts without the
+// API server, in the first place.
+//
+// Pods get the node's address towards everything but pods.
+func rules(c Config) []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, `*filter
+-A FORWARD -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
+-A FORWARD -d %[1]s -j REJECT
+-A OUTPUT -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
+-A OUTPUT -d %[1]s -j REJECT
+COMMIT
+`, c.Cluster.ServiceSubnet)
+	if c.Cluster.PodNetwork == "bridge" {
+		fmt.Fprintf(&out, `*nat
+-A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE
 COMMIT
 `, c.Cluster.PodSubnet)
+	}
+	return out.Bytes()
 }

@@ -28,6 +28,7 @@ const (
 	kubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
 	kubeadmConfig     = paths.Run + "/kubeadm.yaml"
 	discoveryFile     = paths.Run + "/discovery.conf"
+	patchesDir        = paths.Run + "/patches"
 )
 
 type node struct {
@@ -164,9 +165,22 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 		CgroupV1:          fs.Type != unix.CGROUP2_SUPER_MAGIC,
 		ResolvConf:        paths.ResolvConf,
 		DiscoveryFile:     discoveryFile,
+		PatchesDir:        patchesDir,
 	})
 	if err != nil {
 		return err
+	}
+	patches, err := kubeadm.Patches()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(patchesDir, 0o755); err != nil {
+		return err
+	}
+	for name, patch := range patches {
+		if err := os.WriteFile(filepath.Join(patchesDir, name), patch, 0o644); err != nil {
+			return err
+		}
 	}
 	return os.WriteFile(kubeadmConfig, data, 0o600)
 }

@@ -74,9 +74,17 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-func TestMasquerade(t *testing.T) {
-	if got := masquerade(testConfig(0)); !bytes.Contains(got, []byte("-s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\nCOMMIT\n")) {
-		t.Errorf("got %s", got)
+func TestRules(t *testing.T) {
+	c := testConfig(0)
+	got := rules(c)
+	for _, want := range []string{"-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\nCOMMIT\n", "-A FORWARD -d 10.96.0.0/16 -j REJECT\n"} {
+		if !bytes.Contains(got, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	c.Cluster.PodNetwork = "none"
+	if got := rules(c); bytes.Contains(got, []byte("MASQUERADE")) {
+		t.Errorf("masquerading without our pod network:\n%s", got)
 	}
 }
 
