@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
+	"github.com/dind-cluster/dind-cluster/tools/runner/probe"
+	"golang.org/x/sync/errgroup"
 )
 
 // waitForControlPlane waits until the API server answers.
@@ -48,42 +49,35 @@ func (c *cluster) waitForNodes(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d node(s)", c.plan.Nodes), nil
 }
 
-// waitForDNS asks the cluster's DNS service for a name in the cluster until it knows it. That takes kube-proxy, the
-// pod network and CoreDNS.
+// waitForDNS waits until the cluster's DNS service answers in this container and on every node. On each that takes its
+// kube-proxy, the pod network and CoreDNS.
 func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
-	const name = "kubernetes.default.svc.cluster.local."
-	server := net.JoinHostPort(c.plan.DNSService().String(), "53")
-	resolver := &net.Resolver{
-		PreferGo: true,
-		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, server)
-		},
+	if c.plan.PodNetwork == "none" {
+		return "not without a pod network", nil
 	}
-	want := c.plan.KubernetesService().String()
-	var last error
-	for {
-		try, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-		addresses, err := resolver.LookupHost(try, name)
-		cancel()
-		if err == nil && !slices.Contains(addresses, want) {
-			err = fmt.Errorf("%s is %v, want %s", name, addresses, want)
-		}
-		if err == nil {
-			return name + " is " + want, nil
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			return "", fmt.Errorf("%w; last answer of the DNS service: %w", context.Cause(ctx), last)
-		case <-time.After(50 * time.Millisecond):
-		}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	group.Go(func() error { return probe.DNS(ctx, c.plan) })
+	for _, n := range c.plan.All() {
+		group.Go(func() error {
+			_, err := c.docker.Exec(ctx, n.Name, "/usr/bin/runner", "probe")
+			if err != nil {
+				return fmt.Errorf("on node %s: %w", n.Name, err)
+			}
+			return nil
+		})
 	}
+	if err := group.Wait(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s is %s on all nodes", probe.Name, c.plan.KubernetesService()), nil
 }
 
 // waitForReady waits until all nodes and all pods of the cluster itself are ready.
 func (c *cluster) waitForReady(ctx context.Context) (string, error) {
+	if c.plan.PodNetwork == "none" {
+		return "as far as it can be without a pod network", nil
+	}
 	var waiting []string
 	err := kubeapi.Follow(ctx, c.api, "/api/v1/nodes", func(nodes map[string]kubeapi.Node) bool {
 		waiting = nil
@@ -91,7 +85,7 @@ func (c *cluster) waitForReady(ctx context.Context) (string, error) {
 			found, ok := nodes[n.Name]
 			if !ok {
 				waiting = append(waiting, n.Name+": missing")
-			} else if ok, why := nodeReady(found, c.started); !ok && c.plan.PodNetwork != "none" {
+			} else if ok, why := nodeReady(found, c.started); !ok {
 				waiting = append(waiting, n.Name+": "+why)
 			}
 		}

@@ -30,6 +30,7 @@ func Main(args []string) int {
 		newHealth(),
 		newKubeconfig(),
 		newLogs(),
+		newProbe(),
 	)
 	verb := args[1:]
 	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig` works.
