@@ -88,6 +88,10 @@ func Init(in Input) ([]byte, error) {
 			"controllerManager": object{"extraArgs": append([]arg{
 				// The plan gives each node its pods' addresses; the runner writes them into the nodes.
 				{"allocate-node-cidrs", "false"},
+				// Before it does anything it asks for an account and a token for each of its forty controllers, and at the
+				// default rate, 20 requests in a second, that takes five of them.
+				{"kube-api-qps", "200"},
+				{"kube-api-burst", "400"},
 			}, aloneArgs...)},
 			"scheduler": object{"extraArgs": aloneArgs},
 		},
