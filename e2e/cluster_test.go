@@ -190,6 +190,7 @@ func (m *machine) dump(t *testing.T, name string) {
 	inside("nodes' containers", "docker", "ps", "--all")
 	inside("objects", "kubectl", "get", "nodes,pods,services,endpointslices", "--all-namespaces", "--output=wide")
 	inside("events", "kubectl", "get", "events", "--all-namespaces", "--sort-by=.lastTimestamp")
+	inside("kube-proxy", "kubectl", "logs", "--namespace=kube-system", "--selector=k8s-app=kube-proxy", "--prefix", "--tail=15")
 	nodes, err := docker.Exec(ctx, name, "docker", "ps", "--format", "{{.Names}}")
 	if err != nil {
 		t.Logf("no nodes' logs: %v", err)
