@@ -14,7 +14,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -230,20 +229,19 @@ func (b *box) apply(ctx context.Context, t *testing.T, name string, replace ...s
 	}
 }
 
-// testImage returns the full name of a test image, as the e2e.test in the image has it.
-func (b *box) testImage(ctx context.Context, t *testing.T, name string) string {
+// testImage returns the full name of an image that specs use, by its repository, as the e2e.test in the
+// image has it. Of several versions, the newest.
+func (b *box) testImage(ctx context.Context, t *testing.T, repository string) string {
 	t.Helper()
-	list := strings.Fields(b.exec(ctx, t, "e2e.test", "--list-images"))
-	i := slices.IndexFunc(list, func(ref string) bool { return strings.Contains(ref, "/"+name+":") })
-	if i < 0 {
-		t.Fatalf("e2e.test --list-images names no %s: %q", name, list)
-	}
-	// Of several versions, the newest is what specs use.
-	newest := list[i]
-	for _, ref := range list[i:] {
-		if strings.HasPrefix(ref, newest[:strings.LastIndex(newest, ":")+1]) && ref > newest {
+	list := b.exec(ctx, t, "e2e.test", "--list-images")
+	newest := ""
+	for ref := range strings.FieldsSeq(list) {
+		if strings.HasPrefix(ref, repository+":") && ref > newest {
 			newest = ref
 		}
+	}
+	if newest == "" {
+		t.Fatalf("e2e.test --list-images names no %s: %s", repository, list)
 	}
 	return newest
 }

@@ -178,7 +178,7 @@ func testNetwork(ctx context.Context, t *testing.T, b *box) {
 	if err := b.launcher.Load(ctx, b.name, in); err != nil {
 		t.Fatal(err)
 	}
-	b.apply(ctx, t, "web.yaml", "AGNHOST", b.testImage(ctx, t, "agnhost"))
+	b.apply(ctx, t, "web.yaml", "AGNHOST", b.testImage(ctx, t, "registry.k8s.io/e2e-test-images/agnhost"))
 	b.kubectl(ctx, t, "rollout", "status", "deployment/web", "--timeout=60s")
 	checkNetwork(ctx, t, b)
 }
@@ -223,7 +223,7 @@ func testAlone(ctx context.Context, t *testing.T, first, second *box) {
 	if len(nodes) != 1 || !nodes[0].ready() {
 		t.Fatalf("got nodes %+v, want one that is Ready", nodes)
 	}
-	pause := second.testImage(ctx, t, "pause")
+	pause := second.testImage(ctx, t, "registry.k8s.io/pause")
 	second.apply(ctx, t, "alone.yaml", "PAUSE", pause)
 	second.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/alone", "--timeout=60s")
 
