@@ -40,6 +40,7 @@ def _go_program_impl(ctx):
         options.append("-X=testing.testBinary=1")
     if ctx.attr.godebug:
         options.append("-X=runtime.godebugDefault=" + ctx.attr.godebug)
+    options += ["-X={}={}".format(name, value) for name, value in ctx.attr.x_defs.items()]
 
     # In a folder of its own, as go_binary does: a program may be named as a package below is.
     executable = ctx.actions.declare_file("{}_/{}".format(ctx.label.name, ctx.attr.program or ctx.label.name))
@@ -77,6 +78,7 @@ The rule offers the program's version to others as the make variables `VERSION` 
         ),
         "program": attr.string(doc = "Name of the file; default: the rule's."),
         "godebug": attr.string(doc = "Default of GODEBUG, as the go command derives it from the go line in upstream's go.mod."),
+        "x_defs": attr.string_dict(doc = "Variables to set, package path and name to value, besides those that its libraries set."),
         "is_test": attr.bool(doc = "Whether binary is a go_test."),
         "_go_context_data": attr.label(default = "@io_bazel_rules_go//:go_context_data"),
     },
