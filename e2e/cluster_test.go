@@ -190,6 +190,9 @@ func (m *machine) dump(t *testing.T, name string) {
 	inside("objects", "kubectl", "get", "nodes,pods,services,endpointslices", "--all-namespaces", "--output=wide")
 	inside("events", "kubectl", "get", "events", "--all-namespaces", "--sort-by=.lastTimestamp")
 	inside("kube-proxy", "kubectl", "logs", "--namespace=kube-system", "--selector=k8s-app=kube-proxy", "--prefix", "--tail=15")
+	restarted := `for p in $(kubectl get pods -n kube-system -o jsonpath='{range .items[?(@.status.containerStatuses[0].restartCount>0)]}{.metadata.name} {end}'); do
+		echo "$p, before its restart:"; kubectl logs -n kube-system --previous --tail=15 $p; done`
+	inside("restarted pods", "sh", "-c", restarted)
 	nodes, err := docker.Exec(ctx, name, "docker", "ps", "--format", "{{.Names}}")
 	if err != nil {
 		t.Logf("no nodes' logs: %v", err)
