@@ -24,6 +24,7 @@ func Main(args []string) int {
 	root.AddCommand(
 		newEntrypoint(),
 		newConsole(),
+		newAwait(),
 		newCluster(),
 		newNode(),
 		newDNS(),

@@ -118,16 +118,33 @@ func Join(in Input) ([]byte, error) {
 	})
 }
 
-// Patches returns, by file name, changes to what kubeadm makes.
+// Patches returns, by file name, changes to what kubeadm of a Kubernetes version makes.
 //
 // kubeadm's probes look every ten seconds, which is right for a cluster that runs for months. Here people wait for it.
-func Patches() (map[string][]byte, error) {
+// The controller manager ends when the API server is not ready after ten seconds, and a restart costs ten more: an init
+// container lets it start when, and not before, it can work.
+func Patches(version string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		patch, err := yaml.Marshal(object{"spec": object{"containers": []object{{
+		spec := object{"containers": []object{{
 			"name":         name,
 			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 240},
-		}}}})
+		}}}
+		if name == "kube-controller-manager" {
+			const runner, config = "/usr/bin/runner", "/etc/kubernetes/controller-manager.conf"
+			spec["initContainers"] = []object{{
+				"name":            "wait-for-kube-apiserver",
+				"image":           "registry.k8s.io/kube-controller-manager:" + version,
+				"imagePullPolicy": "IfNotPresent",
+				"command":         []string{runner, "await", config},
+				"volumeMounts": []object{
+					{"name": "runner", "mountPath": runner, "readOnly": true},
+					{"name": "kubeconfig", "mountPath": config, "readOnly": true},
+				},
+			}}
+			spec["volumes"] = []object{{"name": "runner", "hostPath": object{"path": runner, "type": "File"}}}
+		}
+		patch, err := yaml.Marshal(object{"spec": spec})
 		if err != nil {
 			return nil, fmt.Errorf("writing the patch of %s: %w", name, err)
 		}

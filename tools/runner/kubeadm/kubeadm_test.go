@@ -45,7 +45,7 @@ func TestGoldens(t *testing.T) {
 			checkGolden(t, test.golden, got)
 		})
 	}
-	patches, err := Patches()
+	patches, err := Patches("v1.99.0")
 	if err != nil {
 		t.Fatal(err)
 	}

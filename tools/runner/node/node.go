@@ -170,7 +170,7 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	if err != nil {
 		return err
 	}
-	patches, err := kubeadm.Patches()
+	patches, err := kubeadm.Patches(strings.TrimSpace(string(version)))
 	if err != nil {
 		return err
 	}
