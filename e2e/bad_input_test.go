@@ -155,7 +155,10 @@ func TestBadInput(t *testing.T) {
 // waitExec runs a command in a container that is just starting until it succeeds.
 func (m *machine) waitExec(ctx context.Context, t *testing.T, name string, command ...string) {
 	for {
-		_, err := m.launcher.Docker.Exec(ctx, name, command...)
+		// A command that comes while systemd is taking over may get no answer at all.
+		try, cancel := context.WithTimeout(ctx, 3*time.Second)
+		_, err := m.launcher.Docker.Exec(try, name, command...)
+		cancel()
 		if err == nil {
 			return
 		}
