@@ -29,7 +29,7 @@ def _debian_packages_impl(ctx):
     for name, package in packages.items():
         repository = _repository_name(ctx.name, name)
         build.append('alias(\n    name = "{}",\n    actual = "@{}//:{}.deb",\n)\n'.format(name, repository, name))
-        calls.append('    debian_package(\n        name = {},\n        lock = {},\n        package = {},\n    )\n'.format(
+        calls.append("    debian_package(\n        name = {},\n        lock = {},\n        package = {},\n    )\n".format(
             repr(repository),
             repr(str(ctx.attr.lock)),
             repr(json.encode(package)),

@@ -45,7 +45,7 @@ def describe(name, config, manifest, layers, path):
         "name": name,
         "config": path(config),
         "manifest": path(manifest),
-        "layers": [{"metadata": path(l.metadata), "blob": path(l.blob)} for l in layers],
+        "layers": [{"metadata": path(layer.metadata), "blob": path(layer.blob)} for layer in layers],
     }
 
 def image_files(info):
@@ -57,7 +57,7 @@ def image_files(info):
     Returns:
       A list of files.
     """
-    return [info.config, info.manifest] + [f for l in info.layers for f in (l.metadata, l.blob)]
+    return [info.config, info.manifest] + [f for layer in info.layers for f in (layer.metadata, layer.blob)]
 
 def exec_path(file):
     """A file's path for actions, as a function.

@@ -44,11 +44,11 @@ def _image_embed_impl(ctx):
         ctx,
         ctx.label.name + "_index",
         "index",
-        [description, info.config, info.manifest] + [l.metadata for l in info.layers],
+        [description, info.config, info.manifest] + [layer.metadata for layer in info.layers],
         ["--image", description],
     ))
     return [
-        DefaultInfo(files = depset([f for l in layers for f in (l.blob, l.metadata, l.mtree)])),
+        DefaultInfo(files = depset([f for layer in layers for f in (layer.blob, layer.metadata, layer.mtree)])),
         LayerInfo(layers = layers, state = None),
     ]
 

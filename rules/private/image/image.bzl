@@ -42,10 +42,10 @@ def _image_impl(ctx):
 
     spec = ctx.actions.declare_file(ctx.label.name + ".spec.json")
     content = {
-        "layers": [{"metadata": l.metadata.path} for l in own],
+        "layers": [{"metadata": layer.metadata.path} for layer in own],
         "config": _config(ctx),
     }
-    inputs = [spec] + [l.metadata for l in own]
+    inputs = [spec] + [layer.metadata for layer in own]
     if base:
         content["base"] = _base_spec(base)
         inputs += [base.config, base.manifest]
@@ -90,8 +90,8 @@ def _image_impl(ctx):
             digest = depset([digest]),
             config = depset([config]),
             manifest = depset([manifest]),
-            blobs = depset([l.blob for l in info.layers]),
-            mtree = depset([l.mtree for l in info.layers]),
+            blobs = depset([layer.blob for layer in info.layers]),
+            mtree = depset([layer.mtree for layer in info.layers]),
         ),
         info,
     ]
