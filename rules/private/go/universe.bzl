@@ -155,7 +155,6 @@ def _go_universe_impl(ctx):
             "build_directives": ["gazelle:" + d for d in _lookup(ctx.attr.directives, m.path)],
             "build_file_generation": "clean",
             "build_file_proto_mode": ctx.attr.proto_mode,
-            "build_external": "external",
         }
         if m.fetched != m.path:
             attributes["replace"] = m.fetched
