@@ -93,9 +93,7 @@ func testNodes(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 				t.Errorf("pod %s is not ready although the cluster is", p.Metadata.Name)
 			}
 			if c.RestartCount > 0 {
-				// kube-controller-manager ends when there is no API server within 10 seconds: a sign of a
-				// slow machine, not an error.
-				t.Logf("pod %s has started %d times", p.Metadata.Name, c.RestartCount+1)
+				t.Errorf("pod %s has started %d times", p.Metadata.Name, c.RestartCount+1)
 			}
 		}
 	}
