@@ -248,6 +248,56 @@ func TestDockerVersion(t *testing.T) {
 	}
 }
 
+// An engine that was killed leaves its process number behind. It must not keep the next one from starting.
+func TestEnginePID(t *testing.T) {
+	h := newHost(t)
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, sleep, filepath.Join(h.dir, "dockerd"))
+	if err := os.Chmod(filepath.Join(h.dir, "dockerd"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	running := func(pid int) bool {
+		file := filepath.Join(h.dir, "engine.pid")
+		write(t, file, fmt.Sprint(pid), 0o644)
+		cmd := exec.Command("bash", "-c", `CACHE=$1 . "$1/scripts/lib/engine.sh"; ENGINE_PID=$2; engine_pid`, "-", h.dir, file)
+		out, err := cmd.Output()
+		if err == nil && strings.TrimSpace(string(out)) != fmt.Sprint(pid) {
+			t.Errorf("engine_pid says %q, want %d", out, pid)
+		}
+		return err == nil
+	}
+	engine := exec.Command(filepath.Join(h.dir, "dockerd"), "60")
+	if err := engine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := engine.Process.Pid
+	if !running(pid) {
+		t.Error("a running engine is not seen")
+	}
+	if err := engine.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody has waited for it yet: once it is dead it is a zombie.
+	for end := time.Now().Add(10 * time.Second); running(pid); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a killed engine counts as running")
+		}
+	}
+	if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("the test wants a zombie, has %q, %v", stat, err)
+	}
+	engine.Wait()
+	if running(pid) {
+		t.Error("an engine that is gone counts as running")
+	}
+	if running(os.Getpid()) {
+		t.Error("another program with the engine's number counts as the engine")
+	}
+}
+
 func TestMirror(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

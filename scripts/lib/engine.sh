@@ -55,15 +55,19 @@ ensure_engine() {
   ) 9>"$ENGINE_RUN/lock"
 }
 
+# engine_pid: the process of our engine; fails when it is not running. A zombie, which whoever started it has yet to reap,
+# does not count, nor does another program that has got the number since.
 engine_pid() {
   local pid
-  pid=$(cat "$ENGINE_PID" 2>/dev/null) && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]] && echo "$pid"
+  pid=$(cat "$ENGINE_PID" 2>/dev/null) && grep -qE '^[0-9]+ \(dockerd\) [^ZX]' "/proc/$pid/stat" 2>/dev/null && echo "$pid"
 }
 
 start_engine() {
   local begin=$SECONDS job
   say "no Docker engine answers; starting one from the private root (log: $ENGINE_LOG)"
   mkdir -p "$ENGINE_DATA" "$ENGINE_RUN"
+  # An engine that was killed leaves the file, and the next one believes it.
+  engine_pid >/dev/null || rm -f "$ENGINE_PID"
   echo '{}' >"$ENGINE_RUN/daemon.json" # not /etc/docker's, which is for another engine
   (
     # The engine outlives this shell: no terminal, no open files of the caller, a session of its own.
