@@ -21,7 +21,7 @@ docker_client() {
 # engine_version: the version of the engine that answers; fails when none does.
 engine_version() { docker_client version --format '{{.Server.Version}}' 2>/dev/null; }
 
-# engine_usable VERSION: dies when the engine is too old for what a cluster asks of it.
+# check_engine VERSION: dies when the engine is too old for what a cluster asks of it.
 check_engine() {
   local version=$1 major=${1%%.*} bounding
   [[ $major =~ ^[0-9]+$ ]] || return 0
