@@ -86,6 +86,47 @@ func TestDebianPackage(t *testing.T) {
 	}
 }
 
+// Where packages come from is the machine's own affair: the environment, else apt's sources. It is no input of what was
+// fetched, so that one Bazel server serves callers with and without scripts/bazel's environment.
+func TestDebianMirror(t *testing.T) {
+	bazel := newBazel(t)
+	deb := []byte("a package\n")
+	requests := 0
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests++
+		w.Write(deb)
+	}))
+	defer mirror.Close()
+	bazel.write("WORKSPACE", debianWorkspace)
+	bazel.write("demo.lock.json", fmt.Sprintf(`{"suite": "trixie", "snapshot": "20260102T030405Z", "packages": [
+		{"name": "hello", "version": "1.0", "architecture": "amd64", "path": "pool/h/hello.deb", "size": %d, "sha256": "%x"}]}`,
+		len(deb), sha256.Sum256(deb)))
+	bazel.write("none/x", "")
+	bazel.write("apt/sources.list", "deb "+mirror.URL+"/debian trixie main\n")
+	apt := func(folder string) string { return "APT_ETC=" + filepath.Join(bazel.workspace, folder) }
+	for _, tc := range []struct {
+		name     string
+		env      []string
+		want     []string
+		requests int
+	}{
+		{"none known", []string{apt("none")}, []string{"no mirror is known", "export DEBIAN_MIRROR="}, 0},
+		{"bad", []string{apt("apt"), "DEBIAN_MIRROR=nonsense"}, []string{`DEBIAN_MIRROR is "nonsense"`, "http://…/debian"}, 0},
+		{"gone", []string{apt("apt"), "DEBIAN_MIRROR=http://127.0.0.1:9/debian"}, []string{"could not fetch hello 1.0", "mirror: http://127.0.0.1:9/debian"}, 0},
+		// A failure is not kept.
+		{"apt's own", []string{apt("apt")}, nil, 1},
+		{"the same", []string{apt("apt")}, nil, 1},
+		{"another does not matter", []string{apt("none"), "DEBIAN_MIRROR=http://127.0.0.1:9/debian"}, nil, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			bazel.check(t, tc.want, append([]string{"DEBIAN_MIRROR=", "DEBIAN_SECURITY_MIRROR="}, tc.env...), "deps(@demo//:hello)")
+			if requests != tc.requests {
+				t.Errorf("%d requests so far, want %d", requests, tc.requests)
+			}
+		})
+	}
+}
+
 func TestGoModule(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command on PATH")
@@ -135,7 +176,7 @@ func newBazel(t *testing.T) *bazel {
 		t.Skip("no bazel command on PATH")
 	}
 	b := &bazel{program: program, workspace: t.TempDir(), output: t.TempDir()}
-	for _, pattern := range []string{"*.bzl", "private/go/*.bzl", "private/debian/*.bzl"} {
+	for _, pattern := range []string{"*.bzl", "private/go/*.bzl", "private/debian/*.bzl", "private/debian/*.sh"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no rules match %s: %v", pattern, err)

@@ -20,6 +20,9 @@ var tools = []string{
 	"sleep", "tail", "timeout",
 }
 
+// finder finds Debian's archives, for the repository rules too.
+const finder = "../rules/private/debian/mirrors.sh"
+
 type host struct {
 	dir string // a checkout with scripts/ and .bazelversion
 	bin string // all of PATH
@@ -41,6 +44,7 @@ func newHost(t *testing.T) *host {
 	for _, lib := range libs {
 		copyFile(t, lib, filepath.Join(dir, "scripts", lib))
 	}
+	copyFile(t, finder, filepath.Join(dir, "rules/private/debian/mirrors.sh"))
 	write(t, filepath.Join(dir, ".bazelversion"), "7.7.1\n", 0o644)
 	write(t, filepath.Join(dir, "os-release"), "ID=fedora\n", 0o644)
 	for _, tool := range tools {
@@ -298,68 +302,133 @@ func TestEnginePID(t *testing.T) {
 	}
 }
 
-func TestMirror(t *testing.T) {
+func TestMirrors(t *testing.T) {
+	const both = "debian http://a.test/debian\ndebian-security http://a.test/debian-security\n"
 	for _, tt := range []struct {
 		name  string
 		files map[string]string
-		env   string
+		env   []string
 		want  string
 	}{
 		{name: "one line", files: map[string]string{
 			"sources.list": "# a comment\ndeb-src http://src.test/debian trixie main\ndeb http://a.test/debian/ trixie main contrib\n",
-		}, want: "http://a.test/debian"},
+		}, want: both},
 		{name: "one line with options", files: map[string]string{
-			"sources.list": "deb [arch=amd64 signed-by=/k.gpg] https://a.test/debian bookworm main\n",
-		}, want: "https://a.test/debian"},
+			"sources.list": "deb [arch=amd64 signed-by=/k.gpg] http://a.test/debian bookworm main\n",
+		}, want: both},
 		{name: "deb822", files: map[string]string{
 			"sources.list.d/debian.sources": "Types: deb deb-src\n# a comment\nURIs: http://a.test/debian\nSuites: trixie trixie-updates\nComponents: main\n\n" +
 				"Types: deb\nURIs: http://a.test/debian-security\nSuites: trixie-security\nComponents: main\n",
-		}, want: "http://a.test/debian"},
+		}, want: both},
 		{name: "deb822 with continued lines, in other letters", files: map[string]string{
 			"sources.list.d/debian.sources": "types: deb\nuris:\n http://a.test/debian\nsuites:\n trixie\ncomponents: contrib\n main\n",
-		}, want: "http://a.test/debian"},
+		}, want: both},
 		{name: "disabled and source-only stanzas", files: map[string]string{
 			"sources.list.d/x.sources": "Enabled: no\nTypes: deb\nURIs: http://off.test/debian\nSuites: sid\nComponents: main\n\n" +
 				"Types: deb-src\nURIs: http://src.test/debian\nSuites: sid\nComponents: main\n\n" +
-				"Types: deb\nURIs: http://on.test/debian\nSuites: sid\nComponents: main\n",
-		}, want: "http://on.test/debian"},
+				"Types: deb\nURIs: http://a.test/debian\nSuites: sid\nComponents: main\n",
+		}, want: both},
 		{name: "third parties first", files: map[string]string{
 			"sources.list.d/a.list": "deb https://other.test/apt cloud-sdk-bookworm main\ndeb https://other.test/linux/debian bookworm stable\n" +
 				"deb https://other.test/pgdg bookworm-pgdg main\ndeb https://other.test/tool stable main\n",
 			"sources.list.d/debian.sources": "Types: deb\nURIs: http://a.test/debian\nSuites: bookworm\nComponents: main\n",
-		}, want: "http://a.test/debian"},
+		}, want: both},
+		{name: "security elsewhere", files: map[string]string{
+			"sources.list": "deb http://a.test/debian trixie main\ndeb http://s.test/debian-security trixie-security main\n",
+		}, want: "debian http://a.test/debian\ndebian-security http://s.test/debian-security\n"},
+		{name: "security of old", files: map[string]string{
+			"sources.list": "deb http://s.test/ bullseye/updates main\ndeb http://a.test/debian bullseye main\n",
+		}, want: "debian http://a.test/debian\ndebian-security http://s.test\n"},
 		{name: "a mirror under another name", files: map[string]string{
 			"sources.list": "deb http://nexus.test/repository/debian-remote trixie main\n",
-		}, want: "http://nexus.test/repository/debian-remote"},
+		}, want: "debian http://nexus.test/repository/debian-remote\n"},
 		{name: "a snapshot", files: map[string]string{
 			"sources.list": "deb http://a.test/archive/debian/20260901T000000Z trixie main\n",
-		}, want: "http://a.test/archive/debian/20260901T000000Z"},
-		{name: "a mirror list", files: map[string]string{
-			"sources.list.d/debian.sources": "Types: deb\nURIs: mirror+file://APT/mirrors/debian.list\nSuites: trixie\nComponents: main\n",
-			"mirrors/debian.list":           "# mirrors\nhttps://a.test/debian\tpriority:1\nhttps://b.test/debian\n",
-		}, want: "https://a.test/debian"},
+		}, want: "debian http://a.test/archive/debian/20260901T000000Z\ndebian-security http://a.test/archive/debian-security/20260901T000000Z\n"},
+		{name: "a host called debian", files: map[string]string{"sources.list": "deb http://debian/ trixie main\n"}, want: "debian http://debian\n"},
+		{name: "lists of mirrors", files: map[string]string{
+			"sources.list.d/debian.sources": "Types: deb\nURIs: mirror+file://APT/mirrors/debian.list\nSuites: trixie\nComponents: main\n\n" +
+				"Types: deb\nURIs: mirror+file://APT/mirrors/security.list\nSuites: trixie-security\nComponents: main\n",
+			"mirrors/debian.list":   "# mirrors\nhttps://a.test/debian\tpriority:1\nhttps://b.test/debian\n",
+			"mirrors/security.list": "https://c.test/debian-security\n",
+		}, want: "debian https://a.test/debian\ndebian-security https://c.test/debian-security\n"},
 		{name: "Ubuntu", files: map[string]string{
-			"sources.list.d/ubuntu.sources": "Types: deb\nURIs: http://u.test/ubuntu\nSuites: noble noble-updates\nComponents: main universe\n",
+			"sources.list.d/ubuntu.sources": "Types: deb\nURIs: http://u.test/ubuntu\nSuites: noble noble-updates noble-security\nComponents: main universe\n",
 		}},
-		{name: "only security", files: map[string]string{"sources.list": "deb http://a.test/debian-security trixie-security main\n"}},
+		{name: "only security", files: map[string]string{"sources.list": "deb http://a.test/debian-security trixie-security main\n"},
+			want: "debian-security http://a.test/debian-security\n"},
 		{name: "nothing"},
-		{name: "the variable wins", files: map[string]string{"sources.list": "deb http://a.test/debian trixie main\n"},
-			env: "DEBIAN_MIRROR=http://mine.test/d/", want: "http://mine.test/d"},
+		{name: "the variable wins, for security too", files: map[string]string{
+			"sources.list": "deb http://x.test/debian trixie main\ndeb http://x.test/debian-security trixie-security main\n",
+		}, env: []string{"DEBIAN_MIRROR=http://a.test/debian/"}, want: both},
+		{name: "a variable that says nothing of security", files: map[string]string{
+			"sources.list": "deb http://x.test/debian trixie main\ndeb http://x.test/debian-security trixie-security main\n",
+		}, env: []string{"DEBIAN_MIRROR=http://a.test/d"}, want: "debian http://a.test/d\ndebian-security http://x.test/debian-security\n"},
+		{name: "both variables", env: []string{"DEBIAN_MIRROR=http://a.test/d", "DEBIAN_SECURITY_MIRROR=file:///srv/s/"},
+			want: "debian http://a.test/d\ndebian-security file:///srv/s\n"},
+		{name: "the lock's date", env: []string{"DEBIAN_MIRROR=http://a.test/debian/{snapshot}"},
+			want: "debian http://a.test/debian/{snapshot}\ndebian-security http://a.test/debian-security/{snapshot}\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHost(t)
-			apt := filepath.Join(h.dir, "apt")
-			for name, text := range tt.files {
-				write(t, filepath.Join(apt, name), strings.ReplaceAll(text, "APT", apt), 0o644)
-			}
-			cmd := exec.Command("bash", "-euo", "pipefail", "-c", `. "$0/lib/log.sh"; . "$0/lib/root.sh"; debian_mirror`, filepath.Join(h.dir, "scripts"))
-			cmd.Env = append(append([]string{}, h.env...), "APT_ETC="+apt, tt.env)
-			out, err := cmd.Output()
-			if got := strings.TrimSpace(string(out)); got != tt.want || (err == nil) != (tt.want != "") {
+			apt := h.apt(t, tt.files)
+			cmd := exec.Command(filepath.Join(h.dir, "rules/private/debian/mirrors.sh"))
+			cmd.Env = append(append(append([]string{}, h.env...), apt), tt.env...)
+			out, err := cmd.CombinedOutput()
+			if got := string(out); err != nil || got != tt.want {
 				t.Errorf("got %q, %v; want %q", got, err, tt.want)
+			}
+
+			// scripts/bazel passes the same on.
+			h.program(t, "bazel", `if [[ $* == --version ]]; then echo "bazel 7.7.1"; exit; fi
+${DEBIAN_MIRROR+echo debian "$DEBIAN_MIRROR"}
+${DEBIAN_SECURITY_MIRROR+echo debian-security "$DEBIAN_SECURITY_MIRROR"}`)
+			if got, errs, status := h.run(t, append(tt.env, apt), "bazel", "build"); got != tt.want || status != 0 {
+				t.Errorf("Bazel got %q, status %d, %s; want %q", got, status, errs, tt.want)
 			}
 		})
 	}
+	t.Run("no URL", func(t *testing.T) {
+		for _, env := range []string{"DEBIAN_MIRROR=mirror.test/debian", "DEBIAN_SECURITY_MIRROR=http://a b"} {
+			h := newHost(t)
+			h.program(t, "bazel", fakeBazel("bazel", "7.7.1"))
+			out, errs, status := h.run(t, []string{env}, "bazel", "build")
+			name, value, _ := strings.Cut(env, "=")
+			if status != 36 || out != "" || !strings.Contains(errs, name+` is "`+value+`"`) {
+				t.Errorf("%s: status %d, output %q, errors %q", env, status, out, errs)
+			}
+		}
+	})
+}
+
+// What needs a mirror says so before it begins.
+func TestMirrorIsNeeded(t *testing.T) {
+	for _, tt := range []struct {
+		name, env, want string
+	}{
+		{"none", "", "no Debian mirror is known"},
+		{"one that depends on a lock", "DEBIAN_MIRROR=http://a.test/{snapshot}/debian", "{snapshot}"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			copyFile(t, "lock", filepath.Join(h.dir, "scripts", "lock"))
+			write(t, filepath.Join(h.dir, "third_party/debian/demo.packages"), "bash\n", 0o644)
+			_, errs, status := h.run(t, []string{h.apt(t, nil), tt.env}, "lock", "debian", "demo", "trixie")
+			if status != 36 || !strings.Contains(errs, tt.want) || !strings.Contains(errs, "DEBIAN_MIRROR") {
+				t.Errorf("status %d, errors %q; want %q", status, errs, tt.want)
+			}
+		})
+	}
+}
+
+// apt makes a folder of apt's configuration, and the variable that names it. APT in a file stands for the folder.
+func (h *host) apt(t *testing.T, files map[string]string) string {
+	t.Helper()
+	apt := filepath.Join(h.dir, "apt")
+	for name, text := range files {
+		write(t, filepath.Join(apt, name), strings.ReplaceAll(text, "APT", apt), 0o644)
+	}
+	return "APT_ETC=" + apt
 }
 
 func copyFile(t *testing.T, from, to string) {

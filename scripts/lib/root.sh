@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The private root: a Debian testing with Bazel and Docker in the user's cache folder. Needs log.sh.
+# The private root: a Debian testing with Bazel and Docker in the user's cache folder. Needs log.sh and mirrors.sh.
 
 CACHE=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/dind-cluster
 
@@ -24,54 +24,6 @@ root_unavailable() {
   else
     return 1
   fi
-}
-
-# debian_mirror: the mirror to use: $DEBIAN_MIRROR, else the one that apt's own sources name for Debian's main.
-debian_mirror() {
-  local etc=${APT_ETC:-/etc/apt} uri
-  if [[ -n ${DEBIAN_MIRROR:-} ]]; then
-    printf '%s\n' "${DEBIAN_MIRROR%/}"
-    return
-  fi
-  uri=$(
-    {
-      # Both kinds of source as lines "uri suite component…": one-line entries, then deb822 stanzas.
-      cat "$etc"/sources.list "$etc"/sources.list.d/*.list 2>/dev/null |
-        sed -nE 's/^[[:space:]]*deb[[:space:]]+(\[[^]]*\][[:space:]]*)?//p' || true
-      local file
-      for file in "$etc"/sources.list.d/*.sources; do
-        [[ -e $file ]] || continue
-        awk 'function flush(  i, j, n, m, u, s) {
-               n = split(uris, u); m = split(suites, s)
-               if (types ~ /(^| )deb( |$)/ && tolower(enabled) != "no")
-                 for (i = 1; i <= n; i++) for (j = 1; j <= m; j++) print u[i], s[j], components
-               types = uris = suites = components = enabled = key = ""
-             }
-             /^#/ { next }
-             /^[[:space:]]*$/ { flush(); next }
-             { if ($0 !~ /^[[:space:]]/) { key = tolower($0); sub(/:.*/, "", key); sub(/^[^:]*:/, "") }
-               sub(/^[[:space:]]+/, "")
-               if (key == "types") types = types " " $0
-               else if (key == "uris") uris = uris " " $0
-               else if (key == "suites") suites = suites " " $0
-               else if (key == "components") components = components " " $0
-               else if (key == "enabled") enabled = $0 }
-             END { flush() }' "$file"
-      done
-    } | awk -v debian='^((old)*stable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)$' '
-         # Third parties name their suites as Debian does; an archive that ends in /debian is surely Debian itself.
-         { sub(/\/+$/, "", $1) }
-         / main( |$)/ && $1 !~ /security/ && $2 ~ debian && $1 ~ /^(https?|mirror\+file|file):/ {
-           if (!any) any = $1
-           if (!best && $1 ~ /\/debian(\/[0-9TZ]+)?$|^mirror/) best = $1
-         }
-         END { print best ? best : any }'
-  )
-  if [[ $uri == mirror+file:* ]]; then
-    uri=$(awk '/^[^#[:space:]]/ { print $1; exit }' "/${uri#mirror+file:}")
-  fi
-  [[ -n $uri ]] || return 1
-  printf '%s\n' "${uri%/}"
 }
 
 # fetch_package NAME DIR: unpacks Debian's package NAME into DIR; the host does not get it installed.
@@ -123,9 +75,8 @@ make_root() {
 
 build_root() {
   local root=$1 mirror tmp begin=$SECONDS free want why
-  mirror=$(debian_mirror) || die "no Debian mirror is known: apt's sources name none" \
-    "Name one in DEBIAN_MIRROR, as http://…/debian: your company's, or one of Debian's own list." \
-    "On Ubuntu this is always needed: the private root is a Debian."
+  need_mirror
+  mirror=$DEBIAN_MIRROR
   free=$(df --output=avail -k "$CACHE" | tail -n 1)
   ((free > 5 * 1024 * 1024)) || die "the private root needs 5 GiB below $CACHE; $((free / 1024)) MiB are free" \
     "Make room, or point XDG_CACHE_HOME elsewhere."

@@ -36,5 +36,4 @@ debian_archive = repository_rule(
         "files": attr.string_dict(doc = "Files to add, path to content."),
         "patches": attr.label_list(doc = "Patches to apply, with one leading path element stripped."),
     },
-    environ = ["DEBIAN_MIRROR"],
 )

@@ -6,52 +6,27 @@ This machine's apt sources name none. Set DEBIAN_MIRROR to the URL of one (it en
   export DEBIAN_MIRROR=…
 In a snapshot archive's URL, {snapshot} stands for the date in the lock."""
 
-def _sources(ctx):
-    """Lists the Debian archives that the machine's apt sources name.
+def _mirror(ctx, snapshot):
+    """Finds the mirror to use.
 
-    Both formats are understood, the one-line one and deb822 (sources.list(5)).
-
-    Args:
-      ctx: the repository context.
-
-    Returns:
-      Archive roots, without a trailing slash, in the order found.
-    """
-    files = [ctx.path("/etc/apt/sources.list")]
-    folder = ctx.path("/etc/apt/sources.list.d")
-    if folder.exists:
-        files += folder.readdir(watch = "no")
-    mirrors = []
-    for file in files:
-        if not file.exists or not (file.basename.endswith(".list") or file.basename.endswith(".sources")):
-            continue
-        for line in ctx.read(file, watch = "no").split("\n"):
-            line = line.split("#")[0].strip()
-            if not (line.startswith("deb ") or line.startswith("URIs:")):
-                continue
-            for word in line.split(" "):
-                url = word.rstrip("/")
-                if (url.startswith("http://") or url.startswith("https://")) and url.endswith("/debian") and url not in mirrors:
-                    mirrors.append(url)
-    return mirrors
-
-def mirrors(ctx, snapshot):
-    """Lists the mirrors to try.
+    Which one it is does not matter to what is fetched, since the lock has the hash. So it is no input of a repository,
+    and another mirror fetches nothing anew.
 
     Args:
       ctx: the repository context.
       snapshot: the date of the lock, as a snapshot archive writes it.
 
     Returns:
-      Archive roots, at least one.
+      The archive's root, without a slash at the end.
     """
-    chosen = ctx.os.environ.get("DEBIAN_MIRROR", "")
-    if chosen:
-        return [chosen.rstrip("/").replace("{snapshot}", snapshot)]
-    found = _sources(ctx)
-    if not found:
-        fail(_NO_MIRROR)
-    return found
+    result = ctx.execute(["bash", str(ctx.path(Label("//rules/private/debian:mirrors.sh")))], timeout = 60)
+    if result.return_code != 0:
+        fail("fetching Debian packages: finding a mirror: " + result.stderr)
+    for line in result.stdout.splitlines():
+        archive, _, url = line.partition(" ")
+        if archive == "debian":
+            return url.replace("{snapshot}", snapshot)
+    fail(_NO_MIRROR)
 
 def download_package(ctx, lock, package, output):
     """Downloads one package and checks its hash.
@@ -62,9 +37,9 @@ def download_package(ctx, lock, package, output):
       package: struct or dict with name, version, path, sha256.
       output: file to write.
     """
-    tried = mirrors(ctx, package["snapshot"])
+    mirror = _mirror(ctx, package["snapshot"])
     result = ctx.download(
-        url = [m + "/" + package["path"].replace("+", "%2B").replace("~", "%7E") for m in tried],
+        url = mirror + "/" + package["path"].replace("+", "%2B").replace("~", "%7E"),
         output = output,
         sha256 = package["sha256"],
         allow_fail = True,
@@ -73,10 +48,10 @@ def download_package(ctx, lock, package, output):
     if not result.success:
         list_name = lock.name.removesuffix(".lock.json")
         fail("""could not fetch {name} {version}, locked in {lock}.
-  path:    {path}
-  sha256:  {sha256}
-  mirrors: {mirrors}
-The warnings above tell what each mirror answered. If the package is gone from the mirror, lock its successor:
+  path:   {path}
+  sha256: {sha256}
+  mirror: {mirror}
+The warning above tells what the mirror answered. If the package is gone from the mirror, lock its successor:
   scripts/lock debian {list}
 or set DEBIAN_MIRROR to a snapshot archive's URL, with {{snapshot}} for the date. If the hash differs, find out why first.""".format(
             name = package["name"],
@@ -84,7 +59,7 @@ or set DEBIAN_MIRROR to a snapshot archive's URL, with {{snapshot}} for the date
             lock = lock,
             path = package["path"],
             sha256 = package["sha256"],
-            mirrors = ", ".join(tried),
+            mirror = mirror,
             list = list_name,
         ))
 

@@ -15,7 +15,6 @@ debian_package = repository_rule(
         "lock": attr.label(mandatory = True, doc = "The lock that names the package, for messages."),
         "package": attr.string(mandatory = True, doc = "The lock's entry, as JSON."),
     },
-    environ = ["DEBIAN_MIRROR"],
 )
 
 def _repository_name(hub, package):

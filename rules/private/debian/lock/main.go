@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -47,14 +46,18 @@ func main() {
 	packages := flag.String("packages", "", "file that lists the wanted packages")
 	suite := flag.String("suite", "", "Debian suite; default: the suite of the present lock")
 	output := flag.String("output", "", "lock file to write")
+	mirror := flag.String("mirror", "", "URL of the Debian archive to resolve against")
 	flag.Parse()
-	if err := run(*packages, *suite, *output); err != nil {
+	if err := run(*packages, *suite, *output, *mirror); err != nil {
 		fmt.Fprintln(os.Stderr, "lock:", err)
 		os.Exit(1)
 	}
 }
 
-func run(packages, suite, output string) error {
+func run(packages, suite, output, mirror string) error {
+	if packages == "" || output == "" || mirror == "" {
+		return errors.New("-packages, -output and -mirror are needed: call it through scripts/lock debian")
+	}
 	if suite == "" {
 		data, err := os.ReadFile(output)
 		if errors.Is(err, os.ErrNotExist) {
@@ -69,10 +72,6 @@ func run(packages, suite, output string) error {
 		suite = old.Suite
 	}
 	wanted, provided, err := readList(packages)
-	if err != nil {
-		return err
-	}
-	mirror, err := findMirror()
 	if err != nil {
 		return err
 	}
@@ -112,29 +111,6 @@ func readList(file string) (wanted, provided []string, err error) {
 		return nil, nil, fmt.Errorf("%s names no package", file)
 	}
 	return wanted, provided, nil
-}
-
-var sourceURI = regexp.MustCompile(`\bhttps?://\S+/debian/?(?:\s|$)`)
-
-// findMirror gives the archive's root: DEBIAN_MIRROR, or what this machine's own apt sources name.
-func findMirror() (string, error) {
-	if m := os.Getenv("DEBIAN_MIRROR"); m != "" {
-		return strings.TrimSuffix(m, "/"), nil
-	}
-	files, _ := filepath.Glob("/etc/apt/sources.list.d/*")
-	for _, file := range append([]string{"/etc/apt/sources.list"}, files...) {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		for _, line := range strings.Split(string(data), "\n") {
-			line, _, _ = strings.Cut(line, "#")
-			if m := sourceURI.FindString(line); m != "" {
-				return strings.TrimSuffix(strings.TrimSpace(m), "/"), nil
-			}
-		}
-	}
-	return "", errors.New("this machine's apt sources name no Debian mirror: set DEBIAN_MIRROR to one's URL (…/debian)")
 }
 
 // apt is a private apt root: it shares nothing with the machine's own but the keyrings.
