@@ -21,8 +21,6 @@ def _debian_archive_impl(ctx):
     ctx.delete("package.deb")
     ctx.delete("deb")
     ctx.delete("data")
-    for path, content in ctx.attr.files.items():
-        ctx.file(path, content)
     for patch in ctx.attr.patches:
         ctx.patch(patch, strip = 1)
 
@@ -33,7 +31,6 @@ debian_archive = repository_rule(
         "lock": attr.label(mandatory = True, doc = "The lock that names the package."),
         "package": attr.string(mandatory = True, doc = "Name of the package."),
         "strip_prefix": attr.string(doc = "Folder inside the package that becomes the repository's root."),
-        "files": attr.string_dict(doc = "Files to add, path to content."),
         "patches": attr.label_list(doc = "Patches to apply, with one leading path element stripped."),
     },
 )
