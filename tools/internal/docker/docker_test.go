@@ -51,7 +51,7 @@ func TestVersion(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			client, _ := dockertest.New(t, test.reply)
 			v, err := client.Version(t.Context())
-			checkError(t, err, test.wantErr...)
+			dockertest.CheckError(t, err, test.wantErr...)
 			if err == nil && v.Version != test.want {
 				t.Errorf("got version %q, want %q", v.Version, test.want)
 			}
@@ -74,7 +74,7 @@ func TestAPIAtLeast(t *testing.T) {
 	} {
 		t.Run(test.have, func(t *testing.T) {
 			ok, err := (&docker.Version{APIVersion: test.have}).APIAtLeast(test.want)
-			checkError(t, err, nonEmpty(test.wantErr)...)
+			dockertest.CheckError(t, err, nonEmpty(test.wantErr)...)
 			if ok != test.ok {
 				t.Errorf("got %v, want %v", ok, test.ok)
 			}
@@ -113,7 +113,7 @@ func TestInspect(t *testing.T) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
 	_, err = client.Inspect(t.Context(), "odd")
-	checkError(t, err, "names no ID")
+	dockertest.CheckError(t, err, "names no ID")
 }
 
 func TestRun(t *testing.T) {
@@ -121,7 +121,7 @@ func TestRun(t *testing.T) {
 		dockertest.Reply{Args: "create", Stdout: "0123abc\n"},
 		dockertest.Reply{Args: "start", Exit: 1, Stderr: "Error response from daemon: port is already allocated\n"})
 	id, err := client.Run(t.Context(), "--name", "x", "image")
-	checkError(t, err, "cannot start container 0123abc", "port is already allocated")
+	dockertest.CheckError(t, err, "cannot start container 0123abc", "port is already allocated")
 	if id != "0123abc" {
 		t.Errorf("got ID %q although the container exists", id)
 	}
@@ -134,8 +134,8 @@ func TestRemoveIsIdempotent(t *testing.T) {
 	client, _ := dockertest.New(t,
 		dockertest.Reply{Args: "rm --force --volumes gone", Exit: 1, Stderr: "Error response from daemon: No such container: gone\n"},
 		dockertest.Reply{Args: "rm", Exit: 1, Stderr: "Error response from daemon: device busy\n"})
-	checkError(t, client.Remove(t.Context(), "gone"))
-	checkError(t, client.Remove(t.Context(), "stuck"), "cannot remove container stuck", "device busy")
+	dockertest.CheckError(t, client.Remove(t.Context(), "gone"))
+	dockertest.CheckError(t, client.Remove(t.Context(), "stuck"), "cannot remove container stuck", "device busy")
 }
 
 func TestList(t *testing.T) {
@@ -158,13 +158,13 @@ func TestExec(t *testing.T) {
 		dockertest.Reply{Args: "exec box true", Stdout: "yes"},
 		dockertest.Reply{Args: "exec --interactive box cat", Exit: 3, Stdout: "half", Stderr: "broken\n"})
 	out, err := client.Exec(t.Context(), "box", "true")
-	checkError(t, err)
+	dockertest.CheckError(t, err)
 	if string(out) != "yes" {
 		t.Errorf("got %q", out)
 	}
 	var stdout, stderr bytes.Buffer
 	err = client.ExecStreams(t.Context(), "box", docker.Streams{In: strings.NewReader("x"), Out: &stdout, Err: &stderr}, "cat")
-	checkError(t, err, `cannot run "cat" in container box`, "broken")
+	dockertest.CheckError(t, err, `cannot run "cat" in container box`, "broken")
 	var e *docker.Error
 	if !errors.As(err, &e) || e.ExitCode != 3 {
 		t.Errorf("got %#v, want exit code 3", err)
@@ -189,7 +189,7 @@ func TestEvents(t *testing.T) {
 			health = status
 			return !ok
 		}, "container=x")
-		checkError(t, err)
+		dockertest.CheckError(t, err)
 		if health != "healthy" {
 			t.Errorf("got health %q", health)
 		}
@@ -214,12 +214,12 @@ func TestEvents(t *testing.T) {
 	t.Run("engine gone", func(t *testing.T) {
 		client, _ := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: stream})
 		err := client.Events(t.Context(), time.Time{}, func(docker.Event) bool { return true })
-		checkError(t, err, "ended its stream of events")
+		dockertest.CheckError(t, err, "ended its stream of events")
 	})
 	t.Run("garbage", func(t *testing.T) {
 		client, _ := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: "what?\n", Hang: true})
 		err := client.Events(t.Context(), time.Time{}, func(docker.Event) bool { return true })
-		checkError(t, err, "cannot follow the Docker engine's events", "what?")
+		dockertest.CheckError(t, err, "cannot follow the Docker engine's events", "what?")
 	})
 }
 
@@ -236,7 +236,7 @@ func TestDeadline(t *testing.T) {
 func TestErrorKeepsTheEndOfStderr(t *testing.T) {
 	client, _ := dockertest.New(t, dockertest.Reply{Exit: 1, Stderr: strings.Repeat("noise\n", 10_000) + "the reason\n"})
 	err := client.Do(t.Context(), "do it", "x")
-	checkError(t, err, "cannot do it", "the reason")
+	dockertest.CheckError(t, err, "cannot do it", "the reason")
 	if len(err.Error()) > 20<<10 {
 		t.Errorf("error is %d bytes long", len(err.Error()))
 	}
@@ -255,24 +255,4 @@ func nonEmpty(s string) []string {
 		return nil
 	}
 	return []string{s}
-}
-
-// checkError wants an error that says all of want, or none without want.
-func checkError(t *testing.T, err error, want ...string) {
-	t.Helper()
-	if len(want) == 0 {
-		if err != nil {
-			t.Errorf("unexpected error: %v", err)
-		}
-		return
-	}
-	if err == nil {
-		t.Errorf("no error, want one that says %q", want)
-		return
-	}
-	for _, w := range want {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("error %q does not say %q", err, w)
-		}
-	}
 }

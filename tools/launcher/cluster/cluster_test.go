@@ -208,7 +208,7 @@ func TestCreateBadInput(t *testing.T) {
 				test.change(&o)
 			}
 			_, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
-			checkError(t, err, test.want...)
+			dockertest.CheckError(t, err, test.want...)
 			if fake.Called("start") || fake.Called("rm") {
 				t.Errorf("something was started or removed: %q", fake.Calls())
 			}
@@ -240,7 +240,7 @@ func TestStartFails(t *testing.T) {
 			o := options(t)
 			o.APIPort = test.port
 			_, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
-			checkError(t, err, test.want...)
+			dockertest.CheckError(t, err, test.want...)
 			if !fake.Called(removed.Args) {
 				t.Error("the container was not removed")
 			}
@@ -289,7 +289,7 @@ func TestClusterFails(t *testing.T) {
 			l, fake, log := launcher(t, append([]dockertest.Reply{goodVersion, goodInfo, nameIsFree, created, started, logs, removed}, test.replies...)...)
 			o := options(t)
 			_, err := l.Create(t.Context(), Present("i"), o)
-			checkError(t, err, test.want...)
+			dockertest.CheckError(t, err, test.want...)
 			if !fake.Called(removed.Args) {
 				t.Error("the container was not removed")
 			}
@@ -306,7 +306,7 @@ func TestClusterFails(t *testing.T) {
 		o := options(t)
 		o.Retain = true
 		_, err := l.Create(t.Context(), Present("i"), o)
-		checkError(t, err, "exit status 1", "docker rm -f -v box")
+		dockertest.CheckError(t, err, "exit status 1", "docker rm -f -v box")
 		if fake.Called("rm") {
 			t.Error("the container was removed")
 		}
@@ -329,7 +329,7 @@ func TestInterrupted(t *testing.T) {
 	}()
 	o := options(t)
 	_, err := l.Create(ctx, Present("i"), o)
-	checkError(t, err, "interrupt signal received")
+	dockertest.CheckError(t, err, "interrupt signal received")
 	if !fake.Called(removed.Args) {
 		t.Error("the container was not removed")
 	}
@@ -342,7 +342,7 @@ func TestTimeout(t *testing.T) {
 	o := options(t)
 	o.Wait = 100*time.Millisecond - explanationTime
 	err := l.follow(t.Context(), "0123", &o)
-	checkError(t, err, "did not get ready within")
+	dockertest.CheckError(t, err, "did not get ready within")
 	if !fake.Called("events") {
 		t.Error("did not wait")
 	}
@@ -374,7 +374,7 @@ func TestDelete(t *testing.T) {
 				t.Fatal(err)
 			}
 			found, err := l.Delete(t.Context(), "box", o.Kubeconfig)
-			checkError(t, err, test.want...)
+			dockertest.CheckError(t, err, test.want...)
 			if found != test.found || fake.Called("rm") != test.found {
 				t.Errorf("found %v, removed %v, want %v", found, fake.Called("rm"), test.found)
 			}
@@ -408,7 +408,7 @@ func TestLoadImages(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l, _, _ := launcher(t, test.replies...)
-			checkError(t, l.LoadImages(t.Context(), "box", "a", "b"), test.want...)
+			dockertest.CheckError(t, l.LoadImages(t.Context(), "box", "a", "b"), test.want...)
 		})
 	}
 }
@@ -453,9 +453,9 @@ func TestCheckDisk(t *testing.T) {
 			return err
 		}
 	}
-	checkError(t, checkDisk(info, 3, with(1<<40, nil)))
-	checkError(t, checkDisk(info, 3, with(0, syscall.ENOENT))) // the engine is elsewhere
-	checkError(t, checkDisk(info, 3, with(1<<30, nil)), "not enough disk space", "1.1 GB free", "/var/lib/docker", "docker system df")
+	dockertest.CheckError(t, checkDisk(info, 3, with(1<<40, nil)))
+	dockertest.CheckError(t, checkDisk(info, 3, with(0, syscall.ENOENT))) // the engine is elsewhere
+	dockertest.CheckError(t, checkDisk(info, 3, with(1<<30, nil)), "not enough disk space", "1.1 GB free", "/var/lib/docker", "docker system df")
 }
 
 func TestHostAddress(t *testing.T) {
@@ -476,26 +476,6 @@ func TestContextName(t *testing.T) {
 	for name, want := range map[string]string{"dind-cluster": "dind-cluster", "a": "dind-cluster-a", "dind-cluster-a": "dind-cluster-dind-cluster-a"} {
 		if got := ContextName(name); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
-		}
-	}
-}
-
-// checkError wants an error that says all of want, or none without want.
-func checkError(t *testing.T, err error, want ...string) {
-	t.Helper()
-	if len(want) == 0 {
-		if err != nil {
-			t.Errorf("unexpected error: %v", err)
-		}
-		return
-	}
-	if err == nil {
-		t.Errorf("no error, want one that says %q", want)
-		return
-	}
-	for _, w := range want {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("error %q does not say %q", err, w)
 		}
 	}
 }

@@ -194,3 +194,23 @@ func answer(folder string, r Reply) (int, error) {
 	}
 	return r.Exit, nil
 }
+
+// CheckError wants an error whose text has all of want, or none without want.
+func CheckError(t testing.TB, err error, want ...string) {
+	t.Helper()
+	if len(want) == 0 {
+		if err != nil {
+			t.Errorf("unexpected error: %v", err)
+		}
+		return
+	}
+	if err == nil {
+		t.Errorf("no error, want one that says %q", want)
+		return
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("error %q does not say %q", err, w)
+		}
+	}
+}
