@@ -110,7 +110,7 @@ func TestDebianMirror(t *testing.T) {
 		want     []string
 		requests int
 	}{
-		{"none known", []string{apt("none")}, []string{"no mirror is known", "export DEBIAN_MIRROR="}, 0},
+		{"none known", []string{apt("none")}, []string{"no mirror of the archive debian is known", "export DEBIAN_MIRROR="}, 0},
 		{"bad", []string{apt("apt"), "DEBIAN_MIRROR=nonsense"}, []string{`DEBIAN_MIRROR is "nonsense"`, "http://…/debian"}, 0},
 		{"gone", []string{apt("apt"), "DEBIAN_MIRROR=http://127.0.0.1:9/debian"}, []string{"could not fetch hello 1.0", "mirror: http://127.0.0.1:9/debian"}, 0},
 		// A failure is not kept.
@@ -123,6 +123,41 @@ func TestDebianMirror(t *testing.T) {
 			if requests != tc.requests {
 				t.Errorf("%d requests so far, want %d", requests, tc.requests)
 			}
+		})
+	}
+}
+
+// A security update comes from an archive of its own.
+func TestDebianSecurity(t *testing.T) {
+	bazel := newBazel(t)
+	deb := []byte("a safe package\n")
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/debian-security/20260102T030405Z/pool/updates/main/h/hello_1+b~1.deb" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(deb)
+	}))
+	defer mirror.Close()
+	bazel.write("WORKSPACE", debianWorkspace)
+	bazel.write("none/x", "")
+	for i, tc := range []struct {
+		name, main, security string
+		want                 []string
+	}{
+		{name: "none known", main: mirror.URL, want: []string{"fetching hello: no mirror of the archive debian-security is known", "export DEBIAN_SECURITY_MIRROR="}},
+		{name: "without the package", main: mirror.URL + "/debian", want: []string{"could not fetch hello 1.1", "mirror: " + mirror.URL + "/debian-security", "set DEBIAN_SECURITY_MIRROR to"}},
+		{name: "next to the main one", main: mirror.URL + "/debian/{snapshot}"},
+		{name: "elsewhere", main: "http://127.0.0.1:9/debian", security: mirror.URL + "/debian-security/{snapshot}"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			// Another version, so that it is fetched again.
+			bazel.write("demo.lock.json", fmt.Sprintf(`{"suite": "trixie", "updates": ["trixie-security"], "snapshot": "20260102T030405Z", "packages": [
+				{"name": "hello", "version": "1.%d", "architecture": "amd64", "archive": "debian-security",
+				 "path": "pool/updates/main/h/hello_1+b~1.deb", "size": %d, "sha256": "%x"}]}`, i, len(deb), sha256.Sum256(deb)))
+			bazel.check(t, tc.want, []string{
+				"APT_ETC=" + filepath.Join(bazel.workspace, "none"), "DEBIAN_MIRROR=" + tc.main, "DEBIAN_SECURITY_MIRROR=" + tc.security,
+			}, "deps(@demo//:hello)")
 		})
 	}
 }

@@ -1,32 +1,41 @@
 """Downloading locked Debian packages from whatever mirror the machine uses."""
 
-_NO_MIRROR = """\
-fetching Debian packages: no mirror is known.
-This machine's apt sources name none. Set DEBIAN_MIRROR to the URL of one (it ends in /debian) and start again:
-  export DEBIAN_MIRROR=…
-In a snapshot archive's URL, {snapshot} stands for the date in the lock."""
+# Debian's main archive, which the lock does not name, and the one of security updates.
+_MAIN = "debian"
 
-def _mirror(ctx, snapshot):
-    """Finds the mirror to use.
+_NO_MIRROR = """\
+fetching {name}: no mirror of the archive {archive} is known.
+This machine's apt sources name none. Set {variable} to the URL of one (it ends in /{archive}) and start again:
+  export {variable}=…
+In a snapshot archive's URL, {{snapshot}} stands for the date in the lock."""
+
+_VARIABLES = {
+    _MAIN: "DEBIAN_MIRROR",
+    "debian-security": "DEBIAN_SECURITY_MIRROR",
+}
+
+def _mirror(ctx, package):
+    """Finds the mirror to fetch a package from.
 
     Which one it is does not matter to what is fetched, since the lock has the hash. So it is no input of a repository,
     and another mirror fetches nothing anew.
 
     Args:
       ctx: the repository context.
-      snapshot: the date of the lock, as a snapshot archive writes it.
+      package: the package's dict, as read_lock gives it.
 
     Returns:
-      The archive's root, without a slash at the end.
+      The root of the package's archive, without a slash at the end.
     """
     result = ctx.execute(["bash", str(ctx.path(Label("//rules/private/debian:mirrors.sh")))], timeout = 60)
     if result.return_code != 0:
-        fail("fetching Debian packages: finding a mirror: " + result.stderr)
+        fail("fetching {}: finding a mirror: {}".format(package["name"], result.stderr))
+    wanted = package.get("archive", _MAIN)
     for line in result.stdout.splitlines():
         archive, _, url = line.partition(" ")
-        if archive == "debian":
-            return url.replace("{snapshot}", snapshot)
-    fail(_NO_MIRROR)
+        if archive == wanted:
+            return url.replace("{snapshot}", package["snapshot"])
+    fail(_NO_MIRROR.format(name = package["name"], archive = wanted, variable = _VARIABLES[wanted]))
 
 def download_package(ctx, lock, package, output):
     """Downloads one package and checks its hash.
@@ -34,10 +43,10 @@ def download_package(ctx, lock, package, output):
     Args:
       ctx: the repository context.
       lock: label of the lock, for messages.
-      package: struct or dict with name, version, path, sha256.
+      package: the package's dict, as read_lock gives it.
       output: file to write.
     """
-    mirror = _mirror(ctx, package["snapshot"])
+    mirror = _mirror(ctx, package)
     result = ctx.download(
         url = mirror + "/" + package["path"].replace("+", "%2B").replace("~", "%7E"),
         output = output,
@@ -53,13 +62,14 @@ def download_package(ctx, lock, package, output):
   mirror: {mirror}
 The warning above tells what the mirror answered. If the package is gone from the mirror, lock its successor:
   scripts/lock debian {list}
-or set DEBIAN_MIRROR to a snapshot archive's URL, with {{snapshot}} for the date. If the hash differs, find out why first.""".format(
+or set {variable} to a snapshot archive's URL, with {{snapshot}} for the date. If the hash differs, find out why first.""".format(
             name = package["name"],
             version = package["version"],
             lock = lock,
             path = package["path"],
             sha256 = package["sha256"],
             mirror = mirror,
+            variable = _VARIABLES[package.get("archive", _MAIN)],
             list = list_name,
         ))
 
@@ -71,7 +81,8 @@ def read_lock(ctx, label):
       label: label of the NAME.lock.json file.
 
     Returns:
-      A dict from package name to the package's dict, with the lock's snapshot added.
+      A dict from package name to the package's dict: name, version, archive (left out: debian), path, sha256 and the
+      lock's snapshot.
     """
     lock = json.decode(ctx.read(label))
     return {p["name"]: dict(p, snapshot = lock["snapshot"]) for p in lock["packages"]}

@@ -1,6 +1,9 @@
 // Command lock resolves a list of Debian packages with apt itself, in a private apt root, and writes the result: each
 // package's version, pool path and SHA-256.
 //
+// A suite comes with its updates: SUITE-updates, and SUITE-security from Debian's security archive, as Debian's own
+// machines have them. Where a mirror does not have these, the lock is made without, and a message says so.
+//
 // The list has one package a line; `#` starts a comment. A line `!NAME` says that another part of the build provides
 // NAME, so that apt neither selects it nor what only it needs.
 package main
@@ -12,9 +15,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -23,11 +30,17 @@ import (
 
 const architecture = "amd64"
 
+// securityArchive is the archive of security updates, which mirrors keep apart from Debian's main one.
+const securityArchive = "debian-security"
+
 // lockFile is the content of a NAME.lock.json.
 type lockFile struct {
 	// Suite is the Debian suite that the packages come from.
 	Suite string `json:"suite"`
-	// Snapshot is the date of the suite's release file, as a snapshot archive writes it (20060102T150405Z).
+	// Updates are the suites of updates that were resolved together with Suite.
+	Updates []string `json:"updates,omitempty"`
+	// Snapshot is the date of the newest of the suites' release files, as a snapshot archive writes it
+	// (20060102T150405Z).
 	Snapshot string   `json:"snapshot"`
 	Packages []locked `json:"packages"`
 }
@@ -36,60 +49,83 @@ type locked struct {
 	Name         string `json:"name"`
 	Version      string `json:"version"`
 	Architecture string `json:"architecture"`
-	// Path is relative to the archive's root: pool/main/….
+	// Archive is debian-security for a package from there, and empty for one from Debian's main archive.
+	Archive string `json:"archive,omitempty"`
+	// Path is relative to the archive's root: pool/main/…, or pool/updates/main/… in debian-security.
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 }
 
 func main() {
-	packages := flag.String("packages", "", "file that lists the wanted packages")
-	suite := flag.String("suite", "", "Debian suite; default: the suite of the present lock")
-	output := flag.String("output", "", "lock file to write")
-	mirror := flag.String("mirror", "", "URL of the Debian archive to resolve against")
+	// The machine's own keys, none that a mirror brings.
+	o := options{trust: "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"}
+	flag.StringVar(&o.packages, "packages", "", "file that lists the wanted packages")
+	flag.StringVar(&o.suite, "suite", "", "Debian suite; default: the suite of the present lock")
+	flag.StringVar(&o.output, "output", "", "lock file to write")
+	flag.StringVar(&o.mirrors.main, "mirror", "", "URL of Debian's main archive")
+	flag.StringVar(&o.mirrors.security, "security-mirror", "", "URL of Debian's security archive")
 	flag.Parse()
-	if err := run(*packages, *suite, *output, *mirror); err != nil {
+	if err := run(o, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "lock:", err)
 		os.Exit(1)
 	}
 }
 
-func run(packages, suite, output, mirror string) error {
-	if packages == "" || output == "" || mirror == "" {
+type options struct {
+	packages, suite, output string
+	mirrors                 mirrors
+	// trust is the option of each apt source that says whose signature its release file must have.
+	trust string
+}
+
+func run(o options, log io.Writer) error {
+	if o.packages == "" || o.output == "" || o.mirrors.main == "" {
 		return errors.New("-packages, -output and -mirror are needed: call it through scripts/lock debian")
 	}
-	if suite == "" {
-		data, err := os.ReadFile(output)
+	if o.suite == "" {
+		data, err := os.ReadFile(o.output)
 		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%s does not exist yet: name a suite", output)
+			return fmt.Errorf("%s does not exist yet: name a suite", o.output)
 		} else if err != nil {
 			return err
 		}
 		var old lockFile
 		if err := json.Unmarshal(data, &old); err != nil {
-			return fmt.Errorf("reading %s: %w", output, err)
+			return fmt.Errorf("reading %s: %w", o.output, err)
 		}
-		suite = old.Suite
+		o.suite = old.Suite
 	}
-	wanted, provided, err := readList(packages)
+	wanted, provided, err := readList(o.packages)
 	if err != nil {
 		return err
 	}
-	apt, err := newAPT(mirror, suite, provided)
+	apt, err := newAPT(o.mirrors, o.trust, provided)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(apt.root)
-	lock, err := apt.resolve(suite, wanted)
+	updates, err := apt.update(o.suite, log)
 	if err != nil {
+		return err
+	}
+	lock := &lockFile{Suite: o.suite, Updates: updates}
+	if lock.Snapshot, err = apt.snapshot(1 + len(updates)); err != nil {
+		return err
+	}
+	if lock.Packages, err = apt.resolve(wanted); err != nil {
 		return err
 	}
 	data, err := json.MarshalIndent(lock, "", " ")
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%s: %d packages of %s, %s\n", output, len(lock.Packages), lock.Suite, lock.Snapshot)
-	return os.WriteFile(output, append(data, '\n'), 0o644)
+	if err := os.WriteFile(o.output, append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(log, "%s: %d packages of %s, %s\n", o.output, len(lock.Packages),
+		strings.Join(append([]string{o.suite}, updates...), " + "), lock.Snapshot)
+	return nil
 }
 
 func readList(file string) (wanted, provided []string, err error) {
@@ -113,44 +149,64 @@ func readList(file string) (wanted, provided []string, err error) {
 	return wanted, provided, nil
 }
 
-// apt is a private apt root: it shares nothing with the machine's own but the keyrings.
-type apt struct{ root string }
+// mirrors are the roots of Debian's archives, URLs without a slash at the end.
+type mirrors struct {
+	main string
+	// security may be empty: not known.
+	security string
+}
 
-func newAPT(mirror, suite string, provided []string) (*apt, error) {
+// apt is a private apt root: it shares nothing with the machine's own but the keyrings.
+type apt struct {
+	root    string
+	mirrors mirrors
+	trust   string
+}
+
+func newAPT(m mirrors, trust string, provided []string) (*apt, error) {
 	root, err := os.MkdirTemp("", "debian-lock-")
 	if err != nil {
 		return nil, err
 	}
-	a := &apt{root: root}
+	a := &apt{root: root, mirrors: m, trust: trust}
 	var status bytes.Buffer
 	for _, name := range provided {
 		fmt.Fprintf(&status, "Package: %s\nStatus: install ok installed\nArchitecture: %s\nVersion: 999:0\nMaintainer: none\nDescription: provided by the build\n\n", name, architecture)
 	}
 	for path, content := range map[string]string{
-		"etc/apt/sources.list":             fmt.Sprintf("deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n", mirror, suite),
 		"var/lib/dpkg/status":              status.String(),
 		"etc/apt/apt.conf.d/x":             "",
 		"etc/apt/preferences.d/x":          "",
 		"var/lib/apt/lists/partial/x":      "",
 		"var/cache/apt/archives/partial/x": "",
 	} {
-		file := filepath.Join(root, path)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
-			return nil, err
+		if err := a.write(path, content); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(root))
 		}
 	}
-	// apt drops privileges to _apt for fetching, which must be able to read the root.
-	if err := os.Chmod(root, 0o755); err != nil {
-		return nil, err
-	}
-	_, err = a.run("apt-get", "update", "-q")
-	return a, err
+	return a, nil
 }
 
-func (a *apt) run(name string, args ...string) (string, error) {
+func (a *apt) write(path, content string) error {
+	file := filepath.Join(a.root, path)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(content), 0o644)
+}
+
+// aptError is a command of apt's that failed.
+type aptError struct {
+	command        string
+	stdout, stderr string
+	err            error
+}
+
+func (e *aptError) Error() string {
+	return fmt.Sprintf("running %s: %v\n%s%s", e.command, e.err, e.stdout, e.stderr)
+}
+
+func (a *apt) run(name string, args ...string) (stdout string, err error) {
 	cmd := exec.Command(name, append([]string{
 		"-o", "Dir=" + a.root,
 		"-o", "Dir::State::status=" + filepath.Join(a.root, "var/lib/dpkg/status"),
@@ -161,74 +217,173 @@ func (a *apt) run(name string, args ...string) (string, error) {
 		// A mirror may itself be a snapshot; the lock holds hashes, so age is no danger.
 		"-o", "Acquire::Check-Valid-Until=false",
 		"-o", "Acquire::Languages=none",
+		"-o", "Acquire::http::Timeout=30",
+		// What cannot be fetched is an error, not a warning: a lock must not depend on the network's mood.
+		"-o", "APT::Update::Error-Mode=any",
+		"-o", "Acquire::ForceHash=SHA256",
 	}, args...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("running %s %s: %w\n%s%s", name, strings.Join(args, " "), err, out, stderr.String())
+	// apt's messages are read below.
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return "", &aptError{command: strings.Join(append([]string{name}, args...), " "), stdout: out.String(), stderr: errs.String(), err: err}
 	}
-	return string(out), nil
+	return out.String(), nil
 }
 
-func (a *apt) resolve(suite string, wanted []string) (*lockFile, error) {
-	lock := &lockFile{Suite: suite}
-	releases, _ := filepath.Glob(filepath.Join(a.root, "var/lib/apt/lists/*_InRelease"))
-	if len(releases) != 1 {
-		return nil, fmt.Errorf("expected one release file of %s, found %d", suite, len(releases))
-	}
-	release, err := os.ReadFile(releases[0])
-	if err != nil {
-		return nil, err
-	}
-	for _, line := range strings.Split(string(release), "\n") {
-		if date, ok := strings.CutPrefix(line, "Date: "); ok {
-			t, err := time.Parse("Mon, 02 Jan 2006 15:04:05 MST", date)
-			if err != nil {
-				return nil, fmt.Errorf("reading the date of %s: %w", suite, err)
-			}
-			lock.Snapshot = t.UTC().Format("20060102T150405Z")
-			break
+// update fetches the package lists of a suite and of the updates to it, and returns the suites of updates that there are.
+func (a *apt) update(suite string, log io.Writer) (updates []string, err error) {
+	type source struct{ mirror, suite string }
+	var optional []source
+	switch suite {
+	case "unstable", "sid", "experimental":
+		// They are updated themselves.
+	default:
+		optional = append(optional, source{a.mirrors.main, suite + "-updates"})
+		if a.mirrors.security != "" {
+			optional = append(optional, source{a.mirrors.security, suite + "-security"})
+		} else {
+			fmt.Fprintf(log, "no security archive is known next to %s (DEBIAN_SECURITY_MIRROR can name one): locking without security updates\n", a.mirrors.main)
 		}
 	}
+	sources := []source{{a.mirrors.main, suite}}
+	for _, s := range optional {
+		there, err := a.exists(s.mirror + "/dists/" + s.suite + "/Release")
+		if err != nil {
+			return nil, fmt.Errorf("looking for suite %s: %w", s.suite, err)
+		}
+		if there {
+			sources = append(sources, s)
+			updates = append(updates, s.suite)
+		} else {
+			fmt.Fprintf(log, "%s has no suite %s: locking without it\n", s.mirror, s.suite)
+		}
+	}
+	var list strings.Builder
+	for _, s := range sources {
+		fmt.Fprintf(&list, "deb [%s] %s %s main\n", a.trust, s.mirror, s.suite)
+	}
+	if err := a.write("etc/apt/sources.list", list.String()); err != nil {
+		return nil, err
+	}
+	_, err = a.run("apt-get", "update", "-q")
+	return updates, err
+}
 
-	plan, err := a.run("apt-get", append([]string{"install", "--simulate", "-q"}, wanted...)...)
+// exists says whether a mirror has a file, and fails if that cannot be told: a mirror that is down is no reason to do
+// without security updates.
+func (a *apt) exists(uri string) (bool, error) {
+	_, err := a.run("/usr/lib/apt/apt-helper", "download-file", uri, filepath.Join(a.root, "probe"))
+	var failed *aptError
+	if errors.As(err, &failed) && notThere.MatchString(failed.stderr) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// notThere is how apt's transports (http, https; file) say that a file is not there.
+var notThere = regexp.MustCompile(`(?m)^E: Failed to fetch \S+ +(404 |File not found)`)
+
+// snapshot returns the date of the newest of the release files, as a snapshot archive writes it.
+func (a *apt) snapshot(count int) (string, error) {
+	files, err := filepath.Glob(filepath.Join(a.root, "var/lib/apt/lists/*Release"))
+	if err != nil {
+		return "", err
+	}
+	if len(files) != count {
+		return "", fmt.Errorf("expected %d release files, found %q", count, files)
+	}
+	var newest time.Time
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		date, err := releaseDate(string(data))
+		if err != nil {
+			return "", fmt.Errorf("reading %s: %w", filepath.Base(file), err)
+		}
+		if date.After(newest) {
+			newest = date
+		}
+	}
+	return newest.UTC().Format("20060102T150405Z"), nil
+}
+
+func releaseDate(release string) (time.Time, error) {
+	for line := range strings.Lines(release) {
+		if date, ok := strings.CutPrefix(line, "Date: "); ok {
+			return time.Parse("Mon, 2 Jan 2006 15:04:05 MST", strings.TrimSpace(date))
+		}
+	}
+	return time.Time{}, errors.New("it has no date")
+}
+
+// resolve returns what apt would install, from where, in the order of names.
+func (a *apt) resolve(wanted []string) ([]locked, error) {
+	plan, err := a.run("apt-get", append([]string{"install", "--print-uris", "--yes", "-qq"}, wanted...)...)
 	if err != nil {
 		return nil, err
 	}
-	var selected []string
-	for _, line := range strings.Split(plan, "\n") {
-		// Inst NAME (VERSION ORIGIN [ARCH])
-		if words := strings.Fields(line); len(words) > 2 && words[0] == "Inst" {
-			selected = append(selected, words[1]+"="+strings.TrimPrefix(words[2], "("))
-		}
+	packages, err := parseURIs(plan, a.mirrors)
+	if err != nil {
+		return nil, err
 	}
-	if len(selected) == 0 {
+	if len(packages) == 0 {
 		return nil, errors.New("apt selected no package")
 	}
-	records, err := a.run("apt-cache", append([]string{"show", "--no-all-versions"}, selected...)...)
-	if err != nil {
-		return nil, err
-	}
-	for _, record := range strings.Split(strings.TrimSpace(records), "\n\n") {
-		fields := map[string]string{}
-		for _, line := range strings.Split(record, "\n") {
-			if key, value, ok := strings.Cut(line, ": "); ok && !strings.HasPrefix(line, " ") {
-				fields[key] = value
-			}
-		}
-		size, err := strconv.ParseInt(fields["Size"], 10, 64)
-		if err != nil || fields["SHA256"] == "" || fields["Filename"] == "" {
-			return nil, fmt.Errorf("apt's record of %s lacks a size, hash or path", fields["Package"])
-		}
-		lock.Packages = append(lock.Packages, locked{
-			Name: fields["Package"], Version: fields["Version"], Architecture: fields["Architecture"],
-			Path: fields["Filename"], Size: size, SHA256: fields["SHA256"],
-		})
-	}
-	if len(lock.Packages) != len(selected) {
-		return nil, fmt.Errorf("apt selected %d packages but described %d", len(selected), len(lock.Packages))
-	}
-	sort.Slice(lock.Packages, func(i, j int) bool { return lock.Packages[i].Name < lock.Packages[j].Name })
-	return lock, nil
+	sort.Slice(packages, func(i, j int) bool { return packages[i].Name < packages[j].Name })
+	return packages, nil
 }
+
+// parseURIs reads the output of `apt-get install --print-uris`. Each line is one package:
+//
+//	'URI' NAME_VERSION_ARCHITECTURE.deb SIZE SHA256:HASH
+//
+// The URI is escaped, and so are the file name's colons.
+func parseURIs(plan string, m mirrors) ([]locked, error) {
+	var packages []locked
+	for line := range strings.Lines(plan) {
+		words := strings.Fields(line)
+		if len(words) != 4 {
+			return nil, fmt.Errorf("apt names a package in a form that is not known: %q", line)
+		}
+		var p locked
+		uri := strings.Trim(words[0], "'")
+		path, ok := strings.CutPrefix(uri, m.main+"/")
+		if !ok && m.security != "" {
+			p.Archive = securityArchive
+			path, ok = strings.CutPrefix(uri, m.security+"/")
+		}
+		if !ok {
+			return nil, fmt.Errorf("apt takes a package from elsewhere than its mirrors: %q", uri)
+		}
+		var err error
+		if p.Path, err = url.PathUnescape(path); err != nil {
+			return nil, fmt.Errorf("apt names a package by %q: %w", uri, err)
+		}
+		if !strings.HasPrefix(p.Path, "pool/") {
+			return nil, fmt.Errorf("apt takes a package from outside its mirror's pool: %q", uri)
+		}
+		file, err := url.PathUnescape(words[1])
+		if err != nil {
+			return nil, fmt.Errorf("apt names a package by %q: %w", words[1], err)
+		}
+		parts := strings.Split(strings.TrimSuffix(file, ".deb"), "_")
+		if len(parts) != 3 || slices.Contains(parts, "") || !strings.HasSuffix(file, ".deb") {
+			return nil, fmt.Errorf("apt names a package by %q, not as NAME_VERSION_ARCHITECTURE.deb", words[1])
+		}
+		p.Name, p.Version, p.Architecture = parts[0], parts[1], parts[2]
+		if p.Size, err = strconv.ParseInt(words[2], 10, 64); err != nil || p.Size <= 0 {
+			return nil, fmt.Errorf("apt gives %s the size %q", p.Name, words[2])
+		}
+		if p.SHA256, ok = strings.CutPrefix(words[3], "SHA256:"); !ok || !sha256Form.MatchString(p.SHA256) {
+			return nil, fmt.Errorf("apt gives %s the hash %q, not a SHA-256", p.Name, words[3])
+		}
+		packages = append(packages, p)
+	}
+	return packages, nil
+}
+
+var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)
