@@ -1,0 +1,255 @@
+package results
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// The files of a results folder.
+const (
+	// InfoFile says what runs, see Info. It is written first and marks the folder as ours.
+	InfoFile = "run.json"
+	// ProgressFile gets a line per spec as it ends, see Event.
+	ProgressFile = "progress.jsonl"
+	// LogFile is all that ginkgo and e2e.test print.
+	LogFile = "e2e.log"
+	// JUnitFile is written by e2e.test at the end.
+	JUnitFile = "junit_01.xml"
+	// ReportFile is Ginkgo's own report, written by e2e.test at the end.
+	ReportFile = "report.json"
+	// SummaryFile is for people.
+	SummaryFile = "summary.txt"
+	// PageFile is for people with a browser.
+	PageFile = "report.html"
+	// CertificationDir is what CNCF's certification asks for.
+	CertificationDir = "certification"
+	// LogsDir has the logs of nodes and pods.
+	LogsDir = "logs"
+	// GinkgoDir is where e2e.test puts its complete reports.
+	GinkgoDir = "ginkgo"
+)
+
+// kind marks our run.json files.
+const kind = "dind-cluster e2e run"
+
+// format is the version of run.json and progress.jsonl.
+const format = 1
+
+// Info is what is known about a run before its end, and how it ended.
+type Info struct {
+	Kind   string `json:"kind"`
+	Format int    `json:"format"`
+	// Version is that of e2e.test, such as v1.37.2.
+	Version string `json:"version"`
+	// Server is the version of the cluster's API server.
+	Server string `json:"server"`
+	// Product tells that the run went on inside a dind-cluster, and tested it.
+	Product bool `json:"product"`
+	// Selection is what was asked for.
+	Selection Selection `json:"selection"`
+	// Conformance tells that exactly the conformance specs were selected, all of them.
+	Conformance bool `json:"conformance"`
+	// Total is the number of specs in e2e.test.
+	Total int `json:"total"`
+	// Processes is how many ran specs side by side.
+	Processes int `json:"processes"`
+	// FlakeAttempts is how often a spec was tried at most.
+	FlakeAttempts int `json:"flakeAttempts"`
+	// Command is ginkgo's command line.
+	Command []string  `json:"command"`
+	Start   time.Time `json:"start"`
+	// End is missing while the run goes on, and if it was killed.
+	End *time.Time `json:"end,omitempty"`
+	// Cause is why the run was stopped; empty if it was not.
+	Cause string `json:"cause,omitempty"`
+	// GinkgoStatus is ginkgo's exit status; -1 if it was killed.
+	GinkgoStatus int `json:"ginkgoStatus"`
+	// Planned are the specs that were selected.
+	Planned []Planned `json:"specs"`
+}
+
+// Selection says which specs to run. The lists' members are alternatives; the fields all have to be met.
+type Selection struct {
+	// Focus and Skip are regular expressions for full names.
+	Focus []string `json:"focus,omitempty"`
+	Skip  []string `json:"skip,omitempty"`
+	// LabelFilter is Ginkgo's expression.
+	LabelFilter string `json:"labelFilter,omitempty"`
+	// Specs are full names; each is an alternative to Focus.
+	Specs []string `json:"specs,omitempty"`
+}
+
+// Planned is a spec that is going to run.
+type Planned struct {
+	Name   string   `json:"name"`
+	Labels []string `json:"labels,omitempty"`
+	Serial bool     `json:"serial,omitempty"`
+}
+
+// Event is a line of progress.jsonl: a spec, or a step of the whole suite, has ended.
+type Event struct {
+	// Time is when its end was seen.
+	Time time.Time `json:"time"`
+	Name string    `json:"name"`
+	// Setup tells that it is a step of the whole suite.
+	Setup bool `json:"setup,omitempty"`
+	// State is Ginkgo's word: passed, failed, timedout, panicked, aborted, interrupted, skipped.
+	State    string  `json:"state"`
+	Seconds  float64 `json:"seconds"`
+	Attempts int     `json:"attempts"`
+	Message  string  `json:"message,omitempty"`
+	Node     string  `json:"node,omitempty"`
+	Location string  `json:"location,omitempty"`
+	Output   string  `json:"output,omitempty"`
+}
+
+// CommandLine is ginkgo's command line as a shell understands it.
+func (i Info) CommandLine() string {
+	out := make([]string, len(i.Command))
+	for n, a := range i.Command {
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`|&;<>()[]{}*?!#~^") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		out[n] = a
+	}
+	return strings.Join(out, " ")
+}
+
+// ours are all names that a run may write.
+var ours = []string{
+	InfoFile, ProgressFile, LogFile, JUnitFile, ReportFile, SummaryFile, PageFile,
+	CertificationDir, LogsDir, GinkgoDir,
+}
+
+// Check says whether a run may write into the folder: there is none, it is empty, or it has an earlier run's results.
+func Check(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot use the results folder: %w; give another one with --results", err)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := ReadInfo(dir); err != nil {
+		return fmt.Errorf("the results folder %s is not empty and holds no earlier results of this program: empty it, or give another one with --results", dir)
+	}
+	return nil
+}
+
+// Prepare makes the folder ready for a new run: it removes an earlier run's results, and nothing else.
+func Prepare(dir string) error {
+	if err := Check(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot make the results folder: %w; give another one with --results", err)
+	}
+	// The mark goes last: whoever is interrupted here can start again.
+	for i := len(ours) - 1; i >= 0; i-- {
+		if err := os.RemoveAll(filepath.Join(dir, ours[i])); err != nil {
+			return fmt.Errorf("cannot remove earlier results: %w", err)
+		}
+	}
+	return nil
+}
+
+// ReadInfo reads run.json. The error says what the folder is not.
+func ReadInfo(dir string) (Info, error) {
+	path := filepath.Join(dir, InfoFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, fmt.Errorf("%s has no results: there is no %s in it", dir, InfoFile)
+	}
+	if err != nil {
+		return Info{}, err
+	}
+	info, err := parseInfo(data)
+	if err != nil {
+		return Info{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return info, nil
+}
+
+func parseInfo(data []byte) (Info, error) {
+	var info Info
+	if err := json.Unmarshal(data, &info); err != nil {
+		return Info{}, err
+	}
+	if info.Kind != kind {
+		return Info{}, errors.New("not the results of this program")
+	}
+	if info.Format != format {
+		return Info{}, fmt.Errorf("format %d; this program knows %d", info.Format, format)
+	}
+	return info, nil
+}
+
+// Write writes run.json, all of it or nothing.
+func (i Info) Write(dir string) error {
+	i.Kind, i.Format = kind, format
+	data, err := json.MarshalIndent(i, "", " ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, InfoFile), append(data, '\n'))
+}
+
+// writeFile replaces a file in one step, so that whoever reads it, or is killed meanwhile, has the old or the new one.
+func writeFile(path string, data []byte) error {
+	temp := path + ".new"
+	if err := os.WriteFile(temp, data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+// Progress writes progress.jsonl.
+type Progress struct{ file *os.File }
+
+// CreateProgress starts the file.
+func CreateProgress(dir string) (*Progress, error) {
+	f, err := os.OpenFile(filepath.Join(dir, ProgressFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	return &Progress{f}, nil
+}
+
+// Add appends an event with a single write, so that a kill cannot leave more than one broken line.
+func (p *Progress) Add(e Event) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = p.file.Write(append(data, '\n'))
+	return err
+}
+
+// Close closes the file.
+func (p *Progress) Close() error { return p.file.Close() }
+
+// parseProgress returns the events, and how many lines it could not read: the last one may be broken off.
+func parseProgress(data []byte) (events []Event, broken int) {
+	for line := range bytes.Lines(data) {
+		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		var e Event
+		if err := json.Unmarshal(line, &e); err != nil || e.Name == "" || e.Time.IsZero() || e.Seconds < 0 {
+			broken++
+			continue
+		}
+		events = append(events, e)
+	}
+	return events, broken
+}

@@ -1,0 +1,263 @@
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+)
+
+// Load reads a results folder: also that of a run that was killed, or that still goes on.
+func Load(dir string) (*Run, error) {
+	info, err := ReadInfo(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{Info: info}
+	reports, err := readReport(dir)
+	switch {
+	case err == nil:
+		r.Complete = true
+		r.fromReports(reports)
+		return r, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		r.Notes = append(r.Notes, fmt.Sprintf("Ginkgo's report cannot be read (%v): the results come from %s.", err, ProgressFile))
+	}
+	data, err := os.ReadFile(filepath.Join(dir, ProgressFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	events, broken := parseProgress(data)
+	if broken > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d lines of %s are broken and were left out.", broken, ProgressFile))
+	}
+	r.fromEvents(events)
+	return r, nil
+}
+
+// readReport reads Ginkgo's report from where e2e.test puts it, or where Keep has moved it.
+func readReport(dir string) ([]types.Report, error) {
+	data, err := os.ReadFile(filepath.Join(dir, ReportFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = os.ReadFile(filepath.Join(dir, GinkgoDir, ReportFile))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseReport(data)
+}
+
+func parseReport(data []byte) ([]types.Report, error) {
+	var reports []types.Report
+	if err := json.Unmarshal(data, &reports); err != nil {
+		return nil, err
+	}
+	if len(reports) == 0 {
+		return nil, errors.New("there is no report in it")
+	}
+	return reports, nil
+}
+
+// Keep moves Ginkgo's report out of e2e.test's own folder, and drops the rest of that: the same once more as JUnit.
+func Keep(dir string) error {
+	err := os.Rename(filepath.Join(dir, GinkgoDir, ReportFile), filepath.Join(dir, ReportFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(dir, GinkgoDir))
+}
+
+// plan makes every planned spec one that has not run, and returns them by name.
+func (r *Run) plan() map[string]*Spec {
+	r.Specs = make([]Spec, len(r.Planned))
+	byName := make(map[string]*Spec, len(r.Planned))
+	for i, p := range r.Planned {
+		r.Specs[i] = Spec{Name: p.Name, Labels: p.Labels, Serial: p.Serial, State: NotRun}
+		byName[p.Name] = &r.Specs[i]
+	}
+	return byName
+}
+
+func (r *Run) fromReports(reports []types.Report) {
+	byName := r.plan()
+	for _, report := range reports {
+		for i := range report.SpecReports {
+			s := &report.SpecReports[i]
+			if s.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) {
+				if s.Failed() {
+					r.Setup = append(r.Setup, setupSpec(s))
+				}
+				continue
+			}
+			if spec := byName[s.FullText()]; spec != nil {
+				fill(spec, s)
+			}
+		}
+	}
+}
+
+// fill says what came of a spec.
+func fill(spec *Spec, s *types.SpecReport) {
+	switch {
+	case s.State.Is(types.SpecStateSkipped) && s.Failure.Message == "", s.State.Is(types.SpecStatePending):
+		// Nobody but the run itself skips a spec that was selected.
+		return
+	case s.State.Is(types.SpecStateSkipped):
+		spec.State, spec.Reason = Skipped, s.Failure.Message
+	case s.State.Is(types.SpecStatePassed) && s.NumAttempts > 1 && s.MaxFlakeAttempts > 1:
+		spec.State = Flaked
+	case s.State.Is(types.SpecStatePassed):
+		spec.State = Passed
+	case s.State.Is(types.SpecStateInterrupted):
+		spec.State = Unfinished
+	default:
+		spec.State, spec.Detail = Failed, s.State.String()
+	}
+	spec.Start, spec.End = s.StartTime, s.EndTime
+	if spec.End.Before(spec.Start) {
+		spec.End = spec.Start.Add(s.RunTime)
+	}
+	spec.Process, spec.Attempts = s.ParallelProcess, s.NumAttempts
+	if spec.State == Passed || spec.State == Skipped {
+		return
+	}
+	if s.Failed() {
+		spec.Failures = append(spec.Failures, failure(s.Failure))
+		if more := s.Failure.AdditionalFailure; more != nil {
+			spec.Failures = append(spec.Failures, failure(more.Failure))
+		}
+	}
+	for _, more := range s.AdditionalFailures {
+		spec.Failures = append(spec.Failures, failure(more.Failure))
+	}
+	spec.Output = output(s)
+}
+
+func setupSpec(s *types.SpecReport) Spec {
+	spec := Spec{Name: strings.TrimSpace("[" + s.LeafNodeType.String() + "] " + s.LeafNodeText)}
+	fill(&spec, s)
+	return spec
+}
+
+func failure(f types.Failure) Failure {
+	out := Failure{Message: f.Message, Location: Location(f.Location.String()), Stack: f.Location.FullStackTrace}
+	if f.ForwardedPanic != "" {
+		out.Message += ": " + f.ForwardedPanic
+	}
+	if f.FailureNodeType != types.NodeTypeInvalid {
+		out.Node = f.FailureNodeType.String()
+	}
+	return out
+}
+
+// repository is the folder in which Bazel compiles another repository's files.
+var repository = regexp.MustCompile(`^(?:\./)?external/[^/]+/`)
+
+// Location shortens a file's name to the path in its own repository.
+func Location(s string) string { return repository.ReplaceAllString(s, "") }
+
+// output puts the steps of a spec between what it wrote, at their places, as Ginkgo prints them.
+func output(s *types.SpecReport) string {
+	var b strings.Builder
+	written, done := s.CapturedGinkgoWriterOutput, 0
+	for _, event := range s.Timeline() {
+		var line string
+		switch e := event.(type) {
+		case types.SpecEvent:
+			switch e.SpecEventType {
+			case types.SpecEventByStart:
+				line = "STEP: " + e.Message
+			case types.SpecEventSpecRetry:
+				line = fmt.Sprintf("=== attempt %d failed, trying again ===", e.Attempt)
+			default:
+				continue
+			}
+		case types.Failure:
+			line = "[" + s.State.String() + "] " + firstLine(e.Message)
+		default:
+			continue
+		}
+		at := event.GetTimelineLocation()
+		if end := min(at.Offset, len(written)); end > done {
+			b.WriteString(written[done:end])
+			done = end
+		}
+		if b.Len() > 0 && !strings.HasSuffix(b.String(), "\n") {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "%s @ %s\n", line, at.Time.Format("15:04:05.000"))
+	}
+	b.WriteString(written[done:])
+	if s.CapturedStdOutErr != "" {
+		b.WriteString("\n=== standard output and error ===\n" + s.CapturedStdOutErr)
+	}
+	return b.String()
+}
+
+func (r *Run) fromEvents(events []Event) {
+	byName := r.plan()
+	for _, e := range events {
+		state := e.Result()
+		if e.Setup {
+			if state == Failed || state == Unfinished {
+				spec := Spec{Name: e.Name}
+				spec.fromEvent(e, state)
+				r.Setup = append(r.Setup, spec)
+			}
+			continue
+		}
+		if spec := byName[e.Name]; spec != nil {
+			spec.fromEvent(e, state)
+		}
+	}
+}
+
+// Result translates Ginkgo's word. What nobody knows has not passed.
+func (e Event) Result() State {
+	switch e.State {
+	case "passed":
+		if e.Attempts > 1 {
+			return Flaked
+		}
+		return Passed
+	case "skipped":
+		return Skipped
+	case "interrupted":
+		return Unfinished
+	}
+	return Failed
+}
+
+func (s *Spec) fromEvent(e Event, state State) {
+	s.State, s.Attempts = state, max(1, e.Attempts)
+	s.End = e.Time
+	s.Start = e.Time.Add(-time.Duration(e.Seconds * float64(time.Second)))
+	switch state {
+	case Passed:
+		return
+	case Skipped:
+		s.Reason = e.Message
+		return
+	case Failed:
+		s.Detail = e.State
+	}
+	if e.Message != "" || e.Location != "" {
+		s.Failures = []Failure{{Message: e.Message, Location: Location(e.Location), Node: e.Node}}
+	}
+	s.Output = e.Output
+}
+
+func firstLine(s string) string {
+	s = strings.TrimSpace(s)
+	if i := strings.IndexByte(s, '\n'); i >= 0 {
+		s = s[:i]
+	}
+	return s
+}

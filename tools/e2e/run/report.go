@@ -1,0 +1,30 @@
+package run
+
+import (
+	"github.com/dind-cluster/dind-cluster/tools/e2e/certification"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/page"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
+)
+
+// Report makes the summary, the page and the folder for the certification from what a run left in its folder, and
+// returns what came of the run. It may be called as often as one likes, also while the run goes on.
+func Report(dir string) (*results.Run, error) {
+	if err := results.Keep(dir); err != nil {
+		return nil, err
+	}
+	r, err := results.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	reason, err := certification.Write(dir, r)
+	if err != nil {
+		return nil, err
+	}
+	if reason != "" {
+		r.Notes = append(r.Notes, "No folder for CNCF's certification: "+reason+".")
+	}
+	if err := r.WriteSummary(dir); err != nil {
+		return nil, err
+	}
+	return r, page.Write(dir, r)
+}

@@ -1,0 +1,309 @@
+// Package run is a run of Kubernetes' end-to-end specs from beginning to end: what is asked for is checked, the images are
+// loaded, ginkgo runs the specs, and its results, the nodes' logs and a summary are left in a folder.
+package run
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/tools/e2e/collect"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/ginkgolog"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+)
+
+// Options are what the command line says.
+type Options struct {
+	Suite     suite.Suite
+	Selection results.Selection
+	// Processes run specs side by side; 0 for a good number.
+	Processes int
+	// FlakeAttempts is how often a spec is tried at most.
+	FlakeAttempts int
+	// Timeout is for all of the run but the collecting of logs.
+	Timeout time.Duration
+	// Results is the folder.
+	Results string
+	// Images is an archive of test images to load into all nodes; empty for none.
+	Images string
+	// KeepNamespaces leaves the namespaces of specs that fail.
+	KeepNamespaces bool
+	// Product tells that this is the top-level container of a dind-cluster.
+	Product bool
+}
+
+// UsageError is a mistake of the caller, found before anything ran.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error itself.
+func (e UsageError) Unwrap() error { return e.Err }
+
+// plan checks all that can be checked without running a spec.
+func (o *Options) plan(ctx context.Context) (*suite.Suite, *suite.Plan, error) {
+	if err := suite.CheckSelection(o.Selection); err != nil {
+		return nil, nil, UsageError{err}
+	}
+	o.Selection = suite.Default(o.Selection)
+	s, err := suite.Find(o.Suite)
+	if err != nil {
+		return nil, nil, UsageError{err}
+	}
+	plan, err := s.Plan(ctx, o.Selection)
+	if err != nil && ctx.Err() == nil {
+		err = UsageError{err}
+	}
+	return s, plan, err
+}
+
+// List writes the full names of the specs that would run, one in each line.
+func List(ctx context.Context, o Options, out, note io.Writer) error {
+	_, plan, err := o.plan(ctx)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(out)
+	for _, s := range plan.Specs {
+		fmt.Fprintln(w, s.Name)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(note, "%d of %d specs, %d of them serial\n", len(plan.Specs), plan.Total, len(plan.Specs)-plan.Parallel())
+	return nil
+}
+
+// Run runs the specs. The exit status is that of the results; an error means that there are none. What goes on is written
+// to out, a line at a time.
+func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) {
+	start := time.Now()
+	p := progress.New(out).Since(start)
+	timeout := fmt.Errorf("not done after %s (--timeout)", o.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timeout)
+	defer cancel()
+
+	if o.Results, err = filepath.Abs(o.Results); err != nil {
+		return 0, err
+	}
+	if err := results.Check(o.Results); err != nil {
+		return 0, UsageError{err}
+	}
+	if err := checkImages(o.Images); err != nil {
+		return 0, UsageError{err}
+	}
+	s, plan, err := o.plan(ctx)
+	if err != nil {
+		return 0, err
+	}
+	info := results.Info{
+		Product: o.Product, Selection: o.Selection, Conformance: plan.Conformance, Total: plan.Total,
+		FlakeAttempts: o.FlakeAttempts, Start: start, Planned: plan.Specs, GinkgoStatus: -1,
+	}
+	if info.Version, err = s.Version(ctx); err != nil {
+		return 0, err
+	}
+	if info.Server, err = s.Server(ctx); err != nil {
+		return 0, UsageError{err}
+	}
+	unlock, err := lock(o.Results)
+	if err != nil {
+		return 0, UsageError{err}
+	}
+	defer unlock()
+	if err := results.Prepare(o.Results); err != nil {
+		return 0, UsageError{err}
+	}
+	options := suite.Options{
+		Selection:      o.Selection,
+		Processes:      processes(o.Processes, plan),
+		FlakeAttempts:  o.FlakeAttempts,
+		Timeout:        o.Timeout + time.Minute,
+		ReportDir:      o.Results,
+		KeepNamespaces: o.KeepNamespaces,
+	}
+	info.Processes, info.Command = options.Processes, s.Command(options)
+	if err := info.Write(o.Results); err != nil {
+		return 0, err
+	}
+	p.Printf("%s: %d specs (%d serial) with %d at a time, results in %s",
+		cluster(info), len(plan.Specs), len(plan.Specs)-plan.Parallel(), options.Processes, o.Results)
+
+	if err := loadImages(ctx, o.Images, p); err != nil && ctx.Err() == nil {
+		return 0, err
+	}
+	info.GinkgoStatus, err = specs(ctx, s, options, &info, p)
+	if err != nil {
+		return 0, err
+	}
+	end := time.Now()
+	info.End = &end
+	if ctx.Err() != nil {
+		info.Cause = context.Cause(ctx).Error()
+	}
+	return o.finish(ctx, s, info, p, out)
+}
+
+// cluster says which Kubernetes is tested.
+func cluster(i results.Info) string {
+	if i.Server == i.Version {
+		return "Kubernetes " + i.Server
+	}
+	return fmt.Sprintf("Kubernetes %s, with the specs of %s", i.Server, i.Version)
+}
+
+// processes is how many processes to start: not more than there are specs for them.
+func processes(asked int, plan *suite.Plan) int {
+	n := asked
+	if n == 0 {
+		n = suite.DefaultProcesses()
+	}
+	return max(1, min(n, plan.Parallel()))
+}
+
+// specs runs ginkgo, with all that it prints in e2e.log and each spec that ends in progress.jsonl.
+func specs(ctx context.Context, s *suite.Suite, o suite.Options, info *results.Info, p *progress.Printer) (status int, err error) {
+	if ctx.Err() != nil {
+		return -1, nil
+	}
+	log, err := os.Create(filepath.Join(o.ReportDir, results.LogFile))
+	if err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	events, err := results.CreateProgress(o.ReportDir)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, events.Close()) }()
+	// The first lines of the log say how it came about; Ginkgo says less.
+	fmt.Fprintf(log, "%s, e2e.test %s, started %s\n%s\n", cluster(*info), info.Version,
+		info.Start.UTC().Format(time.RFC3339), info.CommandLine())
+
+	live := newLive(len(info.Planned), p)
+	var failed error
+	parser := ginkgolog.New(planned(info.Planned), func(r ginkgolog.Record) {
+		e := event(r, time.Now())
+		live.event(e)
+		if err := events.Add(e); err != nil && failed == nil {
+			failed = fmt.Errorf("writing the results: %w", err)
+		}
+	})
+	o.Output = io.MultiWriter(log, parser)
+	status, err = s.Run(ctx, o)
+	parser.Close()
+	return status, errors.Join(err, failed)
+}
+
+func planned(list []results.Planned) []ginkgolog.Spec {
+	out := make([]ginkgolog.Spec, len(list))
+	for i, s := range list {
+		out[i] = ginkgolog.Spec{Name: s.Name, Labels: s.Labels}
+	}
+	return out
+}
+
+func event(r ginkgolog.Record, at time.Time) results.Event {
+	return results.Event{
+		Time: at, Name: r.Name, Setup: r.Setup, State: r.State, Seconds: r.Seconds, Attempts: r.Attempts,
+		Message: r.Message, Node: r.Node, Location: r.Location, Output: r.Output,
+	}
+}
+
+// logsTime is how long the collecting of logs may take.
+const logsTime = time.Minute
+
+// finish makes the summary and the pages, and collects logs where something went wrong. The results come first: whoever
+// stops us now loses the logs only.
+func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info, p *progress.Printer, out io.Writer) (int, error) {
+	if err := info.Write(o.Results); err != nil {
+		return 0, err
+	}
+	r, err := Report(o.Results)
+	if err != nil {
+		return 0, err
+	}
+	status, _ := r.Verdict()
+	if status != results.ExitPassed {
+		step := p.Step("logs of nodes and pods")
+		// The run's own context may have ended; it takes another signal to stop this.
+		logs, stop := Signals(context.WithoutCancel(ctx))
+		logs, cancel := context.WithTimeoutCause(logs, logsTime, fmt.Errorf("not done after %s", logsTime))
+		if err := collect.Collect(logs, filepath.Join(o.Results, results.LogsDir), collect.Options{
+			Kubectl: s.Kubectl, Kubeconfig: s.Kubeconfig, Product: o.Product,
+		}); err != nil {
+			step.Fail("%v", err)
+		} else {
+			step.Done("%s", filepath.Join(o.Results, results.LogsDir))
+		}
+		cancel()
+		stop()
+		// Once more, with links to the logs.
+		if r, err = Report(o.Results); err != nil {
+			return 0, err
+		}
+	}
+	fmt.Fprintf(out, "\n%s\nResults: %s\n", r.Summary(), o.Results)
+	return status, nil
+}
+
+// lock makes the folder and keeps a second run from using it.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("cannot make the results folder: %w; give another one with --results", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the results folder: %w; give another one with --results", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("another run is writing its results to %s: wait for it, or give another folder with --results", dir)
+	}
+	return func() { f.Close() }, nil
+}
+
+func checkImages(file string) error {
+	if file == "" {
+		return nil
+	}
+	if _, err := os.Stat(file); err != nil {
+		return fmt.Errorf("--images: %w; --images= loads none", err)
+	}
+	if _, err := exec.LookPath("loader"); err != nil {
+		return fmt.Errorf("--images %s: there is no loader here, which is in a dind-cluster only: bring the images into the cluster in another way, and give --images=", file)
+	}
+	return nil
+}
+
+// loadImages loads the images that the specs use into all nodes. Those that are there already cost nothing.
+func loadImages(ctx context.Context, file string, p *progress.Printer) error {
+	if file == "" {
+		return nil
+	}
+	step := p.Step("test images of %s into all nodes", file)
+	cmd := exec.CommandContext(ctx, "loader", "load", "--quiet", file)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.WaitDelay = suite.Grace
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		step.Fail("failed")
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("loading the test images: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	step.Done("")
+	return nil
+}

@@ -1,0 +1,33 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// Signals returns a context that ends, with the reason as its cause, at the next signal that asks this program to stop: also
+// when nobody reads its output any more.
+func Signals(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	go func() {
+		select {
+		case s := <-signals:
+			if s == unix.SIGPIPE {
+				cancel(fmt.Errorf("nobody reads the output any more"))
+			} else {
+				cancel(fmt.Errorf("stopped by a signal (%s)", s))
+			}
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(context.Canceled)
+	}
+}
