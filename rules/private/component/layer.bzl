@@ -1,5 +1,8 @@
 """component_layer: the files of a layer as an uncompressed tar archive."""
 
+load("//rules/private/image:build_layer.bzl", "build_layer")
+load("//rules/private/image:common.bzl", "IMAGER")
+
 ComponentLayerInfo = provider(
     doc = "What a layer above needs to know of a layer.",
     fields = {"state": "File: the files and packages up to this layer, for tools/imager."},
@@ -41,44 +44,20 @@ def _component_layer_impl(ctx):
         ])))
         declarations.append(capabilities)
 
-    spec = ctx.actions.declare_file(ctx.label.name + ".spec.json")
-    ctx.actions.write(spec, json.encode({
-        "name": ctx.label.name,
-        "debs": [f.path for f in ctx.files.packages],
-        "declarations": [f.path for f in declarations],
-        "files": files,
-        "directories": [{"path": d, "mode": ctx.attr.modes.get(d, "0755")} for d in ctx.attr.directories],
-        "symlinks": [{"path": path, "target": target} for path, target in ctx.attr.symlinks.items()],
-        "tars": [f.path for f in ctx.files.tars],
-        "below": ctx.attr.below[ComponentLayerInfo].state.path if ctx.attr.below else "",
-        "compression": "none",
-    }))
-    if ctx.attr.below:
-        inputs.append(ctx.attr.below[ComponentLayerInfo].state)
-
-    layer = ctx.actions.declare_file(ctx.label.name + ".tar")
-    metadata = ctx.actions.declare_file(ctx.label.name + ".json")
-    listing = ctx.actions.declare_file(ctx.label.name + ".mtree")
-    state = ctx.actions.declare_file(ctx.label.name + ".state")
-    args = ctx.actions.args()
-    args.add("layer")
-    args.add("--spec", spec)
-    args.add("--blob", layer)
-    args.add("--metadata", metadata)
-    args.add("--mtree", listing)
-    args.add("--state", state)
-    ctx.actions.run(
-        executable = ctx.executable._imager,
-        arguments = [args],
-        inputs = inputs + declarations + ctx.files.packages + ctx.files.tars + [spec],
-        outputs = [layer, metadata, listing, state],
-        mnemonic = "ComponentLayer",
-        progress_message = "Building layer %{label}",
+    built = build_layer(
+        ctx,
+        name = ctx.label.name,
+        files = files,
+        inputs = inputs,
+        debs = ctx.files.packages,
+        declarations = declarations,
+        below = ctx.attr.below[ComponentLayerInfo].state if ctx.attr.below else None,
+        compression = "none",
     )
     return [
-        DefaultInfo(files = depset([layer])),
-        OutputGroupInfo(mtree = depset([listing])),
-        ComponentLayerInfo(state = state),
+        DefaultInfo(files = depset([built.blob])),
+        OutputGroupInfo(mtree = depset([built.mtree])),
+        ComponentLayerInfo(state = built.state),
     ]
 
 component_layer = rule(
@@ -99,6 +78,6 @@ The layer depends on its inputs alone: entries are sorted, owned by root, and fr
             doc = "What to take from the packages, and the effects of their maintainer scripts (see tools/imager/declare).",
         ),
         "tars": attr.label_list(allow_files = [".tar"], doc = "Archives whose entries are taken as they are."),
-        "_imager": attr.label(default = "//tools/imager", executable = True, cfg = "exec"),
+        "_imager": IMAGER,
     },
 )

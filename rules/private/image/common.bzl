@@ -7,13 +7,6 @@ IMAGER = attr.label(
     cfg = "exec",
 )
 
-# Joined files are as large as all layers together and quickly made: a cache would only fill up with them.
-UNCACHED = {
-    "no-cache": "1",
-    "no-remote-cache": "1",
-    "no-remote-exec": "1",
-}
-
 def runfiles_path(ctx, file):
     """Where a file is among the runfiles of whoever has it.
 

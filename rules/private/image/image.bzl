@@ -1,10 +1,9 @@
 """image: an image of layers."""
 
-load(":archive.bzl", "image_archive")
 load(":common.bzl", "IMAGER", "describe", "exec_path", "image_files", "runfiles_path")
 load(":image_info.bzl", "ImageInfo")
+load(":joined.bzl", "image_archive", "image_layout")
 load(":layer_info.bzl", "LayerInfo")
-load(":layout.bzl", "image_layout")
 load(":load.bzl", "image_load")
 
 def _base_spec(info):

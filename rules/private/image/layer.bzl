@@ -1,5 +1,6 @@
 """image_layer: one layer."""
 
+load(":build_layer.bzl", "build_layer")
 load(":common.bzl", "IMAGER")
 load(":image_info.bzl", "ImageInfo")
 load(":layer_info.bzl", "LayerInfo")
@@ -46,48 +47,21 @@ def _file_specs(ctx):
     return specs
 
 def _image_layer_impl(ctx):
-    blob = ctx.actions.declare_file(ctx.label.name + (".tar" if ctx.attr.compression == "none" else ".tar.gz"))
-    metadata = ctx.actions.declare_file(ctx.label.name + ".layer.json")
-    mtree = ctx.actions.declare_file(ctx.label.name + ".mtree")
-    state = ctx.actions.declare_file(ctx.label.name + ".state")
-    below = _state_below(ctx.attr.base)
-
-    spec = ctx.actions.declare_file(ctx.label.name + ".spec.json")
-    ctx.actions.write(spec, json.encode_indent({
-        "name": str(ctx.label).lstrip("@"),
-        "debs": [f.path for f in ctx.files.debs],
-        "declarations": [f.path for f in ctx.files.declarations],
-        "files": _file_specs(ctx),
-        "directories": [
-            {"path": path, "mode": ctx.attr.modes.get(path, "0755")}
-            for path in ctx.attr.directories
-        ],
-        "symlinks": [{"path": path, "target": target} for path, target in ctx.attr.symlinks.items()],
-        "tars": [f.path for f in ctx.files.tars],
-        "below": below.path if below else "",
-        "compression": ctx.attr.compression,
-    }))
-
-    args = ctx.actions.args()
-    args.add("layer")
-    args.add("--spec", spec)
-    args.add("--blob", blob)
-    args.add("--metadata", metadata)
-    args.add("--mtree", mtree)
-    args.add("--state", state)
-    ctx.actions.run(
-        executable = ctx.executable._imager,
-        arguments = [args],
-        inputs = [spec] + ctx.files.debs + ctx.files.declarations + ctx.files.files + ctx.files.tars + ([below] if below else []),
-        outputs = [blob, metadata, mtree, state],
-        mnemonic = "ImageLayer",
-        progress_message = "Building image layer %{label}",
+    built = build_layer(
+        ctx,
+        name = str(ctx.label).lstrip("@"),
+        files = _file_specs(ctx),
+        inputs = ctx.files.files,
+        debs = ctx.files.debs,
+        declarations = ctx.files.declarations,
+        below = _state_below(ctx.attr.base),
+        compression = ctx.attr.compression,
     )
-    layer = struct(blob = blob, metadata = metadata, mtree = mtree, golden = True)
+    layer = struct(blob = built.blob, metadata = built.metadata, mtree = built.mtree, golden = True)
     return [
-        DefaultInfo(files = depset([blob, metadata, mtree])),
-        OutputGroupInfo(mtree = depset([mtree])),
-        LayerInfo(layers = [layer], state = state),
+        DefaultInfo(files = depset([built.blob, built.metadata, built.mtree])),
+        OutputGroupInfo(mtree = depset([built.mtree])),
+        LayerInfo(layers = [layer], state = built.state),
     ]
 
 image_layer = rule(
