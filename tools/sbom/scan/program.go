@@ -1,0 +1,40 @@
+package scan
+
+import (
+	"bytes"
+	"debug/buildinfo"
+	"debug/elf"
+	"fmt"
+	"io"
+	"runtime/debug"
+)
+
+// program looks into an ELF file.
+func program(what string, size int64, r io.Reader) (*Program, error) {
+	if size > programLimit {
+		return nil, fmt.Errorf("%s has %d bytes, more than any known program", what, size)
+	}
+	// In one piece, since the linker's records are found through a table at the end, and without growing.
+	content := make([]byte, size)
+	if _, err := io.ReadFull(r, content); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, cut(err))
+	}
+	info, err := goInfo(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s is a Go program, but what its linker wrote into it is not understood: %w", what, err)
+	}
+	return &Program{Go: info}, nil
+}
+
+// goInfo returns nil for what is not made with Go.
+func goInfo(content []byte) (*debug.BuildInfo, error) {
+	f, err := elf.NewFile(bytes.NewReader(content))
+	if err != nil {
+		// ELF of a kind that is no Go program for sure: for another processor, or without sections.
+		return nil, nil
+	}
+	if f.Section(".go.buildinfo") == nil {
+		return nil, nil
+	}
+	return buildinfo.Read(bytes.NewReader(content))
+}
