@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -248,6 +251,67 @@ func TestRootless(t *testing.T) {
 			t.Errorf("%s: got %v", options, got)
 		}
 	}
+}
+
+func TestRemote(t *testing.T) {
+	for host, want := range map[string]string{
+		"unix:///var/run/docker.sock": "",
+		"npipe:////./pipe/docker":     "",
+		"fd://":                       "",
+		"":                            "",
+		"tcp://:2375":                 "",
+		"tcp://127.0.0.1:2375":        "",
+		"tcp://[::1]:2376":            "",
+		"tcp://0.0.0.0:2375":          "",
+		"tcp://localhost:2375":        "",
+		"ssh://me@localhost":          "",
+		"tcp://192.0.2.1:2376":        "192.0.2.1",
+		"tcp://[2001:db8::1]:2376":    "2001:db8::1",
+		"ssh://me@192.0.2.1:2222":     "192.0.2.1",
+		"ssh://builder.invalid":       "builder.invalid",
+	} {
+		t.Run(host, func(t *testing.T) {
+			client, fake := dockertest.New(t, dockertest.Reply{Args: "context inspect", Stdout: fmt.Sprintf(`{"docker":{"Host":%q,"SkipTLSVerify":false}}`, host)})
+			remote, err := client.Remote(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if remote != nil {
+				got = remote.Hostname()
+			}
+			if got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if want := []string{"context inspect --format {{json .Endpoints}}"}; !slices.Equal(fake.Calls(), want) {
+				t.Errorf("got calls %q, want %q", fake.Calls(), want)
+			}
+		})
+	}
+	t.Run("this machine's own address", func(t *testing.T) {
+		addresses, err := net.InterfaceAddrs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addresses {
+			ip := a.(*net.IPNet).IP
+			if ip.To4() == nil {
+				continue
+			}
+			client, _ := dockertest.New(t, dockertest.Reply{Stdout: fmt.Sprintf(`{"docker":{"Host":"tcp://%s:2375"}}`, ip)})
+			if remote, err := client.Remote(t.Context()); remote != nil || err != nil {
+				t.Errorf("%s: got %v, %v", ip, remote, err)
+			}
+		}
+	})
+	t.Run("errors", func(t *testing.T) {
+		client, _ := dockertest.New(t, dockertest.Reply{Exit: 1, Stderr: "context \"x\": context not found\n"})
+		_, err := client.Remote(t.Context())
+		dockertest.CheckError(t, err, "cannot look at the Docker context", "context not found")
+		client, _ = dockertest.New(t, dockertest.Reply{Stdout: `{"docker":{"Host":"tcp://a b"}}`})
+		_, err = client.Remote(t.Context())
+		dockertest.CheckError(t, err, "cannot understand the Docker engine's address", "a b")
+	})
 }
 
 func nonEmpty(s string) []string {

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Version is what `docker version` says about the engine.
@@ -121,4 +125,52 @@ func (c *Client) Host(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return endpoints["docker"].Host, nil
+}
+
+// Remote returns the engine's address if it is on another machine, and nil if it is on this one, as far as the address
+// tells: a tunnel that ends here looks like this machine.
+func (c *Client) Remote(ctx context.Context) (*url.URL, error) {
+	host, err := c.Host(ctx)
+	if err != nil {
+		return nil, err
+	}
+	address, err := url.Parse(host)
+	if err != nil {
+		return nil, fmt.Errorf("cannot understand the Docker engine's address: %w", err)
+	}
+	switch address.Scheme {
+	case "ssh", "tcp", "http", "https":
+		if !isHere(ctx, address.Hostname()) {
+			return address, nil
+		}
+	}
+	return nil, nil
+}
+
+// isHere says whether a host name or address is this machine's.
+func isHere(ctx context.Context, host string) bool {
+	if host == "" {
+		return true
+	}
+	own := map[netip.Addr]bool{}
+	if addresses, err := net.InterfaceAddrs(); err == nil {
+		for _, a := range addresses {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				own[p.Addr().Unmap()] = true
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	// An address is its own only answer. A name that only ssh's configuration knows is another machine's.
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return false
+	}
+	for _, a := range addresses {
+		if a = a.Unmap().WithZone(""); !a.IsLoopback() && !a.IsUnspecified() && !own[a] {
+			return false
+		}
+	}
+	return true
 }

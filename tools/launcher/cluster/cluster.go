@@ -199,7 +199,8 @@ func (l *Launcher) NodeLogs(ctx context.Context, name string, out io.Writer) err
 }
 
 // Kubeconfig returns the kubeconfig of a running cluster, with entries called
-// ContextName(name) and an API address that works from the Docker host.
+// ContextName(name) and an API address that works from the Docker host. If that is another
+// machine, the progress says what to do.
 func (l *Launcher) Kubeconfig(ctx context.Context, name string) (kubeconfig.Config, error) {
 	c, err := l.running(ctx, name)
 	if err != nil {
@@ -213,16 +214,16 @@ func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Contai
 	if len(bindings) == 0 {
 		return nil, fmt.Errorf("cluster %q publishes no API port to the host (docker run --publish 127.0.0.1:6443:6443)", name)
 	}
-	server := "https://" + hostAddress(bindings[0])
+	address := hostAddress(bindings[0])
 	data, err := l.Docker.Exec(ctx, c.ID, "kubeconfig")
 	if err != nil {
 		return nil, err
 	}
-	config, err := kubeconfig.Single(data, ContextName(name), server)
+	config, err := kubeconfig.Single(data, ContextName(name), "https://"+address)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the kubeconfig that cluster %q prints: %w", name, err)
 	}
-	return config, nil
+	return config, l.tellReach(ctx, name, address, config)
 }
 
 // cleanUpTimeout bounds the removal of a cluster that did not come up. Ending a few

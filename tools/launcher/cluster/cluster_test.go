@@ -44,8 +44,15 @@ var (
 	created     = dockertest.Reply{Args: "create", Stdout: "0123\n"}
 	started     = dockertest.Reply{Args: "start 0123", Stdout: "0123\n"}
 	removed     = dockertest.Reply{Args: "rm --force --volumes 0123", Stdout: "0123\n"}
-	logs        = dockertest.Reply{Args: "logs --follow 0123", Stdout: "[  0.1s] + doing things\n"}
+	// engineIsHere holds unless another reply says otherwise.
+	engineIsHere = engineAt("unix:///var/run/docker.sock")
+
+	logs = dockertest.Reply{Args: "logs --follow 0123", Stdout: "[  0.1s] + doing things\n"}
 )
+
+func engineAt(address string) dockertest.Reply {
+	return dockertest.Reply{Args: "context inspect", Stdout: fmt.Sprintf(`{"docker":{"Host":%q}}`, address)}
+}
 
 // state is the reply to a look at the container 0123.
 func state(json string, times int) dockertest.Reply {
@@ -59,7 +66,7 @@ func state(json string, times int) dockertest.Reply {
 
 func launcher(t *testing.T, replies ...dockertest.Reply) (*Launcher, *dockertest.Fake, *bytes.Buffer) {
 	t.Helper()
-	client, fake := dockertest.New(t, replies...)
+	client, fake := dockertest.New(t, append(slices.Clone(replies), engineIsHere)...)
 	var log bytes.Buffer
 	return &Launcher{Docker: client, Log: &log}, fake, &log
 }

@@ -75,7 +75,11 @@ func (l *Launcher) Create(ctx context.Context, image Image, o Options) (_ *Clust
 	if err := l.checkNameFree(ctx, o.Name); err != nil {
 		return nil, err
 	}
-	if o.APIPort != 0 {
+	remote, err := l.Docker.Remote(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if o.APIPort != 0 && remote == nil {
 		if err := l.checkPortFree(ctx, o.APIPort); err != nil {
 			return nil, err
 		}
@@ -85,8 +89,10 @@ func (l *Launcher) Create(ctx context.Context, image Image, o Options) (_ *Clust
 			return nil, err
 		}
 	}
-	if err := checkDisk(info, o.Nodes, syscall.Statfs); err != nil {
-		return nil, err
+	if remote == nil {
+		if err := checkDisk(info, o.Nodes, syscall.Statfs); err != nil {
+			return nil, err
+		}
 	}
 
 	ref, err := image.Send(ctx)

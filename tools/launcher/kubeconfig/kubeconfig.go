@@ -6,6 +6,7 @@ package kubeconfig
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -92,6 +93,21 @@ func Single(data []byte, name, server string) (Config, error) {
 		"contexts":        []any{map[string]any{"name": name, "context": map[string]any{"cluster": name, "user": name}}},
 		"current-context": name,
 	}, nil
+}
+
+// CA returns the certificate authority of the first cluster, in PEM; nil if the kubeconfig has none in it.
+func (c Config) CA() []byte {
+	clusters, err := c.entries("clusters")
+	if err != nil || len(clusters) == 0 {
+		return nil
+	}
+	cluster, _ := clusters[0].(map[string]any)["cluster"].(map[string]any)
+	text, _ := cluster["certificate-authority-data"].(string)
+	ca, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(ca) == 0 {
+		return nil
+	}
+	return ca
 }
 
 // Merge puts the entries of other into c, in place of those of the same name, and makes

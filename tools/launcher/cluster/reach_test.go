@@ -1,0 +1,102 @@
+package cluster
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/docker/dockertest"
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+)
+
+// The API server's port is one of the engine's machine. Where that is not this one, the user learns how to get there,
+// once the cluster is up; unless a tunnel is already there.
+func TestReach(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	served := server.Listener.Addr().(*net.TCPAddr).Port
+	unused, err := freePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, test := range []struct {
+		name   string
+		engine string
+		port   int
+		ca     string
+		want   string // what is said; nothing if empty
+	}{
+		{name: "here", engine: "unix:///var/run/docker.sock", port: served, ca: string(ca)},
+		{name: "there, with a tunnel", engine: "ssh://me@192.0.2.7", port: served, ca: string(ca)},
+		{name: "there by ssh", engine: "ssh://me@192.0.2.7", port: unused, ca: string(ca),
+			want: fmt.Sprintf("on another machine (ssh://me@192.0.2.7): for kubectl here, keep a tunnel to it open: `ssh -N -L %[1]d:127.0.0.1:%[1]d me@192.0.2.7`", unused)},
+		{name: "there by ssh at another port", engine: "ssh://192.0.2.7:2222", port: unused, ca: string(ca),
+			want: fmt.Sprintf("`ssh -N -L %[1]d:127.0.0.1:%[1]d -p 2222 192.0.2.7`", unused)},
+		{name: "there by tcp", engine: "tcp://192.0.2.1:2376", port: unused, ca: string(ca),
+			want: fmt.Sprintf("`ssh -N -L %[1]d:127.0.0.1:%[1]d 192.0.2.1`", unused)},
+		{name: "there, another server here", engine: "ssh://192.0.2.7", port: served, ca: "", want: "keep a tunnel to it open"},
+		{name: "a socket that leads elsewhere", engine: "unix:///var/run/docker.sock", port: unused, ca: string(ca),
+			want: "kubectl does not reach the API server from here (dial tcp"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, _, log := launcher(t, engineAt(test.engine),
+				dockertest.Reply{Args: "container inspect", Stdout: fmt.Sprintf(`{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}},
+					"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"%d"}]}}}`, test.port)},
+				dockertest.Reply{Args: "exec 0123 kubeconfig", Stdout: fmt.Sprintf(`{clusters: [{name: c, cluster: {certificate-authority-data: %q}}], users: [{name: u, user: {}}]}`,
+					base64.StdEncoding.EncodeToString([]byte(test.ca)))})
+			l.Progress = progress.New(log)
+			config, err := l.Kubeconfig(t.Context(), "box")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := fmt.Sprintf("server:https://127.0.0.1:%d", test.port); !strings.Contains(fmt.Sprint(config), want) {
+				t.Errorf("the kubeconfig %v does not have %s", config, want)
+			}
+			if got := log.String(); !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
+				t.Errorf("it says %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// What can be told of this machine says nothing of another one.
+func TestCreateElsewhere(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for _, test := range []struct {
+		engine string
+		want   []string
+	}{
+		{"unix:///var/run/docker.sock", []string{"of 127.0.0.1 is in use"}},
+		{"ssh://192.0.2.7", []string{"no such thing"}}, // as far as `docker create`
+	} {
+		l, _, _ := launcher(t, goodVersion, goodInfo, nameIsFree, engineAt(test.engine), dockertest.Reply{Args: "ps"},
+			dockertest.Reply{Args: "create", Exit: 1, Stderr: "no such thing"})
+		o := options(t)
+		o.APIPort = busy.Addr().(*net.TCPAddr).Port
+		_, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
+		dockertest.CheckError(t, err, test.want...)
+		if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("kubeconfig: got %v, want none", err)
+		}
+	}
+	l, fake, _ := launcher(t, goodVersion, goodInfo, nameIsFree, dockertest.Reply{Args: "context inspect", Exit: 1, Stderr: `context "x": context not found`})
+	_, err = l.Create(t.Context(), Present("dind-cluster:v1"), options(t))
+	dockertest.CheckError(t, err, `context "x": context not found`)
+	if fake.Called("create") {
+		t.Errorf("something was created: %q", fake.Calls())
+	}
+}
