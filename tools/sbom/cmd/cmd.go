@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,7 +42,7 @@ func New() *cobra.Command {
 	c.Flags().StringVar(&f.image, "image", "", "the description of the image's files (JSON)")
 	c.Flags().StringVar(&f.root, "root", "", "the folder which the paths in it are relative to (default: the current one)")
 	c.Flags().StringArrayVar(&f.locks, "lock", nil, "a lock of Debian packages (JSON), for the check sums of their files; repeat")
-	c.Flags().StringVar(&f.vendor, "vendor", "", "who made the Debian packages that no lock has, for their package URLs")
+	c.Flags().StringVar(&f.vendor, "vendor", "", "who made the image, and the Debian packages that no lock has")
 	c.Flags().StringArrayVar(&f.programs, "program", nil, "PROGRAM=MODULES: a Go program that may be in the image and carries no list of its modules, and that list, as `go version -m` shows it; repeat")
 	c.Flags().StringVarP(&f.output, "output", "o", "", "output: the document")
 	for _, required := range []string{"image", "output"} {
@@ -108,6 +109,9 @@ func readPrograms(programs []string) (map[string]*debug.BuildInfo, error) {
 			return nil, fmt.Errorf("read module list: %w", err)
 		}
 		info, err := debug.ParseBuildInfo(string(text))
+		if err == nil && info.Main.Path == "" {
+			err = errors.New("it names no main module")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read module list %s: %w", list, err)
 		}

@@ -150,7 +150,7 @@ func (i *Image) fill(t tree, o Options) error {
 	}
 	i.Packages = db.packages
 	paths := slices.Sorted(maps.Keys(t))
-	inLayout := layouts(t)
+	folders := layouts(t)
 	for _, p := range paths {
 		f := t[p]
 		switch {
@@ -163,14 +163,14 @@ func (i *Image) fill(t tree, o Options) error {
 				return err
 			}
 			i.Programs = append(i.Programs, program)
-		case f.Archive != nil && !isBlobOf(inLayout, p):
-			images, err := archived("/"+p, f.Archive.Files, o)
+		case f.Archive != nil && !isBlobOf(folders, p):
+			images, err := inArchive("/"+p, f.Archive.Files, o)
 			if err != nil {
 				return fmt.Errorf("/%s: %w", p, err)
 			}
 			i.Images = append(i.Images, images...)
 		case path.Base(p) == "oci-layout":
-			images, err := layout("/"+path.Dir(p), t.under(path.Dir(p)), o)
+			images, err := inLayout("/"+path.Dir(p), t.under(path.Dir(p)), o)
 			if err != nil {
 				return fmt.Errorf("/%s: %w", path.Dir(p), err)
 			}

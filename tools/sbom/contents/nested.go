@@ -13,19 +13,19 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/sbom/scan"
 )
 
-// archived reads the images of an archive. One that holds no image is none, and no error.
-func archived(at string, t tree, o Options) ([]*Image, error) {
+// inArchive reads the images of an archive. One that holds no image is none, and no error.
+func inArchive(at string, t tree, o Options) ([]*Image, error) {
 	if t["oci-layout"] != nil {
-		return layout(at, t, o)
+		return inLayout(at, t, o)
 	}
 	if t["manifest.json"] != nil {
-		return dockerSave(at, t, o)
+		return inDockerSave(at, t, o)
 	}
 	return nil, nil
 }
 
-// dockerSave reads the images of an archive as docker save writes it.
-func dockerSave(at string, t tree, o Options) ([]*Image, error) {
+// inDockerSave reads the images of an archive as docker save writes it.
+func inDockerSave(at string, t tree, o Options) ([]*Image, error) {
 	var manifest tarball.Manifest
 	if err := json.Unmarshal(t["manifest.json"].Text, &manifest); err != nil {
 		return nil, fmt.Errorf("manifest.json: %w", err)
@@ -69,13 +69,13 @@ func dockerSave(at string, t tree, o Options) ([]*Image, error) {
 	return all, nil
 }
 
-// layout reads the images of an OCI layout.
-func layout(at string, t tree, o Options) ([]*Image, error) {
+// inLayout reads the images of an OCI layout.
+func inLayout(at string, t tree, o Options) ([]*Image, error) {
 	index := t["index.json"]
 	if index == nil || index.Text == nil {
 		return nil, errors.New("the OCI layout has no index.json")
 	}
-	all, err := indexed(at, t, "index.json", index.Text, "", 0, o)
+	all, err := inIndex(at, t, "index.json", index.Text, "", 0, o)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func layout(at string, t tree, o Options) ([]*Image, error) {
 // indexDepth bounds indexes in indexes.
 const indexDepth = 4
 
-func indexed(at string, t tree, what string, text []byte, outer string, depth int, o Options) ([]*Image, error) {
+func inIndex(at string, t tree, what string, text []byte, outer string, depth int, o Options) ([]*Image, error) {
 	if depth > indexDepth {
 		return nil, fmt.Errorf("%s: indexes are nested more than %d deep", what, indexDepth)
 	}
@@ -111,7 +111,7 @@ func indexed(at string, t tree, what string, text []byte, outer string, depth in
 			return nil, err
 		}
 		if d.MediaType.IsIndex() {
-			inner, err := indexed(at, t, "index "+d.Digest.String(), document, name, depth+1, o)
+			inner, err := inIndex(at, t, "index "+d.Digest.String(), document, name, depth+1, o)
 			if err != nil {
 				return nil, err
 			}

@@ -34,7 +34,7 @@ import (
 
 // Options say what the images do not.
 type Options struct {
-	// Vendor is who made the Debian packages that are not the distribution's, as package URLs name it.
+	// Vendor is who made the image and those of its Debian packages that are not the distribution's.
 	Vendor string
 	// Archive are the distribution's packages, by name, version and architecture with a blank between.
 	Archive map[string]ArchiveFile
@@ -111,6 +111,9 @@ type builder struct {
 	relations map[relation]bool
 }
 
+// nameInID is how much of its name an identifier shows, for people; what follows makes it unique.
+const nameInID = 48
+
 var badInID = regexp.MustCompile(`[^a-zA-Z0-9.-]+`)
 
 // add adds an element unless it is there already, and returns its identifier. Identity tells it from all others of
@@ -122,8 +125,9 @@ func (b *builder) add(kind, identity string, make func() *spdx.Package) common.E
 	}
 	p := make()
 	sum := sha256.Sum256([]byte(key))
-	name := badInID.ReplaceAllString(strings.Trim(p.PackageName, "/"), "-")
-	p.PackageSPDXIdentifier = common.ElementID(kind + "-" + strings.Trim(name, "-") + "-" + hex.EncodeToString(sum[:8]))
+	name := strings.Trim(badInID.ReplaceAllString(p.PackageName, "-"), "-")
+	name = name[:min(len(name), nameInID)]
+	p.PackageSPDXIdentifier = common.ElementID(kind + "-" + name + "-" + hex.EncodeToString(sum[:8]))
 	if p.PackageDownloadLocation == "" {
 		p.PackageDownloadLocation = noAssertion
 	}
@@ -194,6 +198,9 @@ func (b *builder) image(img *contents.Image) (common.ElementID, error) {
 			PackageExternalReferences: reference(imageURL(img, repository, tag)),
 			PackageComment:            "The check sum is that of the image's manifest.",
 		}
+		if img.Path == "" && b.options.Vendor != "" {
+			p.PackageSupplier = &common.Supplier{SupplierType: "Organization", Supplier: b.options.Vendor}
+		}
 		if img.IsID {
 			p.PackageComment = "The check sum is the image's ID, that of its config: an archive of docker save has no manifest."
 		}
@@ -212,7 +219,7 @@ func (b *builder) image(img *contents.Image) (common.ElementID, error) {
 	if os := img.OS; os != nil {
 		b.contains(id, b.add("os", os.ID+" "+os.VersionID+" "+os.Name, func() *spdx.Package {
 			return &spdx.Package{
-				PackageName: os.ID, PackageVersion: os.VersionID, PackageSummary: os.Name, PrimaryPackagePurpose: "OPERATING-SYSTEM",
+				PackageName: os.ID, PackageVersion: os.VersionID, PackageSummary: os.Name, PrimaryPackagePurpose: "OPERATING_SYSTEM",
 			}
 		}))
 	}
@@ -250,7 +257,7 @@ func splitName(name string) (repository, tag string) {
 	return name, ""
 }
 
-func imageURL(img *contents.Image, repository, tag string) *purl.PackageURL {
+func imageURL(img *contents.Image, repository, tag string) string {
 	host, name := path.Split(repository)
 	q := map[string]string{"arch": img.Architecture, "tag": tag}
 	kind := purl.TypeOCI
@@ -261,7 +268,7 @@ func imageURL(img *contents.Image, repository, tag string) *purl.PackageURL {
 	} else if host != "" {
 		q["repository_url"] = repository
 	}
-	return purl.NewPackageURL(kind, "", name, img.Digest.String(), purl.QualifiersFromMap(q), "")
+	return packageURL(kind, "", name, img.Digest.String(), q)
 }
 
 func (b *builder) debian(p *contents.Package, os *contents.OS) common.ElementID {
@@ -273,8 +280,8 @@ func (b *builder) debian(p *contents.Package, os *contents.OS) common.ElementID 
 	if !isDistributions && b.options.Vendor != "" {
 		vendor = b.options.Vendor
 	}
-	u := purl.NewPackageURL(purl.TypeDebian, vendor, p.Name, p.Version, purl.QualifiersFromMap(qualifiers), "")
-	id := b.add("deb", u.ToString(), func() *spdx.Package {
+	u := packageURL(purl.TypeDebian, vendor, p.Name, p.Version, qualifiers)
+	id := b.add("deb", u, func() *spdx.Package {
 		out := &spdx.Package{
 			PackageName:               p.Name,
 			PackageVersion:            p.Version,
@@ -305,8 +312,8 @@ func (b *builder) debian(p *contents.Package, os *contents.OS) common.ElementID 
 		if os != nil {
 			name = os.ID
 		}
-		u := purl.NewPackageURL(purl.TypeDebian, name, s.Name, s.Version, purl.QualifiersFromMap(q), "")
-		b.relate(id, "GENERATED_FROM", b.add("source", u.ToString(), func() *spdx.Package {
+		u := packageURL(purl.TypeDebian, name, s.Name, s.Version, q)
+		b.relate(id, "GENERATED_FROM", b.add("source", u, func() *spdx.Package {
 			return &spdx.Package{
 				PackageName: s.Name, PackageVersion: s.Version, PrimaryPackagePurpose: "SOURCE", PackageExternalReferences: reference(u),
 			}
@@ -359,7 +366,7 @@ func releaseOf(version string) string {
 
 func (b *builder) module(modulePath, version string) common.ElementID {
 	namespace, name := path.Split(modulePath)
-	u := purl.NewPackageURL(purl.TypeGolang, strings.TrimSuffix(namespace, "/"), name, version, nil, "")
+	u := packageURL(purl.TypeGolang, strings.TrimSuffix(namespace, "/"), name, version, nil)
 	return b.add("module", modulePath+" "+version, func() *spdx.Package {
 		return &spdx.Package{
 			PackageName: modulePath, PackageVersion: version, PrimaryPackagePurpose: "LIBRARY", PackageExternalReferences: reference(u),
@@ -371,8 +378,16 @@ func checksum(hex string) []common.Checksum {
 	return []common.Checksum{{Algorithm: common.SHA256, Value: hex}}
 }
 
-func reference(u *purl.PackageURL) []*spdx.PackageExternalReference {
-	return []*spdx.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: u.ToString()}}
+func reference(url string) []*spdx.PackageExternalReference {
+	return []*spdx.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: url}}
+}
+
+// packageURL is a package URL in its canonical form, in which modules' paths have no capitals.
+func packageURL(kind, namespace, name, version string, qualifiers map[string]string) string {
+	u := purl.NewPackageURL(kind, namespace, name, version, purl.QualifiersFromMap(qualifiers), "")
+	// Its only errors are of kinds and keys, all of which are written here, and of a missing name.
+	_ = u.Normalize()
+	return u.ToString()
 }
 
 var (

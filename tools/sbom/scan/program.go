@@ -9,17 +9,24 @@ import (
 	"runtime/debug"
 )
 
+// programGrowth is what is set aside for a program at once, in bytes.
+const programGrowth = 16 << 20
+
 // program looks into an ELF file.
 func program(what string, size int64, r io.Reader) (*Program, error) {
 	if size > programLimit {
 		return nil, fmt.Errorf("%s has %d bytes, more than any known program", what, size)
 	}
-	// In one piece, since the linker's records are found through a table at the end, and without growing.
-	content := make([]byte, size)
-	if _, err := io.ReadFull(r, content); err != nil {
+	// In one piece, since the linker's records are found through a table at the end. As a rule without growing, but an
+	// archive that promises more than it has does not get it.
+	content := bytes.NewBuffer(make([]byte, 0, min(size+bytes.MinRead, programGrowth)))
+	if n, err := content.ReadFrom(r); err != nil || n < size {
+		if err == nil {
+			err = io.ErrUnexpectedEOF
+		}
 		return nil, fmt.Errorf("%s: %w", what, cut(err))
 	}
-	info, err := goInfo(content)
+	info, err := goInfo(content.Bytes())
 	if err != nil {
 		return nil, fmt.Errorf("%s is a Go program, but what its linker wrote into it is not understood: %w", what, err)
 	}

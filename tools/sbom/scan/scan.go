@@ -181,7 +181,14 @@ func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 			continue
 		case tar.TypeSymlink, tar.TypeLink:
 			a.Files[p] = &File{Link: h.Linkname, Hard: h.Typeflag == tar.TypeLink}
+		case tar.TypeGNUSparse:
+			return nil, sparse(name, p)
 		case tar.TypeReg:
+			for record := range h.PAXRecords {
+				if strings.HasPrefix(record, "GNU.sparse.") {
+					return nil, sparse(name, p)
+				}
+			}
 			f, err := s.file(name, p, h.Size, tr)
 			if err != nil {
 				return nil, err
@@ -192,6 +199,9 @@ func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 		}
 	}
 }
+
+// sparse is the error for a file whose holes are left out, which may pretend any size. No tool writes layers like this.
+func sparse(archive, p string) error { return fmt.Errorf("/%s of %s is a sparse file", p, archive) }
 
 // followHardLinks makes each hard link the file that it is another name of; tar has the first name's entry earlier.
 func (a *Archive) followHardLinks() {
@@ -271,7 +281,7 @@ func isRecord(p string) bool {
 	return base == "copyright" && path.Dir(path.Clean(dir)) == "usr/share/doc"
 }
 
-var blobName = regexp.MustCompile(`^[0-9a-f]{64}(\.json|\.tar|\.tar\.gz)?$`)
+var blobName = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}(\.json|\.tar(\.gz|\.zst)?)?$`)
 
 // isBlobName tells the names that image archives and layouts give to their parts.
 func isBlobName(p string) bool {

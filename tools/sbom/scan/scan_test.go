@@ -208,14 +208,16 @@ func TestDamaged(t *testing.T) {
 		blob []byte
 		want string
 	}{
-		"text":            {[]byte("hello"), "not a tar archive"},
-		"nothing":         {nil, "not a tar archive"},
-		"cut in a file":   {layer[:len(layer)/2], "/usr/bin/self of the layer: it is cut off"},
-		"cut in a header": {layer[:len(layer)-2100], "cut off"},
-		"cut gzip":        {gzipped(t, layer)[:5000], "cut off"},
-		"gzip only once":  {[]byte{0x1f, 0x8b}, "the layer"},
-		"damaged records": {archive(t, entry{name: "bin/go", content: noGo}), "/bin/go of the layer is a Go program, but"},
-		"too deep":        {nested, "more than 6 deep"},
+		"text":             {[]byte("hello"), "not a tar archive"},
+		"nothing":          {nil, "not a tar archive"},
+		"cut in a file":    {layer[:len(layer)/2], "/usr/bin/self of the layer: it is cut off"},
+		"cut in a header":  {layer[:len(layer)-2100], "cut off"},
+		"cut gzip":         {gzipped(t, layer)[:5000], "cut off"},
+		"gzip only once":   {[]byte{0x1f, 0x8b}, "the layer"},
+		"damaged records":  {archive(t, entry{name: "bin/go", content: noGo}), "/bin/go of the layer is a Go program, but"},
+		"too deep":         {nested, "more than 6 deep"},
+		"sparse":           {sparseArchive(t), "/hole of the layer is a sparse file"},
+		"an empty promise": {promise(t), "/bin/x of the layer: it is cut off"},
 	} {
 		_, err := Blob(context.Background(), "the layer", bytes.NewReader(c.blob))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -227,6 +229,43 @@ func TestDamaged(t *testing.T) {
 	if _, err := Blob(ctx, "the layer", bytes.NewReader(layer)); err != context.Canceled {
 		t.Errorf("cancelled: %v", err)
 	}
+}
+
+// sparseArchive has a file that is said to be of 1 TB and has none of its bytes.
+func sparseArchive(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	const tail = "1\n0\n0\n"
+	content := tail + strings.Repeat("\x00", 512-len(tail))
+	// The writer refuses these records, so they get their names afterwards.
+	h := &tar.Header{Name: "GNUSparseFile.0/hole", Size: 512, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"XNU.sparse.major": "1", "XNU.sparse.minor": "0", "XNU.sparse.name": "hole", "XNU.sparse.realsize": "1000000000000",
+	}}
+	if err := w.WriteHeader(h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.ReplaceAll(b.Bytes(), []byte("XNU.sparse"), []byte("GNU.sparse"))
+}
+
+// promise begins a program of 2 GiB and ends after 4 KiB.
+func promise(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: "bin/x", Size: programLimit - 1, Mode: 0o755}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(append([]byte(elfMagicText), make([]byte, 4096)...)); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 func TestSquash(t *testing.T) {
