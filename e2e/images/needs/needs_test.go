@@ -1,0 +1,298 @@
+package needs
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+// The images of a small test suite, in the form of the real list.
+const manifestGo = `package image
+
+type ImageID int
+
+const (
+	None ImageID = iota
+	Agnhost
+	BusyBox
+	Nginx
+	Perl
+	Pause
+)
+
+type RegistryList struct{ Tests, Main string }
+
+var initRegistry = RegistryList{
+	Tests: "registry.example/tests",
+	Main:  "registry.example",
+}
+
+var configs = initImageConfigs(initRegistry)
+
+func initImageConfigs(list RegistryList) map[ImageID]Config {
+	configs := map[ImageID]Config{}
+	configs[Agnhost] = Config{list.Tests, "agnhost", "2"}
+	configs[BusyBox] = Config{list.Tests, "busybox", "1.3"}
+	configs[Nginx] = Config{list.Tests, "nginx", "1.28"}
+	configs[Perl] = Config{list.Tests, "perl", "5"}
+	configs[Pause] = Config{list.Main, "pause", "3"}
+	return configs
+}
+
+func GetE2EImage(i ImageID) string { return configs[i].name }
+
+func GetPauseImageName() string { return GetE2EImage(Pause) }
+`
+
+const agnhost, busybox, nginx, perl, pause = "registry.example/tests/agnhost:2", "registry.example/tests/busybox:1.3",
+	"registry.example/tests/nginx:1.28", "registry.example/tests/perl:5", "registry.example/pause:3"
+
+// tree makes a source tree of a program, its specs and helpers.
+func tree(specs, helpers string, more map[string]string) fstest.MapFS {
+	files := map[string]string{
+		"test/utils/image/manifest.go": manifestGo,
+		"test/e2e/e2e_test.go":         "package e2e\n\nimport (\n\t_ \"example.org/elsewhere\"\n\t_ \"k8s.io/kubernetes/test/e2e/specs\"\n)\n",
+		"test/e2e/specs/specs.go":      specs,
+		"test/e2e/helpers/helpers.go":  helpers,
+	}
+	fs := fstest.MapFS{}
+	for name, text := range files {
+		fs[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	for name, text := range more {
+		fs[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return fs
+}
+
+// report makes a dry run's report: the lines of specs.go with the marks "// container", "// selected" and "// skipped".
+func report(specs string) string {
+	var containers, leaves []string
+	const location = `{"FileName": "external/some_repository/test/e2e/specs/specs.go", "LineNumber": %d}`
+	for i, line := range strings.Split(specs, "\n") {
+		_, mark, _ := strings.Cut(line, "// ")
+		here := fmt.Sprintf(location, i+1)
+		switch mark {
+		case "container":
+			containers = []string{here}
+		case "selected", "skipped":
+			state := map[string]string{"selected": "passed", "skipped": "skipped"}[mark]
+			leaves = append(leaves, fmt.Sprintf(`{"ContainerHierarchyLocations": [%s], "LeafNodeType": "It", "LeafNodeLocation": %s, "State": %q}`,
+				strings.Join(containers, ","), here, state))
+		}
+	}
+	return `[{"SpecReports": [` + strings.Join(leaves, ",") + `]}]`
+}
+
+const someSpecs = `package specs
+
+import (
+	"k8s.io/kubernetes/test/e2e/helpers"
+	imageutils "k8s.io/kubernetes/test/utils/image"
+)
+
+var _ = Describe("pods", func() { // container
+	BeforeEach(func() { helpers.Prepare() })
+	It("runs", func() { // selected
+		helpers.Run()
+	})
+	It("is slow", func() { // skipped
+		use(imageutils.GetE2EImage(imageutils.Perl))
+	})
+})
+
+var _ = Describe("others", func() { // container
+	BeforeEach(func() { use(imageutils.Perl) })
+	It("is not run", func() { // skipped
+		helpers.Unused()
+	})
+})
+`
+
+const head = "package helpers\n\nimport imageutils \"k8s.io/kubernetes/test/utils/image\"\n\n"
+
+const prepare = "\nfunc Prepare() {}\n"
+
+func TestFind(t *testing.T) {
+	for _, c := range []struct {
+		name, helpers string
+		more          map[string]string
+		want          []string
+	}{
+		{
+			name:    "a function that the spec calls, not those of other specs",
+			helpers: head + "func Run() { start(imageutils.BusyBox) }\nfunc Unused() { start(imageutils.Perl) }\n" + prepare,
+			want:    []string{busybox},
+		},
+		{
+			name:    "what runs before the spec",
+			helpers: head + "func Run() {}\nfunc Prepare() { start(imageutils.BusyBox) }\n",
+			want:    []string{busybox},
+		},
+		{
+			name:    "through a function that stands for one image",
+			helpers: head + "func Run() { start(imageutils.GetPauseImageName()) }\n" + prepare,
+			want:    []string{pause},
+		},
+		{
+			name:    "a method of a type, called through some interface",
+			helpers: head + "func Run() { elsewhere.Do(client{}) }\ntype client struct{}\nfunc (c *client) Start() { start(imageutils.Nginx) }\n" + prepare,
+			want:    []string{nginx},
+		},
+		{
+			name:    "a method of a generic type",
+			helpers: head + "func Run() { elsewhere.Do(list[int]{}) }\ntype list[T any] struct{}\nfunc (c *list[T]) Start() { start(imageutils.Nginx) }\n" + prepare,
+			want:    []string{nginx},
+		},
+		{
+			name:    "a variable's value, and a function value",
+			helpers: head + "var starter = start\nvar image = imageutils.Nginx\nfunc start() { x(imageutils.BusyBox) }\nfunc Run() { x(image, starter) }\n" + prepare,
+			want:    []string{busybox, nginx},
+		},
+		{
+			name:    "init always runs",
+			helpers: head + "func init() { x(imageutils.Nginx) }\nfunc Run() {}\n" + prepare,
+			want:    []string{nginx},
+		},
+		{
+			name:    "a name imported without its package",
+			helpers: "package helpers\n\nimport . \"k8s.io/kubernetes/test/utils/image\"\n\nfunc Run() { start(Nginx) }\n" + prepare,
+			want:    []string{nginx},
+		},
+		{
+			name:    "a plain name with a registry; without one it cannot be started",
+			helpers: head + "func Run() { start(\"registry.example/other/thing:1\", \"nginx:latest\", \"docker.io/\", \"registry.example/%s\") }\n" + prepare,
+			want:    []string{"registry.example/other/thing:1"},
+		},
+		{
+			name:    "a manifest by its name or its path, not one of the same name elsewhere",
+			helpers: head + "func Run() { read(\"web.yaml.in\"); read(\"test/manifests/a/db.json\") }\n" + prepare,
+			more: map[string]string{
+				"test/manifests/web.yaml.in": "kind: Pod\nspec:\n  containers:\n  - image: \"quay.io/web:1\"\n    name: x\n  - image: {{.Agnhost}}\n  - {name: y}\n",
+				"test/manifests/a/db.json":   "{\n  \"kind\": \"Pod\",\n  \"image\": \"db:2\"\n}\n",
+				"test/manifests/b/db.json":   "{\n  \"kind\": \"Pod\",\n  \"image\": \"db:3\"\n}\n",
+				"test/manifests/data.json":   "{\n  \"image\": \"kitten.jpg\"\n}\n",
+			},
+			want: []string{"db:2", "quay.io/web:1"},
+		},
+		{
+			name:    "not a file of another system, nor a test of a helper",
+			helpers: head + "func Run() { start() }\n" + prepare,
+			more: map[string]string{
+				"test/e2e/helpers/start_windows.go": head + "func start() { x(imageutils.Perl) }\n",
+				"test/e2e/helpers/start_linux.go":   head + "func start() { x(imageutils.BusyBox) }\n",
+				"test/e2e/helpers/start_test.go":    head + "func start() { x(imageutils.Perl) }\n",
+			},
+			want: []string{busybox},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			needs, err := Find(tree(someSpecs, c.helpers, c.more), strings.NewReader(report(someSpecs)), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, n := range needs {
+				got = append(got, n.Image)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("needs %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestPath(t *testing.T) {
+	helpers := head + "func Run() { start() }\nfunc start() {\n\tx(imageutils.BusyBox)\n}\n" + prepare
+	needs, err := Find(tree(someSpecs, helpers, nil), strings.NewReader(report(someSpecs)), nil)
+	if err != nil || len(needs) != 1 {
+		t.Fatal(needs, err)
+	}
+	want := busybox + `
+  spec test/e2e/specs/specs.go:8
+  > test/e2e/specs/specs.go:11
+  > Run test/e2e/helpers/helpers.go:5
+  > test/e2e/helpers/helpers.go:5
+  > start test/e2e/helpers/helpers.go:6
+  > test/e2e/helpers/helpers.go:7`
+	if got := needs[0].String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestCut(t *testing.T) {
+	helpers := head + "func Run() { if false { pull() } }\nfunc pull() { x(imageutils.BusyBox) }\n" + prepare
+	needs, err := Find(tree(someSpecs, helpers, nil), strings.NewReader(report(someSpecs)), []Cut{{Func: "test/e2e/helpers.pull", Reason: "off"}})
+	if err != nil || len(needs) != 0 {
+		t.Errorf("needs %v, %v; want none", needs, err)
+	}
+}
+
+func TestKnown(t *testing.T) {
+	known, err := Known(tree(someSpecs, "package helpers\n", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"Agnhost": agnhost, "BusyBox": busybox, "Nginx": nginx, "Perl": perl, "Pause": pause}
+	if fmt.Sprint(known) != fmt.Sprint(want) {
+		t.Errorf("known %v, want %v", known, want)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	fine := head + "func Run() {}\n" + prepare
+	for _, c := range []struct {
+		name   string
+		tree   fstest.MapFS
+		report string
+		cuts   []Cut
+		want   string
+	}{
+		{"no report", tree(someSpecs, fine, nil), "nonsense", nil, "no JSON report of Ginkgo"},
+		{"nothing selected", tree(someSpecs, fine, nil), "[]", nil, "selects no spec"},
+		{"another program's report", tree(someSpecs, fine, nil), strings.ReplaceAll(report(someSpecs), "test/e2e", "src"), nil, "not below test/"},
+		{"another version's report", tree(someSpecs, fine, nil), report(strings.Repeat("\n", 30) + someSpecs), nil, "specs.go:38: the dry run has a spec or container here"},
+		{"a cut that nothing mentions", tree(someSpecs, fine, nil), report(someSpecs), []Cut{{Func: "test/e2e/helpers.pull"}}, "no selected spec mentions test/e2e/helpers.pull"},
+		{"no sources", fstest.MapFS{}, report(someSpecs), nil, "reading the sources"},
+		{"broken source", tree("package specs\nfunc {", fine, nil), report(someSpecs), nil, "specs.go:2"},
+		{"an image in a new form", tree(someSpecs, fine, map[string]string{
+			"test/utils/image/manifest.go": strings.Replace(manifestGo, `Config{list.Tests, "perl", "5"}`, `perlImage()`, 1),
+		}), report(someSpecs), nil, "image Perl: is not made of"},
+		{"no list", tree(someSpecs, fine, map[string]string{
+			"test/utils/image/manifest.go": "package image\n",
+		}), report(someSpecs), nil, "has no images"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Find(c.tree, strings.NewReader(c.report), c.cuts)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func FuzzReadReport(f *testing.F) {
+	f.Add(report(someSpecs))
+	f.Add(`[{"SpecReports": null}]`)
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := readReport(strings.NewReader(text))
+		if err == nil && len(s.selected) == 0 {
+			t.Error("a report without a selected spec is none")
+		}
+	})
+}
+
+func FuzzImagesIn(f *testing.F) {
+	f.Add("kind: Pod\nspec:\n  containers:\n  - image: \"quay.io/web:1\"\n")
+	f.Add("{\"kind\": \"Pod\", \"image\": \"a\"}")
+	f.Fuzz(func(t *testing.T, text string) {
+		lines := strings.Split(text, "\n")
+		for _, i := range imagesIn([]byte(text)) {
+			if i.image == "" || !strings.Contains(lines[i.line-1], i.image) {
+				t.Errorf("line %d has no image %q", i.line, i.image)
+			}
+		}
+	})
+}
