@@ -49,7 +49,8 @@ func Main(args []string) int {
 
 type flags struct {
 	run.Options
-	dryRun bool
+	dryRun    bool
+	stopOnEOF bool
 }
 
 func newRoot(status *int) *cobra.Command {
@@ -79,8 +80,14 @@ Exit status: 0 all specs passed, 1 some did not, 2 nothing was run because of a 
 			if f.dryRun {
 				return run.List(cmd.Context(), f.Options, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
+			ctx := cmd.Context()
+			if f.stopOnEOF {
+				var stop func()
+				ctx, stop = run.Until(ctx, cmd.InOrStdin())
+				defer stop()
+			}
 			var err error
-			*status, err = run.Run(cmd.Context(), f.Options, cmd.OutOrStdout())
+			*status, err = run.Run(ctx, f.Options, cmd.OutOrStdout())
 			return err
 		},
 	}
@@ -99,6 +106,7 @@ Exit status: 0 all specs passed, 1 some did not, 2 nothing was run because of a 
 	fs.StringVar(&f.Suite.Kubeconfig, "kubeconfig", "", "`file` that says which cluster (default $KUBECONFIG, else ~/.kube/config)")
 	fs.StringVar(&f.Images, "images", "", "`archive` of test images to load into all nodes first; --images= for none (default "+imagesFile+" if it exists)")
 	fs.BoolVar(&f.KeepNamespaces, "keep-namespaces", false, "leave the namespaces of specs that fail, to look at them")
+	fs.BoolVar(&f.stopOnEOF, "stop-on-eof", false, "stop when standard input ends: with docker exec -i, when that is no more")
 	fs.StringVar(&f.Suite.E2ETest, "e2e-test", "", "`path` of e2e.test (default on PATH)")
 	fs.StringVar(&f.Suite.Ginkgo, "ginkgo", "", "`path` of ginkgo (default on PATH)")
 	fs.StringVar(&f.Suite.Kubectl, "kubectl", "", "`path` of kubectl (default on PATH)")

@@ -193,7 +193,7 @@ func (p *Parser) name(line string) {
 	switch {
 	case r.Name == "" || r.Setup && r.State == "passed":
 		p.open = nil
-	case r.State == "passed":
+	case r.State == "passed" && r.Attempts == 1:
 		p.end()
 	}
 }

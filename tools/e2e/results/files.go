@@ -20,9 +20,9 @@ const (
 	ProgressFile = "progress.jsonl"
 	// LogFile is all that ginkgo and e2e.test print.
 	LogFile = "e2e.log"
-	// JUnitFile is written by e2e.test at the end.
+	// JUnitFile is e2e.test's report for programs, written at the end.
 	JUnitFile = "junit_01.xml"
-	// ReportFile is Ginkgo's own report, written by e2e.test at the end.
+	// ReportFile is Ginkgo's report, which has all, written at the end.
 	ReportFile = "report.json"
 	// SummaryFile is for people.
 	SummaryFile = "summary.txt"
@@ -32,8 +32,8 @@ const (
 	CertificationDir = "certification"
 	// LogsDir has the logs of nodes and pods.
 	LogsDir = "logs"
-	// GinkgoDir is where e2e.test puts its complete reports.
-	GinkgoDir = "ginkgo"
+	// ArtifactsDir is e2e.test's own folder: it puts its reports there, and logs of pods of specs that failed.
+	ArtifactsDir = "artifacts"
 )
 
 // kind marks our run.json files.
@@ -48,6 +48,8 @@ type Info struct {
 	Format int    `json:"format"`
 	// Version is that of e2e.test, such as v1.37.2.
 	Version string `json:"version"`
+	// PID is the number of the process that writes, or has written, these results.
+	PID int `json:"pid"`
 	// Server is the version of the cluster's API server.
 	Server string `json:"server"`
 	// Product tells that the run went on inside a dind-cluster, and tested it.
@@ -125,7 +127,7 @@ func (i Info) CommandLine() string {
 // ours are all names that a run may write.
 var ours = []string{
 	InfoFile, ProgressFile, LogFile, JUnitFile, ReportFile, SummaryFile, PageFile,
-	CertificationDir, LogsDir, GinkgoDir,
+	CertificationDir, LogsDir, ArtifactsDir,
 }
 
 // Check says whether a run may write into the folder: there is none, it is empty, or it has an earlier run's results.

@@ -39,15 +39,17 @@ func Load(dir string) (*Run, error) {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d lines of %s are broken and were left out.", broken, ProgressFile))
 	}
 	r.fromEvents(events)
+	if r.End == nil {
+		r.Notes = append(r.Notes, "Nobody saw this run's end: specs that were running then are among those not run.")
+	} else {
+		r.Notes = append(r.Notes, "Ginkgo wrote no report: the results come from "+ProgressFile+", and which process ran a spec is not known.")
+	}
 	return r, nil
 }
 
-// readReport reads Ginkgo's report from where e2e.test puts it, or where Keep has moved it.
+// readReport reads Ginkgo's report.
 func readReport(dir string) ([]types.Report, error) {
 	data, err := os.ReadFile(filepath.Join(dir, ReportFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		data, err = os.ReadFile(filepath.Join(dir, GinkgoDir, ReportFile))
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +67,28 @@ func parseReport(data []byte) ([]types.Report, error) {
 	return reports, nil
 }
 
-// Keep moves Ginkgo's report out of e2e.test's own folder, and drops the rest of that: the same once more as JUnit.
-func Keep(dir string) error {
-	err := os.Rename(filepath.Join(dir, GinkgoDir, ReportFile), filepath.Join(dir, ReportFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// ginkgoDir is the folder for complete reports below ArtifactsDir.
+const ginkgoDir = "ginkgo"
+
+// Gather moves the reports to the top of the folder. What else e2e.test has written stays: logs of pods.
+func Gather(dir string) error {
+	artifacts := filepath.Join(dir, ArtifactsDir)
+	for from, to := range map[string]string{
+		JUnitFile:                            JUnitFile,
+		filepath.Join(ginkgoDir, ReportFile): ReportFile,
+	} {
+		err := os.Rename(filepath.Join(artifacts, from), filepath.Join(dir, to))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	// The rest is the same once more as JUnit.
+	if err := os.RemoveAll(filepath.Join(artifacts, ginkgoDir)); err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.Join(dir, GinkgoDir))
+	// Only if nothing is in it.
+	_ = os.Remove(artifacts)
+	return nil
 }
 
 // plan makes every planned spec one that has not run, and returns them by name.
@@ -91,7 +108,7 @@ func (r *Run) fromReports(reports []types.Report) {
 		for i := range report.SpecReports {
 			s := &report.SpecReports[i]
 			if s.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) {
-				if s.Failed() {
+				if s.Failed() && !echo.MatchString(s.Failure.Message) {
 					r.Setup = append(r.Setup, setupSpec(s))
 				}
 				continue
@@ -103,6 +120,18 @@ func (r *Run) fromReports(reports []types.Report) {
 	}
 }
 
+// echo is how every other process reports that the first one's preparations failed.
+var echo = regexp.MustCompile(`^(?:\x1b\[[0-9;]*m)*Synchronized\w+ failed on Ginkgo parallel process #1`)
+
+// Echo tells that a step only says that the same step failed in another process.
+func (e Event) Echo() bool { return e.Setup && echo.MatchString(e.Message) }
+
+// colour is an escape sequence for terminals; some of Ginkgo's messages have them in any case.
+var colour = regexp.MustCompile(`\x1b\[[0-9;]*[A-Za-z]`)
+
+// Plain takes the colours out of a text.
+func Plain(s string) string { return colour.ReplaceAllString(s, "") }
+
 // fill says what came of a spec.
 func fill(spec *Spec, s *types.SpecReport) {
 	switch {
@@ -110,7 +139,7 @@ func fill(spec *Spec, s *types.SpecReport) {
 		// Nobody but the run itself skips a spec that was selected.
 		return
 	case s.State.Is(types.SpecStateSkipped):
-		spec.State, spec.Reason = Skipped, s.Failure.Message
+		spec.State, spec.Reason = Skipped, Plain(s.Failure.Message)
 	case s.State.Is(types.SpecStatePassed) && s.NumAttempts > 1 && s.MaxFlakeAttempts > 1:
 		spec.State = Flaked
 	case s.State.Is(types.SpecStatePassed):
@@ -147,7 +176,7 @@ func setupSpec(s *types.SpecReport) Spec {
 }
 
 func failure(f types.Failure) Failure {
-	out := Failure{Message: f.Message, Location: Location(f.Location.String()), Stack: f.Location.FullStackTrace}
+	out := Failure{Message: Plain(f.Message), Location: Location(f.Location.String()), Stack: f.Location.FullStackTrace}
 	if f.ForwardedPanic != "" {
 		out.Message += ": " + f.ForwardedPanic
 	}
@@ -198,7 +227,7 @@ func output(s *types.SpecReport) string {
 	if s.CapturedStdOutErr != "" {
 		b.WriteString("\n=== standard output and error ===\n" + s.CapturedStdOutErr)
 	}
-	return b.String()
+	return Plain(b.String())
 }
 
 func (r *Run) fromEvents(events []Event) {
@@ -206,7 +235,7 @@ func (r *Run) fromEvents(events []Event) {
 	for _, e := range events {
 		state := e.Result()
 		if e.Setup {
-			if state == Failed || state == Unfinished {
+			if (state == Failed || state == Unfinished) && !e.Echo() {
 				spec := Spec{Name: e.Name}
 				spec.fromEvent(e, state)
 				r.Setup = append(r.Setup, spec)
@@ -243,15 +272,15 @@ func (s *Spec) fromEvent(e Event, state State) {
 	case Passed:
 		return
 	case Skipped:
-		s.Reason = e.Message
+		s.Reason = Plain(e.Message)
 		return
 	case Failed:
 		s.Detail = e.State
 	}
 	if e.Message != "" || e.Location != "" {
-		s.Failures = []Failure{{Message: e.Message, Location: Location(e.Location), Node: e.Node}}
+		s.Failures = []Failure{{Message: Plain(e.Message), Location: Location(e.Location), Node: e.Node}}
 	}
-	s.Output = e.Output
+	s.Output = Plain(e.Output)
 }
 
 func firstLine(s string) string {

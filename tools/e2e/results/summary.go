@@ -65,6 +65,10 @@ func writeTimed(b *strings.Builder, s *Spec) {
 func writeFlake(b *strings.Builder, s *Spec) {
 	fmt.Fprintf(b, "  %s (attempt %d passed)\n", s.Name, s.Attempts)
 	for i := range s.Failures {
+		if i == 3 {
+			fmt.Fprintf(b, "      … and %d more\n", len(s.Failures)-i)
+			break
+		}
 		fmt.Fprintf(b, "      %s\n", firstLine(strings.TrimPrefix(s.Failures[i].Message, fmt.Sprintf("Failure recorded during attempt %d:", i+1))))
 	}
 }

@@ -3,7 +3,6 @@ package run
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
@@ -25,7 +24,12 @@ func newLive(total int, p *progress.Printer) *live {
 func (l *live) event(e results.Event) {
 	state := e.Result()
 	if e.Setup {
-		l.p.Printf("%s %s", strings.ToUpper(e.State), describe(e))
+		if !e.Echo() {
+			l.p.Printf("%s %s", strings.ToUpper(e.State), describe(e))
+		}
+		return
+	}
+	if state == results.Unfinished {
 		return
 	}
 	l.done++
@@ -54,16 +58,12 @@ func (l *live) counts() string {
 }
 
 // maxMessage is how many bytes of a message fit into a line.
-const maxMessage = 300
+const maxMessage = 200
 
 func describe(e results.Event) string {
-	message, _, _ := strings.Cut(strings.TrimSpace(e.Message), "\n")
+	message := strings.Join(strings.Fields(results.Plain(e.Message)), " ")
 	if len(message) > maxMessage {
-		message = message[:maxMessage]
-		for !utf8.ValidString(message) && len(message) > 0 {
-			message = message[:len(message)-1]
-		}
-		message += " …"
+		message = strings.ToValidUTF8(message[:maxMessage], "") + " …"
 	}
 	text := fmt.Sprintf("%s (%.1f s)", e.Name, e.Seconds)
 	if message != "" {

@@ -7,9 +7,9 @@ import (
 )
 
 // Report makes the summary, the page and the folder for the certification from what a run left in its folder, and
-// returns what came of the run. It may be called as often as one likes, also while the run goes on.
+// returns what came of the run. It may be called as often as one likes.
 func Report(dir string) (*results.Run, error) {
-	if err := results.Keep(dir); err != nil {
+	if err := results.Gather(dir); err != nil {
 		return nil, err
 	}
 	r, err := results.Load(dir)

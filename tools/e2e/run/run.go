@@ -108,7 +108,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 		return 0, err
 	}
 	info := results.Info{
-		Product: o.Product, Selection: o.Selection, Conformance: plan.Conformance, Total: plan.Total,
+		PID: os.Getpid(), Product: o.Product, Selection: o.Selection, Conformance: plan.Conformance, Total: plan.Total,
 		FlakeAttempts: o.FlakeAttempts, Start: start, Planned: plan.Specs, GinkgoStatus: -1,
 	}
 	if info.Version, err = s.Version(ctx); err != nil {
@@ -130,7 +130,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 		Processes:      processes(o.Processes, plan),
 		FlakeAttempts:  o.FlakeAttempts,
 		Timeout:        o.Timeout + time.Minute,
-		ReportDir:      o.Results,
+		ReportDir:      filepath.Join(o.Results, results.ArtifactsDir),
 		KeepNamespaces: o.KeepNamespaces,
 	}
 	info.Processes, info.Command = options.Processes, s.Command(options)
@@ -143,7 +143,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 	if err := loadImages(ctx, o.Images, p); err != nil && ctx.Err() == nil {
 		return 0, err
 	}
-	info.GinkgoStatus, err = specs(ctx, s, options, &info, p)
+	info.GinkgoStatus, err = o.specs(ctx, s, options, info, p)
 	if err != nil {
 		return 0, err
 	}
@@ -173,22 +173,22 @@ func processes(asked int, plan *suite.Plan) int {
 }
 
 // specs runs ginkgo, with all that it prints in e2e.log and each spec that ends in progress.jsonl.
-func specs(ctx context.Context, s *suite.Suite, o suite.Options, info *results.Info, p *progress.Printer) (status int, err error) {
+func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, info results.Info, p *progress.Printer) (status int, err error) {
 	if ctx.Err() != nil {
 		return -1, nil
 	}
-	log, err := os.Create(filepath.Join(o.ReportDir, results.LogFile))
+	log, err := os.Create(filepath.Join(o.Results, results.LogFile))
 	if err != nil {
 		return -1, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	events, err := results.CreateProgress(o.ReportDir)
+	events, err := results.CreateProgress(o.Results)
 	if err != nil {
 		return -1, err
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
 	// The first lines of the log say how it came about; Ginkgo says less.
-	fmt.Fprintf(log, "%s, e2e.test %s, started %s\n%s\n", cluster(*info), info.Version,
+	fmt.Fprintf(log, "%s, e2e.test %s, started %s\n%s\n", cluster(info), info.Version,
 		info.Start.UTC().Format(time.RFC3339), info.CommandLine())
 
 	live := newLive(len(info.Planned), p)
@@ -200,8 +200,8 @@ func specs(ctx context.Context, s *suite.Suite, o suite.Options, info *results.I
 			failed = fmt.Errorf("writing the results: %w", err)
 		}
 	})
-	o.Output = io.MultiWriter(log, parser)
-	status, err = s.Run(ctx, o)
+	so.Output = io.MultiWriter(log, parser)
+	status, err = s.Run(ctx, so)
 	parser.Close()
 	return status, errors.Join(err, failed)
 }
@@ -269,7 +269,11 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("another run is writing its results to %s: wait for it, or give another folder with --results", dir)
+		who := "another run"
+		if info, err := results.ReadInfo(dir); err == nil {
+			who = fmt.Sprintf("another run (process %d)", info.PID)
+		}
+		return nil, fmt.Errorf("%s is writing its results to %s: wait for it, stop it, or give another folder with --results", who, dir)
 	}
 	return func() { f.Close() }, nil
 }

@@ -2,7 +2,9 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 
@@ -19,7 +21,7 @@ func Signals(parent context.Context) (ctx context.Context, stop func()) {
 		select {
 		case s := <-signals:
 			if s == unix.SIGPIPE {
-				cancel(fmt.Errorf("nobody reads the output any more"))
+				cancel(errors.New("nobody reads the output any more"))
 			} else {
 				cancel(fmt.Errorf("stopped by a signal (%s)", s))
 			}
@@ -30,4 +32,14 @@ func Signals(parent context.Context) (ctx context.Context, stop func()) {
 		signal.Stop(signals)
 		cancel(context.Canceled)
 	}
+}
+
+// Until returns a context that ends when a stream does.
+func Until(parent context.Context, r io.Reader) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	go func() {
+		_, _ = io.Copy(io.Discard, r)
+		cancel(errors.New("standard input has ended (--stop-on-eof)"))
+	}()
+	return ctx, func() { cancel(context.Canceled) }
 }

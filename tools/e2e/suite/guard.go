@@ -34,6 +34,7 @@ type guard struct {
 
 func startGuard() (*guard, error) {
 	cmd := exec.Command("/proc/self/exe", GuardVerb)
+	cmd.Args[0] = "e2e"
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
