@@ -143,6 +143,14 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 	if err := loadImages(ctx, o.Images, p); err != nil && ctx.Err() == nil {
 		return 0, err
 	}
+	if o.Product && o.Images != "" && ctx.Err() == nil {
+		stop, err := serveImages(ctx, o.Images, p)
+		if err != nil && ctx.Err() == nil {
+			return 0, err
+		} else if err == nil {
+			defer stop()
+		}
+	}
 	info.GinkgoStatus, err = o.specs(ctx, s, options, info, p)
 	if err != nil {
 		return 0, err
