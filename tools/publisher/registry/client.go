@@ -1,0 +1,80 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// Options say how to talk to a registry.
+type Options struct {
+	// Insecure allows plain HTTP to other machines.
+	Insecure bool
+	// CAFile names certificate authorities in PEM form, besides the machine's own.
+	CAFile string
+	// Jobs is how many uploads there may be at a time.
+	Jobs int
+	// Pause is how long to wait before the try after try, which counts from 0, and Stalled when a request on which
+	// nothing moves has failed. Without them there are defaults; tests have less time.
+	Pause   func(try int) time.Duration
+	Stalled time.Duration
+}
+
+// plain tells whether to talk to a host, which may have a port, without TLS. Whoever names an authority wants TLS, on this
+// machine too.
+func (o Options) plain(host string) bool {
+	return o.Insecure || o.CAFile == "" && thisMachine(host)
+}
+
+// Client talks to one registry.
+type Client struct {
+	place       Place
+	plainHTTP   bool
+	credentials credentials
+	tripper     *tripper
+}
+
+// New prepares to talk to the registry of a place. It finds the credentials, and makes no request.
+func New(ctx context.Context, place Place, o Options) (*Client, error) {
+	if o.Jobs < 1 {
+		return nil, fmt.Errorf("%d requests at a time: want at least 1", o.Jobs)
+	}
+	t, err := newTripper(o)
+	if err != nil {
+		return nil, err
+	}
+	plain := o.plain(place.host)
+	repo, err := place.repository("image", plain)
+	if err != nil {
+		return nil, err
+	}
+	found, err := findCredentials(ctx, target{repo.RegistryStr(), repo.RegistryStr() + "/" + place.path})
+	if err != nil {
+		return nil, err
+	}
+	return &Client{place: place, plainHTTP: plain, credentials: found, tripper: t}, nil
+}
+
+// Place is where the client's images are.
+func (c *Client) Place() Place { return c.place }
+
+// Access is what a repository is opened for.
+type Access string
+
+// A repository is read from, or pushed to. The values are those of registries' access tokens.
+const (
+	Pull = Access(transport.PullScope)
+	Push = Access(transport.PushScope)
+)
+
+// Open makes sure that the registry answers and, as far as it tells so early, that it takes the credentials.
+func (c *Client) Open(ctx context.Context, image string, access Access) (*Repository, error) {
+	repo, err := c.place.repository(image, c.plainHTTP)
+	if err != nil {
+		return nil, err
+	}
+	r := &Repository{client: c, image: image, name: repo}
+	return r, r.connect(ctx, repo.Scope(string(access)))
+}
