@@ -13,6 +13,6 @@ func newConsole() *cobra.Command {
 		Short:  "Copies the units' progress to the container's own output (started by the entrypoint)",
 		Args:   cobra.NoArgs,
 		Hidden: true,
-		RunE:   func(*cobra.Command, []string) error { return console.Copy(os.Stdout) },
+		RunE:   func(cmd *cobra.Command, _ []string) error { return console.Copy(cmd.Context(), os.Stdout) },
 	}
 }

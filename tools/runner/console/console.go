@@ -2,24 +2,58 @@
 package console
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"golang.org/x/sys/unix"
 )
 
-// Copy copies what is written into the pipe to out, for ever.
-func Copy(out io.Writer) error {
-	// Open for reading and writing: there is always a writer, so reading never ends.
-	pipe, err := os.OpenFile(paths.Console, os.O_RDWR, 0)
+// Copy copies what is written into the pipe to out, until ctx ends and nothing is left in the pipe.
+func Copy(ctx context.Context, out io.Writer) error {
+	// Open for reading and writing: there is always a writer, so the pipe never ends. Not blocking: so that a read can
+	// be called off.
+	pipe, err := os.OpenFile(paths.Console, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("opening the console's pipe: %w", err)
 	}
 	defer pipe.Close()
-	_, err = io.Copy(out, pipe)
-	return err
+	return copyUntil(ctx, out, pipe)
+}
+
+func copyUntil(ctx context.Context, out io.Writer, pipe *os.File) error {
+	stop := context.AfterFunc(ctx, func() { _ = pipe.SetReadDeadline(time.Now()) })
+	defer stop()
+	_, err := io.Copy(out, pipe)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buffer := make([]byte, 64<<10)
+	for {
+		var n int
+		var readErr error
+		if err := raw.Control(func(fd uintptr) { n, readErr = unix.Read(int(fd), buffer) }); err != nil {
+			return err
+		}
+		if errors.Is(readErr, unix.EINTR) {
+			continue
+		}
+		if n <= 0 || readErr != nil {
+			// EAGAIN: nothing is left.
+			return nil
+		}
+		if _, err := out.Write(buffer[:n]); err != nil {
+			return err
+		}
+	}
 }
 
 // Writer writes to the console. A console that is gone, or that nobody reads, must not hold up the cluster: then the
