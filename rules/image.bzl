@@ -4,6 +4,7 @@
 * `image` makes an image of layers, over another image or none; with it come `NAME.tar` for `docker load`,
   `NAME.layout`, an OCI layout, and `bazel run NAME.load`.
 * `image_embed` makes the layers that put an image into another one.
+* `image_push` pushes an image to a registry, `image_push_all` several together.
 * `image_sbom` writes what an image is made of as SPDX.
 * `image_mtree_test` compares the files of an image with a golden listing.
 
@@ -17,6 +18,7 @@ load("//rules/private/image:image_info.bzl", _ImageInfo = "ImageInfo")
 load("//rules/private/image:layer.bzl", _image_layer = "image_layer")
 load("//rules/private/image:layer_info.bzl", _LayerInfo = "LayerInfo")
 load("//rules/private/image:mtree_test.bzl", _image_mtree_test = "image_mtree_test")
+load("//rules/private/image:push.bzl", _image_push = "image_push", _image_push_all = "image_push_all")
 load("//rules/private/image:sbom.bzl", _image_sbom = "image_sbom")
 
 ImageInfo = _ImageInfo
@@ -25,4 +27,6 @@ image = _image
 image_embed = _image_embed
 image_layer = _image_layer
 image_mtree_test = _image_mtree_test
+image_push = _image_push
+image_push_all = _image_push_all
 image_sbom = _image_sbom
