@@ -6,35 +6,39 @@ load(":tags.bzl", "TAGS")
 
 REGISTRY = "registry.k8s.io/e2e-test-images"
 
-def test_image(name, layer, base = None, visibility = None, **kwargs):
-    """An image for each tag in `TAGS[name]`, of one layer over a base: the target's name is the tag.
+def test_image(name, base = None, layer = None, visibility = None, **kwargs):
+    """An image for each tag in `TAGS[name]`, of a base, a layer or both: the target's name is the tag.
 
-    `NAME.tar` is the first of them as a file for `docker load`; //e2e/images:images.tar has all. `NAME.content` is the
-    same image without a tag, as a base for others.
+    `NAME.tar` is the first of them as a file for `docker load`; //e2e/images:images.tar has all. If it has a
+    layer, `NAME.content` is the same image without a tag, as a base for others.
 
     Args:
       name: name of the image below registry.k8s.io/e2e-test-images.
-      layer: its layer, a `component_layer`.
       base: what it is over, a `component_base`, as `NAME.content` is.
+      layer: its own layer, a `component_layer`.
       visibility: visibility of the targets.
       **kwargs: further attributes of container_image: entrypoint, cmd, user, env, ports …
     """
-    component_base(
-        name = name + ".content",
-        base = base,
-        layer = layer,
-        visibility = visibility,
-        **kwargs
-    )
+    if layer:
+        component_base(
+            name = name + ".content",
+            base = base,
+            layer = layer,
+            visibility = visibility,
+            **kwargs
+        )
+        base = name + ".content"
+        kwargs = {}
     for tag in TAGS[name]:
         component_base(
             name = tag,
-            base = name + ".content",
+            base = base,
             # As upstream labels its images. It makes those of one name different.
             labels = {"image_version": tag},
             # An archive stores a layer again when it is the last one of another image. So the last one is empty.
             layer = "//e2e/images:empty_layer",
             visibility = visibility,
+            **kwargs
         )
     container_bundle(
         name = name + ".bundle",
