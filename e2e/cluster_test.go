@@ -115,10 +115,26 @@ func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Option
 	}
 }
 
-// create makes a cluster that goes with the test, in whatever way that ends.
-func (m *machine) create(ctx context.Context, t *testing.T, o cluster.Options) *box {
+// create makes a cluster that goes with the test, in whatever way that ends. If it ends with the process, the folder, if
+// any, gets what specs that ran in the cluster have to show.
+func (m *machine) create(ctx context.Context, t *testing.T, o cluster.Options, folder string) *box {
 	t.Helper()
-	t.Cleanup(func() { m.remove(t, o.Name) })
+	r, err := startReaper(o.Name, folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.remove(t, o.Name)
+		if err := r.release(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m.createKept(ctx, t, o)
+}
+
+// createKept makes a cluster that stays.
+func (m *machine) createKept(ctx context.Context, t *testing.T, o cluster.Options) *box {
+	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
 			m.dump(t, o.Name)

@@ -2,83 +2,162 @@ package e2e
 
 import (
 	"context"
-	"encoding/xml"
+	"errors"
+	"flag"
 	"fmt"
-	"regexp"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
-// specs are real conformance specs, by their full names: a few of each field, quick ones, and only such
-// that need no images but agnhost and pause.
-var specs = []string{
-	"[sig-api-machinery] Watchers should observe add, update, and delete watch notifications on configmaps [Conformance]",
-	"[sig-api-machinery] server version should find the server version [Conformance]",
-	"[sig-apps] ReplicaSet should serve a basic image on each replica with a public image [Conformance]",
-	"[sig-cli] Kubectl client Kubectl label should update the label on a resource [Conformance]",
-	"[sig-network] DNS should support configurable pod DNS nameservers [Conformance]",
-	"[sig-network] Networking Granular Checks: Pods should function for intra-pod communication: http [Conformance] [NodeConformance]",
-	"[sig-network] Services should be able to create a functioning NodePort service [Conformance]",
-	"[sig-node] Container Lifecycle Hook when create a pod with lifecycle hook should execute poststart http hook properly [Conformance] [NodeConformance]",
-	"[sig-node] Pods should get a host IP [Conformance] [NodeConformance]",
-	"[sig-scheduling] LimitRange should create a LimitRange with defaults and ensure pod has those defaults applied. [Conformance]",
-	"[sig-storage] ConfigMap should be consumable from pods in volume [Conformance] [NodeConformance]",
-	"[sig-storage] EmptyDir volumes should support (root,0644,default) [LinuxOnly] [Conformance] [NodeConformance]",
-	"[sig-storage] Secrets should be consumable from pods in volume [Conformance] [NodeConformance]",
+// What follows --test_arg= on the command line of `bazel test //e2e:conformance`, or -- on that of `bazel run`. Those
+// with a namesake in the e2e program are handed on to it.
+var (
+	focus         stringList
+	skip          stringList
+	labelFilter   = flag.String("label-filter", "Conformance", "the specs to run, by Ginkgo's label query; empty for all")
+	parallel      = flag.Int("parallel", 0, "how many specs may run at a time (default: the e2e program's)")
+	flakeAttempts = flag.Int("flake-attempts", 0, "how often a spec may be tried; one that needs more than one is reported as flaky")
+	nodes         = flag.Int("nodes", plan.Default().Nodes, "number of nodes of the cluster that is made for the run")
+	keep          = flag.Bool("keep", false, "leave that cluster, and the namespaces of failed specs in it")
+	existing      = flag.String("kubeconfig", "", "run against the cluster that this file leads to, instead of making one")
+)
+
+func init() {
+	flag.Var(&focus, "focus", "regular expression of specs to run; may be repeated")
+	flag.Var(&skip, "skip", "regular expression of specs not to run; may be repeated")
 }
 
-// testConformance runs the specs with the e2e.test and ginkgo of the image.
-func testConformance(ctx context.Context, t *testing.T, b *box) {
-	const report = "/tmp/e2e-report"
-	command := []string{"ginkgo", "run", "--procs=4", "--no-color", "--timeout=3m"}
-	for _, s := range specs {
-		command = append(command, "--focus="+regexp.QuoteMeta(s)+"$")
-	}
-	command = append(command, "/usr/bin/e2e.test", "--",
-		"--kubeconfig=/root/.kube/config", "--provider=local", "--disable-log-dump", "--report-dir="+report)
-	start := time.Now()
-	out, err := b.launcher.Docker.Exec(ctx, b.name, command...)
-	t.Logf("%d specs in %.0f s", len(specs), time.Since(start).Seconds())
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+type stringList []string
 
-	// Not the exit status alone: a spec that was renamed would be missing without a word.
-	results, err := readJUnit(b.exec(ctx, t, "sh", "-c", "cat "+report+"/junit*.xml"))
+func (l *stringList) String() string     { return strings.Join(*l, ", ") }
+func (l *stringList) Set(s string) error { *l = append(*l, s); return nil }
+
+// reportTime is what is left, of the time that the test has, for results and logs when the specs' time is up.
+const reportTime = 3 * time.Minute
+
+// TestConformance runs the conformance specs, or those that the flags pick, against a cluster made for them.
+func TestConformance(t *testing.T) {
+	if *existing != "" {
+		conformanceElsewhere(t)
+		return
+	}
+	ctx, m := newMachine(t)
+	folder := outputs(t)
+	o := m.options(t, "conformance", *nodes)
+	start := time.Now()
+	var b *box
+	if *keep {
+		file, err := kubeconfig.Default()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Kubeconfig = file
+		b = m.createKept(ctx, t, o)
+	} else {
+		b = m.create(ctx, t, o, folder)
+	}
+	started := time.Since(start)
+
+	start = time.Now()
+	err := b.runSuite(ctx, t, folder, suiteArgs(ctx)...)
+	t.Logf("cluster: %.0f s, specs and their results: %.0f s", started.Seconds(), time.Since(start).Seconds())
+	conclude(t, folder, err)
+	if *keep {
+		t.Logf("the cluster stays: docker exec %s kubectl get pods -A; docker rm -f -v %s", b.name, b.name)
+	}
+}
+
+// suiteArgs are the arguments of the e2e program.
+func suiteArgs(ctx context.Context) []string {
+	args := []string{"--label-filter=" + *labelFilter}
+	for _, f := range focus {
+		args = append(args, "--focus="+f)
+	}
+	for _, s := range skip {
+		args = append(args, "--skip="+s)
+	}
+	if *parallel != 0 {
+		args = append(args, fmt.Sprintf("--parallel=%d", *parallel))
+	}
+	if *flakeAttempts != 0 {
+		args = append(args, fmt.Sprintf("--flake-attempts=%d", *flakeAttempts))
+	}
+	if *keep {
+		args = append(args, "--keep-namespaces")
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		args = append(args, fmt.Sprintf("--timeout=%s", time.Until(deadline.Add(-reportTime)).Round(time.Second)))
+	}
+	return args
+}
+
+// conclude shows the summary, and fails the test if the specs did.
+func conclude(t *testing.T, folder string, err error) {
+	t.Helper()
+	summary, readErr := os.ReadFile(filepath.Join(folder, "summary.txt"))
+	if readErr != nil {
+		t.Error(readErr)
+	}
+	t.Logf("results in %s\n%s", folder, summary)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	// The exit status alone would not do: what if no spec had run?
+	results, err := readJUnit(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range specs {
-		if status, ok := results[s]; status != "passed" {
-			if !ok {
-				status = "not run"
-			}
-			t.Errorf("%s: %s", s, status)
+	if len(results) == 0 {
+		t.Error("no spec has run")
+	}
+	for name, status := range results {
+		if status != "passed" {
+			t.Errorf("%s: %s", name, status)
 		}
 	}
 }
 
-// readJUnit returns the status of each spec that was run, by its name.
-func readJUnit(report string) (map[string]string, error) {
-	var suites struct {
-		Suites []struct {
-			Cases []struct {
-				Name   string `xml:"name,attr"`
-				Status string `xml:"status,attr"`
-			} `xml:"testcase"`
-		} `xml:"testsuite"`
+// conformanceElsewhere runs the specs from here, against a cluster that is there already.
+func conformanceElsewhere(t *testing.T) {
+	ctx := t.Context()
+	if deadline, ok := t.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-spareTime), errors.New("the test's time is up"))
+		defer cancel()
 	}
-	if err := xml.Unmarshal([]byte(report), &suites); err != nil {
-		return nil, fmt.Errorf("cannot read the JUnit report %.200q: %w", report, err)
+	folder := outputs(t)
+	args := append(suiteArgs(ctx), "--kubeconfig="+*existing, "--results="+folder, "--images=")
+	for option, variable := range map[string]string{
+		"--e2e-test": "DIND_CLUSTER_E2E_TEST_FILE",
+		"--ginkgo":   "DIND_CLUSTER_GINKGO_FILE",
+		"--kubectl":  "DIND_CLUSTER_KUBECTL_FILE",
+	} {
+		args = append(args, option+"="+runfile(t, variable))
 	}
-	results := map[string]string{}
-	for _, suite := range suites.Suites {
-		for _, c := range suite.Cases {
-			if name, ok := strings.CutPrefix(c.Name, "[It] "); ok && c.Status != "skipped" {
-				results[name] = c.Status
-			}
-		}
+	cmd := exec.CommandContext(ctx, runfile(t, "DIND_CLUSTER_E2E_FILE"), args...)
+	log := &lineWriter{t: t}
+	cmd.Stdout, cmd.Stderr = log, log
+	// It has results to write.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = spareTime / 2
+	conclude(t, folder, cmd.Run())
+}
+
+// runfile is the path of a file that Bazel has put with the test, by the variable that names it.
+func runfile(t *testing.T, variable string) string {
+	t.Helper()
+	path, root := os.Getenv(variable), os.Getenv("TEST_SRCDIR")
+	if path == "" || root == "" {
+		t.Fatalf("%s or TEST_SRCDIR is not set: run this as `bazel test //e2e:conformance`", variable)
 	}
-	return results, nil
+	return filepath.Join(root, path)
 }

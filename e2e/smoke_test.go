@@ -24,7 +24,7 @@ func TestSmoke(t *testing.T) {
 	}
 
 	options := m.options(t, "first", 3)
-	first := m.create(ctx, t, options)
+	first := m.create(ctx, t, options, outputs(t))
 	var second *box
 	var belongings census.Belongings
 
@@ -41,7 +41,7 @@ func TestSmoke(t *testing.T) {
 		o := m.options(t, "second", 1)
 		o.RunArgs = []string{"--network", "none"}
 		o.Kubeconfig = nil
-		second = m.create(ctx, t, o)
+		second = m.create(ctx, t, o, "")
 		testAlone(ctx, t, first, second)
 		checkUntouched(t, untouched, first.pods(ctx, t, "--all-namespaces"))
 
@@ -54,7 +54,7 @@ func TestSmoke(t *testing.T) {
 		}
 		checkUntouched(t, untouched, first.pods(ctx, t, "--all-namespaces"))
 	})
-	step("conformance", func(t *testing.T) { testConformance(ctx, t, first) })
+	step("conformance", func(t *testing.T) { testSlice(ctx, t, first) })
 	step("restart", func(t *testing.T) { testRestart(ctx, t, first, options) })
 	step("delete", func(t *testing.T) {
 		more, err := m.counter.Of(ctx, first.id)

@@ -100,7 +100,7 @@ func isCluster(c *docker.Container) bool {
 		return true
 	}
 	repository, _, _ := strings.Cut(c.Config.Image[strings.LastIndex(c.Config.Image, "/")+1:], ":")
-	return repository == "dind-cluster"
+	return repository == "dind-cluster" || repository == "dind-e2e"
 }
 
 // Delete removes a cluster and its kubeconfig entries, and says whether there was one.
