@@ -7,19 +7,26 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"sync"
 )
 
-// programGrowth is what is set aside for a program at once, in bytes.
-const programGrowth = 16 << 20
+// programGrowth is what is set aside for a program at once, in bytes: enough for nearly all. An archive that promises more
+// than it has does not get it.
+const programGrowth = 256 << 20
+
+// buffers are for programs, which are large: a new one for each would make memory several times what is in use.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // program looks into an ELF file.
 func program(what string, size int64, r io.Reader) (*Program, error) {
 	if size > programLimit {
 		return nil, fmt.Errorf("%s has %d bytes, more than any known program", what, size)
 	}
-	// In one piece, since the linker's records are found through a table at the end. As a rule without growing, but an
-	// archive that promises more than it has does not get it.
-	content := bytes.NewBuffer(make([]byte, 0, min(size+bytes.MinRead, programGrowth)))
+	// In one piece, since the linker's records are found through a table at the end.
+	content := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(content)
+	content.Reset()
+	content.Grow(int(min(size+bytes.MinRead, programGrowth)))
 	if n, err := content.ReadFrom(r); err != nil || n < size {
 		if err == nil {
 			err = io.ErrUnexpectedEOF
