@@ -322,13 +322,14 @@ func TestInside(t *testing.T) {
 			"nftables", "pause", "iptables-wrapper", "registry.k8s.io/etcd", "registry.k8s.io/pause",
 		},
 	}
-	want["dind-cluster"] = append(want["dind-node"], "dind-node", "e2e.test", "ginkgo")
+	want["dind-cluster"] = slices.Concat(want["dind-node"], []string{"dind-node", "e2e.test", "ginkgo"})
+	want["dind-e2e"] = slices.Concat(want["dind-cluster"], []string{"registry.k8s.io/e2e-test-images/agnhost", "k8s.io/sample-apiserver"})
 	forEach(t, func(t *testing.T, _ v1.Image, d *document) {
 		names := map[string]bool{}
 		for _, p := range d.Packages {
 			names[p.Name] = true
 		}
-		for _, name := range append(want[d.root.Name], want["dind-base"]...) {
+		for _, name := range slices.Concat(want[d.root.Name], want["dind-base"]) {
 			if !names[name] {
 				t.Errorf("no %s", name)
 			}
