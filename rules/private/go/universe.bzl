@@ -188,7 +188,7 @@ def go_repositories():
         calls = "".join(calls),
     ))
 
-go_universe = repository_rule(
+_go_universe = repository_rule(
     implementation = _go_universe_impl,
     doc = """Reads one lock and offers `@NAME//:modules.bzl`, whose `go_repositories()` declares every module in it.
 
@@ -204,3 +204,44 @@ The lock must be complete, as `scripts/lock` writes it: no module is resolved he
         "proto_mode": attr.string(default = "disable_global", doc = "Gazelle's proto mode. Upstreams check generated code in, so none is generated here."),
     },
 )
+
+_DIRECTIVES = {
+    # Tests of dependencies are not built, and some would split a package from the files that it embeds.
+    "*": ["exclude **/*_test.go"],
+}
+
+_PATCH_COMMANDS = {
+    # These modules import each other's internal packages.
+    "go.opentelemetry.io/*": [
+        "find . -name BUILD.bazel -exec sed -z -i 's|visibility = \\[[^]]*\\]|visibility = [\"//visibility:public\"]|g' {} +",
+    ],
+}
+
+_EXPORT_GO_MOD = "echo 'exports_files([\"go.mod\"])' >> BUILD.bazel"
+
+def go_universe(name, lock, prefix = None, upstreams = [], directives = {}, patch_commands = {}, **kwargs):
+    """Declares a universe: `@NAME//:modules.bzl`, whose `go_repositories()` declares every module of one lock.
+
+    Args:
+      name: name of the universe's repository.
+      lock: the package with the lock's go.mod and go.sum, as `scripts/lock go` writes them: `//third_party/etcd`.
+      prefix: put before the name of each module's repository; NAME and two underscores unless given.
+      upstreams: paths of the modules that the universe is made for. Their own go.mod is a file that tests can hold the
+        lock against.
+      directives: Gazelle directives for single modules, by module path or `prefix*`, in place of the common ones.
+      patch_commands: shell commands to run in single modules after Gazelle made their build files, by module path or
+        `prefix*`.
+      **kwargs: further attributes of the rule: build_tags, link_values, proto_mode.
+    """
+    commands = _PATCH_COMMANDS | patch_commands
+    for module in upstreams:
+        commands[module] = [_EXPORT_GO_MOD] + commands.get(module, [])
+    _go_universe(
+        name = name,
+        directives = _DIRECTIVES | directives,
+        go_mod = lock + ":go.mod",
+        go_sum = lock + ":go.sum",
+        patch_commands = commands,
+        prefix = name + "__" if prefix == None else prefix,
+        **kwargs
+    )
