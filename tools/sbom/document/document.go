@@ -15,6 +15,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"path"
 	"regexp"
@@ -57,7 +58,7 @@ const (
 
 // New makes the document of an image.
 func New(img *contents.Image, o Options) (*spdx.Document, error) {
-	b := &builder{options: o, elements: map[string]*element{}, relations: map[relation]bool{}}
+	b := &builder{options: o, elements: map[string]*spdx.Package{}, relations: map[relation]bool{}}
 	root, err := b.image(img)
 	if err != nil {
 		return nil, err
@@ -93,12 +94,6 @@ func Write(w io.Writer, doc *spdx.Document) error {
 	return spdxjson.Write(doc, w, spdxjson.Indent(" "), spdxjson.EscapeHTML(false))
 }
 
-// element is a package of the document, in SPDX's sense.
-type element struct {
-	key string
-	*spdx.Package
-}
-
 type relation struct {
 	from common.ElementID
 	kind string
@@ -107,7 +102,7 @@ type relation struct {
 
 type builder struct {
 	options   Options
-	elements  map[string]*element // by key: kind and identity
+	elements  map[string]*spdx.Package // by kind and identity
 	relations map[relation]bool
 }
 
@@ -118,12 +113,12 @@ var badInID = regexp.MustCompile(`[^a-zA-Z0-9.-]+`)
 
 // add adds an element unless it is there already, and returns its identifier. Identity tells it from all others of
 // its kind.
-func (b *builder) add(kind, identity string, make func() *spdx.Package) common.ElementID {
+func (b *builder) add(kind, identity string, describe func() *spdx.Package) common.ElementID {
 	key := kind + " " + identity
 	if e := b.elements[key]; e != nil {
 		return e.PackageSPDXIdentifier
 	}
-	p := make()
+	p := describe()
 	sum := sha256.Sum256([]byte(key))
 	name := strings.Trim(badInID.ReplaceAllString(p.PackageName, "-"), "-")
 	name = name[:min(len(name), nameInID)]
@@ -139,7 +134,7 @@ func (b *builder) add(kind, identity string, make func() *spdx.Package) common.E
 			*field = noAssertion
 		}
 	}
-	b.elements[key] = &element{key, p}
+	b.elements[key] = p
 	return p.PackageSPDXIdentifier
 }
 
@@ -151,10 +146,7 @@ func (b *builder) contains(from, to common.ElementID) { b.relate(from, "CONTAINS
 
 // packages are the elements, the described one first.
 func (b *builder) packages(root common.ElementID) []*spdx.Package {
-	var all []*spdx.Package
-	for _, e := range b.elements {
-		all = append(all, e.Package)
-	}
+	all := slices.Collect(maps.Values(b.elements))
 	slices.SortFunc(all, func(x, y *spdx.Package) int {
 		if (x.PackageSPDXIdentifier == root) != (y.PackageSPDXIdentifier == root) {
 			if x.PackageSPDXIdentifier == root {
@@ -168,10 +160,7 @@ func (b *builder) packages(root common.ElementID) []*spdx.Package {
 }
 
 func (b *builder) relationships() []*spdx.Relationship {
-	var all []relation
-	for r := range b.relations {
-		all = append(all, r)
-	}
+	all := slices.Collect(maps.Keys(b.relations))
 	slices.SortFunc(all, func(x, y relation) int {
 		return strings.Compare(string(x.from)+" "+x.kind+" "+string(x.to), string(y.from)+" "+y.kind+" "+string(y.to))
 	})
