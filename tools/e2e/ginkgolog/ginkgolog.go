@@ -131,7 +131,8 @@ func (p *Parser) Close() {
 }
 
 func (p *Parser) line(line string) {
-	if line == delimiter {
+	// Ginkgo does not repeat the one that ends a progress report, which is indented; inside of a block that is a spec's.
+	if line == delimiter || p.open == nil && line == "  "+delimiter {
 		p.end()
 		p.afterDelimiter = true
 		return
@@ -143,8 +144,8 @@ func (p *Parser) line(line string) {
 		if p.begin(line) {
 			return
 		}
-		if first {
-			p.running = p.specs[key(line)]
+		if name := p.specs[key(line)]; first && name != "" {
+			p.running = name
 		}
 	case p.open != nil && !p.named:
 		p.name(line)
@@ -217,7 +218,10 @@ func (p *Parser) end() {
 	if r == nil {
 		return
 	}
-	p.open, p.running = nil, ""
+	p.open = nil
+	if !r.Setup {
+		p.running = ""
+	}
 	text := p.output.String()
 	if p.cut > 0 {
 		text = text[:maxOutput/2] + "\n… " + strconv.Itoa(p.cut) + " bytes left out …\n" + text[maxOutput/2:]

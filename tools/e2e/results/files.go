@@ -116,12 +116,17 @@ type Event struct {
 func (i Info) CommandLine() string {
 	out := make([]string, len(i.Command))
 	for n, a := range i.Command {
-		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`|&;<>()[]{}*?!#~^") {
-			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-		out[n] = a
+		out[n] = quote(a)
 	}
 	return strings.Join(out, " ")
+}
+
+// quote writes a word so that a shell understands it.
+func quote(word string) string {
+	if word != "" && !strings.ContainsAny(word, " \t\n'\"\\$`|&;<>()[]{}*?!#~^") {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // ours are all names that a run may write.

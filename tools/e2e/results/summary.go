@@ -10,6 +10,9 @@ import (
 // listed is how many specs a list in the summary has at most; the page has all.
 const listed = 50
 
+// laterFailures is how many more failures of a spec the summary shows than the first one.
+const laterFailures = 3
+
 // messageLines is how many lines of a failure's message the summary shows.
 const messageLines = 20
 
@@ -64,12 +67,12 @@ func writeTimed(b *strings.Builder, s *Spec) {
 
 func writeFlake(b *strings.Builder, s *Spec) {
 	fmt.Fprintf(b, "  %s (attempt %d passed)\n", s.Name, s.Attempts)
-	for i := range s.Failures {
-		if i == 3 {
-			fmt.Fprintf(b, "      … and %d more\n", len(s.Failures)-i)
+	for i, f := range s.Failures {
+		if i == laterFailures {
+			fmt.Fprintf(b, "      … and %s\n", count(len(s.Failures)-i, "more failure", "more failures"))
 			break
 		}
-		fmt.Fprintf(b, "      %s\n", firstLine(strings.TrimPrefix(s.Failures[i].Message, fmt.Sprintf("Failure recorded during attempt %d:", i+1))))
+		fmt.Fprintf(b, "      %s\n", oneLine(f.Message))
 	}
 }
 
@@ -81,7 +84,13 @@ func writeFailure(b *strings.Builder, s *Spec) {
 	fmt.Fprintf(b, "  %s (%s%s)\n", s.Name, detail, Duration(s.Duration()))
 	for i, f := range s.Failures {
 		if i > 0 {
-			b.WriteString("      then:\n")
+			// Failures after the first one mostly come from it; the page has them all.
+			if i > laterFailures {
+				fmt.Fprintf(b, "      … and %s\n", count(len(s.Failures)-i, "more failure", "more failures"))
+				break
+			}
+			fmt.Fprintf(b, "      then %s: %s\n", f.Location, oneLine(f.Message))
+			continue
 		}
 		lines := strings.Split(strings.TrimSpace(f.Message), "\n")
 		for j, line := range lines {
@@ -97,6 +106,15 @@ func writeFailure(b *strings.Builder, s *Spec) {
 	}
 }
 
+// oneLine is the begin of a message.
+func oneLine(message string) string {
+	message = strings.Join(strings.Fields(message), " ")
+	if len(message) > 200 {
+		message = strings.ToValidUTF8(message[:200], "") + " …"
+	}
+	return message
+}
+
 // WriteSummary writes the summary's file.
 func (r *Run) WriteSummary(dir string) error {
 	return writeFile(filepath.Join(dir, SummaryFile), []byte(r.Summary()))
@@ -107,7 +125,7 @@ func (s Selection) String() string {
 	var parts []string
 	add := func(flag string, values ...string) {
 		for _, v := range values {
-			parts = append(parts, fmt.Sprintf("--%s=%q", flag, v))
+			parts = append(parts, "--"+flag+"="+quote(v))
 		}
 	}
 	add("focus", s.Focus...)

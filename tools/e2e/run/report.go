@@ -1,6 +1,9 @@
 package run
 
 import (
+	"os"
+	"path/filepath"
+
 	"github.com/dind-cluster/dind-cluster/tools/e2e/certification"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/page"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
@@ -15,6 +18,9 @@ func Report(dir string) (*results.Run, error) {
 	r, err := results.Load(dir)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, results.JUnitFile)); err != nil && r.End != nil {
+		r.Notes = append(r.Notes, "There is no "+results.JUnitFile+": e2e.test writes it last, and did not come to it.")
 	}
 	reason, err := certification.Write(dir, r)
 	if err != nil {

@@ -16,8 +16,12 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
-// Grace is how long ginkgo has to write its reports when it is told to stop.
-const Grace = 10 * time.Second
+// How long ginkgo has to clean up and to write its reports when it is told to stop: little when somebody waits for
+// our end, as `docker stop` does, more when only the time is up. On a busy machine the reports alone take seconds.
+const (
+	Grace        = 10 * time.Second
+	TimeoutGrace = 30 * time.Second
+)
 
 // Options say how to run the specs.
 type Options struct {
@@ -109,12 +113,16 @@ func wait(ctx context.Context, g *guard, ended <-chan error) error {
 		return err
 	case <-ctx.Done():
 	}
+	grace := Grace
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		grace = TimeoutGrace
+	}
 	for range 2 {
 		g.signal(syscall.SIGINT)
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(Grace / 2):
+		case <-time.After(grace / 2):
 		}
 	}
 	g.close()

@@ -1,0 +1,91 @@
+package cmd
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/run"
+)
+
+func execute(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	status := 0
+	root := newRoot(&status)
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetArgs(args)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestMistakes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("PATH", "")
+	for want, args := range map[string][]string{
+		"unknown flag: --nope":             {"--nope"},
+		`"bogus" is no command`:            {"bogus"},
+		"--parallel 0":                     {"--parallel=0"},
+		"--parallel -1":                    {"--parallel=-1"},
+		`invalid argument "many"`:          {"--parallel=many"},
+		"--flake-attempts 0":               {"--flake-attempts=0"},
+		"--timeout 0s":                     {"--timeout=0"},
+		"--results is empty":               {"--results="},
+		"no regular expression":            {"--focus=("},
+		"--label-filter":                   {"--label-filter=a &&", "--dry-run"},
+		"e2e-results has no results":       {"report"},
+		"accepts at most 1 arg(s)":         {"report", "a", "b"},
+		"cannot find e2e.test":             {"--dry-run"},
+		"give its path with --e2e-test":    {"--e2e-test=/nowhere/e2e.test"},
+		"--images: stat /nowhere: no such": {"--images=/nowhere"},
+	} {
+		_, err := execute(t, args...)
+		var usage run.UsageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", args, err, want)
+		}
+	}
+	if entries, _ := os.ReadDir("."); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestReport(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir(DefaultResults, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := (results.Info{Planned: []results.Planned{{Name: "[sig-x] a spec"}}}).Write(DefaultResults); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"report"}, {"report", DefaultResults}} {
+		out, err := execute(t, args...)
+		if err != nil || !strings.HasPrefix(out, "KILLED before it ended; 0 passed, 1 not run of 1 spec\n") {
+			t.Errorf("%q: %v, %q", args, err, out)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(DefaultResults, results.PageFile)); err != nil {
+		t.Error(err)
+	}
+}
+
+// The documentation names these; each has to be there with a word about it.
+func TestFlags(t *testing.T) {
+	help, err := execute(t, "--help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{
+		"focus", "skip", "label-filter", "spec", "parallel", "timeout", "flake-attempts", "results", "kubeconfig", "e2e-test",
+		"ginkgo", "kubectl", "images", "keep-namespaces", "dry-run", "stop-on-eof",
+	} {
+		if !strings.Contains(help, "--"+f+" ") {
+			t.Errorf("--%s is not in the help", f)
+		}
+	}
+}

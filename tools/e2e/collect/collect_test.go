@@ -1,0 +1,194 @@
+package collect
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pods.json has the form of an API server's list, with most fields left out, and a name that no API server lets in.
+func TestPodLogs(t *testing.T) {
+	data, err := os.ReadFile("testdata/pods.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := podLogs(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range logs {
+		got = append(got, l.file+": "+strings.Join(l.args, " "))
+	}
+	want := []string{
+		"default/crashing/main.log: logs --timestamps --namespace default crashing --container main",
+		"default/crashing/main.previous.log: logs --timestamps --namespace default crashing --container main --previous",
+		"kube-system/kube-controller-manager-control-plane/wait-for-kube-apiserver.log: logs --timestamps --namespace kube-system kube-controller-manager-control-plane --container wait-for-kube-apiserver",
+		"kube-system/kube-controller-manager-control-plane/kube-controller-manager.log: logs --timestamps --namespace kube-system kube-controller-manager-control-plane --container kube-controller-manager",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %s", strings.Join(got, "\n    "))
+	}
+	for _, bad := range []string{"", "[]", "{"} {
+		if _, err := podLogs([]byte(bad)); err == nil {
+			t.Errorf("%q is a list of pods", bad)
+		}
+	}
+}
+
+func archive(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var names []string
+	for name := range files {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range names {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(files[name])), Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(files[name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// tree are the files below a folder with their contents.
+func tree(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		name, _ := filepath.Rel(dir, p)
+		out[name] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestUnpackStaysInside(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "a", "b")
+	data := archive(t, map[string]string{"node/x.log": "1", "../../outside": "2", "/absolute": "3", "a/../b": "4"})
+	if err := unpack(bytes.NewReader(data), dir); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"a/b/node/x.log": "1", "a/b/outside": "2", "a/b/absolute": "3", "a/b/b": "4"}
+	if got := tree(t, top); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+	// What came before the archive broke stays.
+	dir = t.TempDir()
+	if err := unpack(bytes.NewReader(data[:1024+300]), dir); err == nil {
+		t.Error("a broken archive is none")
+	}
+	if len(tree(t, dir)) == 0 {
+		t.Error("nothing is left of a broken archive")
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	data := archive(f, map[string]string{"node/x.log": "1", "../y": "2"})
+	f.Add(data)
+	f.Add(data[:700])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		top := t.TempDir()
+		_ = unpack(bytes.NewReader(data), filepath.Join(top, "in"))
+		entries, err := os.ReadDir(top)
+		if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != "in" {
+			t.Errorf("outside: %v %v", entries, err)
+		}
+	})
+}
+
+// script is a command that does what a shell does.
+func script(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCollect(t *testing.T) {
+	tarFile := filepath.Join(t.TempDir(), "logs.tar")
+	if err := os.WriteFile(tarFile, archive(t, map[string]string{"worker1/kubelet.log": "it ran"}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pods, err := filepath.Abs("testdata/pods.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Kubeconfig: "/k",
+		Product:    true,
+		Runner:     script(t, "runner", "cat "+tarFile+"\n"),
+		Kubectl: script(t, "kubectl", `shift 4
+			case "$*" in
+			*json) cat `+pods+`;;
+			*--previous) echo gone >&2; exit 1;;
+			*) echo "$*";;
+			esac`),
+	}
+	dir := filepath.Join(t.TempDir(), "logs")
+	if err := Collect(t.Context(), dir, o); err != nil {
+		t.Fatal(err)
+	}
+	got := tree(t, dir)
+	for name, want := range map[string]string{
+		"nodes.txt":                               "get nodes --output wide\n",
+		"events.txt":                              "get events --all-namespaces --sort-by .metadata.creationTimestamp\n",
+		"nodes/worker1/kubelet.log":               "it ran",
+		"pods/default/crashing/main.log":          "logs --timestamps --namespace default crashing --container main\n",
+		"pods/default/crashing/main.previous.log": "(not complete: kubectl logs --timestamps --namespace default crashing --container main --previous: exit status 1: gone)\n",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: got %q", name, got[name])
+		}
+	}
+	if len(got) != 9 {
+		t.Errorf("%d files: %q", len(got), got)
+	}
+}
+
+// A cluster that does not answer leaves a word in each place, and the deadline holds.
+func TestCollectEndsInTime(t *testing.T) {
+	cause := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, cause)
+	defer cancel()
+	dir := t.TempDir()
+	start := time.Now()
+	err := Collect(ctx, dir, Options{
+		Product: true, Kubectl: script(t, "kubectl", "exec sleep 1000"), Runner: script(t, "runner", "echo no tar; exec sleep 1000"),
+	})
+	if !errors.Is(err, cause) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if got := tree(t, dir); !strings.Contains(got["nodes.txt"], "enough") || !strings.Contains(got["nodes/error.txt"], "enough") {
+		t.Errorf("got %q", got)
+	}
+}
