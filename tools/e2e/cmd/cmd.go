@@ -37,11 +37,10 @@ func Main(args []string) int {
 		return status
 	}
 	fmt.Fprintf(os.Stderr, "e2e: %v\n", err)
-	var usage run.UsageError
-	switch {
-	case errors.As(err, &usage):
+	if errors.As(err, new(run.UsageError)) {
 		return results.ExitUsage
-	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
+	}
+	if errors.As(err, new(run.StoppedError)) {
 		return results.ExitInterrupted
 	}
 	return results.ExitFailed

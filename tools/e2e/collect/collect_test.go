@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -140,35 +141,43 @@ func TestCollect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{
-		Kubeconfig: "/k",
-		Product:    true,
-		Runner:     script(t, "runner", "cat "+tarFile+"\n"),
-		Kubectl: script(t, "kubectl", `shift 4
-			case "$*" in
-			*json) cat `+pods+`;;
-			*--previous) echo gone >&2; exit 1;;
-			*) echo "$*";;
-			esac`),
+	kubectl := script(t, "kubectl", `shift 4
+		case "$*" in
+		*json) cat `+pods+`;;
+		*--previous) echo gone >&2; exit 1;;
+		*) echo "$*";;
+		esac`)
+	runner := script(t, "runner", "cat "+tarFile+"\n")
+	cluster := map[string]string{
+		"nodes.txt":           "get nodes --output wide\n",
+		"nodes-described.txt": "describe nodes\n",
+		"pods.txt":            "get pods --all-namespaces --output wide\n",
+		"events.txt":          "get events --all-namespaces --sort-by .metadata.creationTimestamp\n",
 	}
-	dir := filepath.Join(t.TempDir(), "logs")
-	if err := Collect(t.Context(), dir, o); err != nil {
-		t.Fatal(err)
-	}
-	got := tree(t, dir)
-	for name, want := range map[string]string{
-		"nodes.txt":                               "get nodes --output wide\n",
-		"events.txt":                              "get events --all-namespaces --sort-by .metadata.creationTimestamp\n",
-		"nodes/worker1/kubelet.log":               "it ran",
+	elsewhere := map[string]string{
 		"pods/default/crashing/main.log":          "logs --timestamps --namespace default crashing --container main\n",
 		"pods/default/crashing/main.previous.log": "(not complete: kubectl logs --timestamps --namespace default crashing --container main --previous: exit status 1: gone)\n",
-	} {
-		if got[name] != want {
-			t.Errorf("%s: got %q", name, got[name])
-		}
 	}
-	if len(got) != 9 {
-		t.Errorf("%d files: %q", len(got), got)
+	for _, c := range []string{"kube-controller-manager", "wait-for-kube-apiserver"} {
+		elsewhere["pods/kube-system/kube-controller-manager-control-plane/"+c+".log"] =
+			"logs --timestamps --namespace kube-system kube-controller-manager-control-plane --container " + c + "\n"
+	}
+	for _, test := range []struct {
+		product bool
+		more    map[string]string
+	}{
+		{true, map[string]string{"nodes/worker1/kubelet.log": "it ran"}},
+		{false, elsewhere},
+	} {
+		dir := filepath.Join(t.TempDir(), "logs")
+		if err := Collect(t.Context(), dir, Options{Kubeconfig: "/k", Product: test.product, Runner: runner, Kubectl: kubectl}); err != nil {
+			t.Fatal(err)
+		}
+		want := maps.Clone(cluster)
+		maps.Copy(want, test.more)
+		if got := tree(t, dir); !reflect.DeepEqual(got, want) {
+			t.Errorf("product %t: got %q", test.product, got)
+		}
 	}
 }
 

@@ -95,6 +95,8 @@ type Run struct {
 	// Complete tells that Ginkgo wrote its report. Otherwise all is known from the lines that it printed until it
 	// ended, which do not say which process ran a spec.
 	Complete bool
+	// Running tells that the run goes on.
+	Running bool
 	// Notes are what a reader should know about these results, one sentence each.
 	Notes []string
 }
@@ -176,6 +178,8 @@ const (
 func (r *Run) Verdict() (int, string) {
 	counts := r.counts()
 	switch {
+	case r.Running:
+		return ExitInterrupted, "STILL RUNNING: " + counts
 	case r.Cause != "":
 		return ExitInterrupted, "INTERRUPTED: " + r.Cause + "; " + counts
 	case r.End == nil:

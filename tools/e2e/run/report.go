@@ -10,14 +10,28 @@ import (
 )
 
 // Report makes the summary, the page and the folder for the certification from what a run left in its folder, and
-// returns what came of the run. It may be called as often as one likes.
-func Report(dir string) (*results.Run, error) {
-	if err := results.Gather(dir); err != nil {
-		return nil, err
+// returns what came of the run. It may be called as often as one likes, also while the run goes on.
+func Report(dir string) (*results.Run, error) { return report(dir, locked(dir)) }
+
+// report is Report, of a run that goes on or not.
+func report(dir string, running bool) (*results.Run, error) {
+	if !running {
+		if err := results.Gather(dir); err != nil {
+			return nil, err
+		}
 	}
 	r, err := results.Load(dir)
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case running:
+		r.Running = true
+		r.Notes = append(r.Notes, "The run goes on: specs that are running are among those not run.")
+	case r.End == nil:
+		r.Notes = append(r.Notes, "Nobody saw this run's end: specs that were running then are among those not run.")
+	case !r.Complete:
+		r.Notes = append(r.Notes, "Ginkgo wrote no report: the results come from "+results.ProgressFile+", and which process ran a spec is not known.")
 	}
 	if _, err := os.Stat(filepath.Join(dir, results.JUnitFile)); err != nil && r.End != nil {
 		r.Notes = append(r.Notes, "There is no "+results.JUnitFile+": e2e.test writes it last, and did not come to it.")

@@ -51,7 +51,23 @@ func (e UsageError) Error() string { return e.Err.Error() }
 // Unwrap returns the error itself.
 func (e UsageError) Unwrap() error { return e.Err }
 
-// plan checks all that can be checked without running a spec.
+// StoppedError tells that the run was stopped, or its time was up, before there was anything to report.
+type StoppedError struct{ Err error }
+
+func (e StoppedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error itself.
+func (e StoppedError) Unwrap() error { return e.Err }
+
+// failed says whose fault an error is.
+func failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return StoppedError{err}
+	}
+	return UsageError{err}
+}
+
+// plan checks what is asked for, and finds out which specs that is.
 func (o *Options) plan(ctx context.Context) (*suite.Suite, *suite.Plan, error) {
 	if err := suite.CheckSelection(o.Selection); err != nil {
 		return nil, nil, UsageError{err}
@@ -62,10 +78,10 @@ func (o *Options) plan(ctx context.Context) (*suite.Suite, *suite.Plan, error) {
 		return nil, nil, UsageError{err}
 	}
 	plan, err := s.Plan(ctx, o.Selection)
-	if err != nil && ctx.Err() == nil {
-		err = UsageError{err}
+	if err != nil {
+		return nil, nil, failed(ctx, err)
 	}
-	return s, plan, err
+	return s, plan, nil
 }
 
 // List writes the full names of the specs that would run, one in each line.
@@ -85,13 +101,12 @@ func List(ctx context.Context, o Options, out, note io.Writer) error {
 	return nil
 }
 
-// Run runs the specs. The exit status is that of the results; an error means that there are none. What goes on is written
-// to out, a line at a time.
+// Run runs the specs. The exit status is that of the results; an error means that there are none, and that the folder is
+// as it was. What goes on is written to out, a line at a time.
 func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) {
 	start := time.Now()
 	p := progress.New(out).Since(start)
-	timeout := fmt.Errorf("not done after %s (--timeout)", o.Timeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, fmt.Errorf("not done after %s (--timeout)", o.Timeout))
 	defer cancel()
 
 	if o.Results, err = filepath.Abs(o.Results); err != nil {
@@ -112,18 +127,10 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 		FlakeAttempts: o.FlakeAttempts, Start: start, Planned: plan.Specs, GinkgoStatus: -1,
 	}
 	if info.Version, err = s.Version(ctx); err != nil {
-		return 0, err
+		return 0, failed(ctx, err)
 	}
 	if info.Server, err = s.Server(ctx); err != nil {
-		return 0, UsageError{err}
-	}
-	unlock, err := lock(o.Results)
-	if err != nil {
-		return 0, UsageError{err}
-	}
-	defer unlock()
-	if err := results.Prepare(o.Results); err != nil {
-		return 0, UsageError{err}
+		return 0, failed(ctx, err)
 	}
 	options := suite.Options{
 		Selection:      o.Selection,
@@ -134,25 +141,27 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 		KeepNamespaces: o.KeepNamespaces,
 	}
 	info.Processes, info.Command = options.Processes, s.Command(options)
+
+	unlock, err := lock(o.Results)
+	if err != nil {
+		return 0, UsageError{err}
+	}
+	defer unlock()
+	p.Printf("%s: %d specs (%d serial) with %d at a time, results in %s",
+		cluster(info), len(plan.Specs), len(plan.Specs)-plan.Parallel(), options.Processes, o.Results)
+	stop, err := o.provideImages(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	defer stop()
+
+	if err := results.Prepare(o.Results); err != nil {
+		return 0, UsageError{err}
+	}
 	if err := info.Write(o.Results); err != nil {
 		return 0, err
 	}
-	p.Printf("%s: %d specs (%d serial) with %d at a time, results in %s",
-		cluster(info), len(plan.Specs), len(plan.Specs)-plan.Parallel(), options.Processes, o.Results)
-
-	if err := loadImages(ctx, o.Images, p); err != nil && ctx.Err() == nil {
-		return 0, err
-	}
-	if o.Product && o.Images != "" && ctx.Err() == nil {
-		stop, err := serveImages(ctx, o.Images, p)
-		if err != nil && ctx.Err() == nil {
-			return 0, err
-		} else if err == nil {
-			defer stop()
-		}
-	}
-	info.GinkgoStatus, err = o.specs(ctx, s, options, info, p)
-	if err != nil {
+	if info.GinkgoStatus, err = o.specs(ctx, s, options, info, p); err != nil {
 		return 0, err
 	}
 	end := time.Now()
@@ -161,6 +170,24 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 		info.Cause = context.Cause(ctx).Error()
 	}
 	return o.finish(ctx, s, info, p, out)
+}
+
+// provideImages brings the test images to the nodes, until stop is called.
+func (o *Options) provideImages(ctx context.Context, p *progress.Printer) (stop func(), err error) {
+	if o.Images == "" {
+		return func() {}, nil
+	}
+	err = loadImages(ctx, o.Images, p)
+	if err == nil {
+		if !o.Product {
+			return func() {}, nil
+		}
+		stop, err = serveImages(ctx, o.Images, p)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = StoppedError{context.Cause(ctx)}
+	}
+	return stop, err
 }
 
 // cluster says which Kubernetes is tested.
@@ -182,9 +209,6 @@ func processes(asked int, plan *suite.Plan) int {
 
 // specs runs ginkgo, with all that it prints in e2e.log and each spec that ends in progress.jsonl.
 func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, info results.Info, p *progress.Printer) (status int, err error) {
-	if ctx.Err() != nil {
-		return -1, nil
-	}
 	log, err := os.Create(filepath.Join(o.Results, results.LogFile))
 	if err != nil {
 		return -1, err
@@ -238,12 +262,12 @@ func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info,
 	if err := info.Write(o.Results); err != nil {
 		return 0, err
 	}
-	r, err := Report(o.Results)
+	r, err := report(o.Results, false)
 	if err != nil {
 		return 0, err
 	}
 	status, _ := r.Verdict()
-	if status != results.ExitPassed {
+	if status != results.ExitPassed || r.Count(results.Flaked) > 0 {
 		step := p.Step("logs of nodes and pods")
 		// The run's own context may have ended; it takes another signal to stop this.
 		logs, stop := Signals(context.WithoutCancel(ctx))
@@ -258,7 +282,7 @@ func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info,
 		cancel()
 		stop()
 		// Once more, with links to the logs.
-		if r, err = Report(o.Results); err != nil {
+		if r, err = report(o.Results, false); err != nil {
 			return 0, err
 		}
 	}
@@ -266,8 +290,9 @@ func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info,
 	return status, nil
 }
 
-// lock makes the folder and keeps a second run from using it.
+// lock makes the folder and keeps a second run from using it. Unlock removes the folder if it was made and nothing came into it.
 func lock(dir string) (unlock func(), err error) {
+	_, missing := os.Stat(dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("cannot make the results folder: %w; give another one with --results", err)
 	}
@@ -283,7 +308,22 @@ func lock(dir string) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("%s is writing its results to %s: wait for it, stop it, or give another folder with --results", who, dir)
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		if missing != nil {
+			_ = os.Remove(dir)
+		}
+		f.Close()
+	}, nil
+}
+
+// locked tells whether a run is going on that writes into the folder.
+func locked(dir string) bool {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 func checkImages(file string) error {
@@ -301,9 +341,6 @@ func checkImages(file string) error {
 
 // loadImages loads the images that the specs use into all nodes. Those that are there already cost nothing.
 func loadImages(ctx context.Context, file string, p *progress.Printer) error {
-	if file == "" {
-		return nil
-	}
 	step := p.Step("test images of %s into all nodes", file)
 	cmd := exec.CommandContext(ctx, "loader", "load", "--quiet", file)
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
@@ -311,9 +348,6 @@ func loadImages(ctx context.Context, file string, p *progress.Printer) error {
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		step.Fail("failed")
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		return fmt.Errorf("loading the test images: %w: %s", err, strings.TrimSpace(string(out)))
 	}
 	step.Done("")

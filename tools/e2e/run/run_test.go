@@ -60,6 +60,26 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// A report in the middle of a run leaves the run's files alone.
+func TestReportWhileRunning(t *testing.T) {
+	dir := copyRun(t, "killed")
+	unlock, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Report(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, text := r.Verdict(); status != results.ExitInterrupted || text != "STILL RUNNING: 3 passed, 3 not run of 6 specs" {
+		t.Errorf("got %d %q", status, text)
+	}
+	unlock()
+	if r, err = Report(dir); err != nil || r.Running || len(r.Notes) == 0 || !strings.HasPrefix(r.Notes[0], "Nobody saw") {
+		t.Errorf("after its end: %v, running %t, %q", err, r.Running, r.Notes)
+	}
+}
+
 func TestLive(t *testing.T) {
 	var out bytes.Buffer
 	l := newLive(20, progress.New(&out))
@@ -106,6 +126,9 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !locked(dir) {
+		t.Error("it is not locked")
+	}
 	if err := (results.Info{PID: 4711}).Write(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +141,24 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlock()
+	if _, err := os.Stat(dir); err != nil {
+		t.Errorf("results are gone: %v", err)
+	}
+	// A folder that nothing came into does not stay, unless it was there.
+	made, mine := filepath.Join(t.TempDir(), "made"), t.TempDir()
+	for _, dir := range []string{made, mine} {
+		unlock, err := lock(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+	}
+	if _, err := os.Stat(made); err == nil {
+		t.Error("an empty folder is left")
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Errorf("somebody's folder is gone: %v", err)
+	}
 }
 
 func TestProcesses(t *testing.T) {
