@@ -59,12 +59,23 @@ func newMachine(t *testing.T) (context.Context, *machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ctx, &machine{
+	m := &machine{
 		launcher: l,
 		counter:  census.New(l.Docker),
 		image:    cluster.Present(ref),
 		run:      fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().Unix()%100_000),
 	}
+	// All containers of this run have names that begin so.
+	r, err := m.startReaper(ctx, ref, m.run+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.release(); err != nil {
+			t.Error(err)
+		}
+	})
+	return ctx, m
 }
 
 // lineWriter writes to the test's log.
@@ -115,20 +126,10 @@ func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Option
 	}
 }
 
-// create makes a cluster that goes with the test, in whatever way that ends. If it ends with the process, the folder, if
-// any, gets what specs that ran in the cluster have to show.
-func (m *machine) create(ctx context.Context, t *testing.T, o cluster.Options, folder string) *box {
+// create makes a cluster that goes with the test, in whatever way that ends.
+func (m *machine) create(ctx context.Context, t *testing.T, o cluster.Options) *box {
 	t.Helper()
-	r, err := startReaper(o.Name, folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		m.remove(t, o.Name)
-		if err := r.release(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { m.remove(t, o.Name) })
 	return m.createKept(ctx, t, o)
 }
 

@@ -62,7 +62,7 @@ func TestConformance(t *testing.T) {
 		o.Kubeconfig = file
 		b = m.createKept(ctx, t, o)
 	} else {
-		b = m.create(ctx, t, o, folder)
+		b = m.create(ctx, t, o)
 	}
 	started := time.Since(start)
 

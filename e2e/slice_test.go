@@ -6,21 +6,42 @@ import (
 	"time"
 )
 
-// slice are conformance specs by their full names, some of each field and quick ones.
+// slice are conformance specs by their full names: quick ones of each field that rely on as different parts of a cluster as
+// possible, from webhooks and aggregated API servers to host ports and pulls.
 var slice = []string{
+	"[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny pod and configmap creation [Conformance]",
+	"[sig-api-machinery] Aggregator Should be able to support the 1.17 Sample API Server using the current Aggregator [LinuxOnly] [Conformance]",
+	"[sig-api-machinery] Garbage collector should delete pods created by rc when not orphaning [Conformance]",
 	"[sig-api-machinery] Watchers should observe add, update, and delete watch notifications on configmaps [Conformance]",
 	"[sig-api-machinery] server version should find the server version [Conformance]",
+	"[sig-apps] Deployment RollingUpdateDeployment should delete old pods and create new ones [Conformance]",
+	"[sig-apps] Job should run a job to completion when tasks sometimes fail and are locally restarted [Conformance]",
 	"[sig-apps] ReplicaSet should serve a basic image on each replica with a public image [Conformance]",
+	"[sig-apps] StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should have a working scale subresource [Conformance]",
+	"[sig-auth] ServiceAccounts should mount an API token into pods [Conformance]",
 	"[sig-cli] Kubectl client Kubectl label should update the label on a resource [Conformance]",
+	"[sig-cli] Kubectl client Update Demo should scale a replication controller [Conformance]",
+	"[sig-network] DNS should provide DNS for services [Conformance]",
 	"[sig-network] DNS should support configurable pod DNS nameservers [Conformance]",
+	"[sig-network] HostPort validates that there is no conflict between pods with same hostPort but different hostIP and protocol [LinuxOnly] [Conformance]",
 	"[sig-network] Networking Granular Checks: Pods should function for intra-pod communication: http [Conformance] [NodeConformance]",
+	"[sig-network] Networking Granular Checks: Pods should function for node-pod communication: udp [LinuxOnly] [Conformance] [NodeConformance]",
+	"[sig-network] Proxy version v1 should proxy through a service and a pod [Conformance]",
 	"[sig-network] Services should be able to create a functioning NodePort service [Conformance]",
+	"[sig-network] Services should have session affinity work for service with type clusterIP [LinuxOnly] [Conformance]",
 	"[sig-node] Container Lifecycle Hook when create a pod with lifecycle hook should execute poststart http hook properly [Conformance] [NodeConformance]",
+	"[sig-node] ImageVolume should succeed with pod and pull policy of Always [LinuxOnly] [MinimumKubeletVersion:1.35] [Conformance]",
+	"[sig-node] InitContainer should invoke init containers on a RestartAlways pod [Conformance] [NodeConformance]",
+	"[sig-node] Kubelet when scheduling a busybox command in a pod should print the output to logs [Conformance] [NodeConformance]",
 	"[sig-node] Pods should get a host IP [Conformance] [NodeConformance]",
+	"[sig-node] Secrets should be consumable via the environment [Conformance] [NodeConformance]",
 	"[sig-scheduling] LimitRange should create a LimitRange with defaults and ensure pod has those defaults applied. [Conformance]",
+	"[sig-scheduling] SchedulerPredicates validates that NodeSelector is respected if matching [Conformance] [Serial]",
 	"[sig-storage] ConfigMap should be consumable from pods in volume [Conformance] [NodeConformance]",
 	"[sig-storage] EmptyDir volumes should support (root,0644,default) [LinuxOnly] [Conformance] [NodeConformance]",
+	"[sig-storage] Projected secret should be consumable in multiple volumes in a pod [Conformance] [NodeConformance]",
 	"[sig-storage] Secrets should be consumable from pods in volume [Conformance] [NodeConformance]",
+	"[sig-storage] Subpath Atomic writer volumes should support subpaths with configmap pod [Conformance]",
 }
 
 // testSlice runs the slice.

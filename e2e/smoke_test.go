@@ -24,7 +24,7 @@ func TestSmoke(t *testing.T) {
 	}
 
 	options := m.options(t, "first", 3)
-	first := m.create(ctx, t, options, outputs(t))
+	first := m.create(ctx, t, options)
 	var second *box
 	var belongings census.Belongings
 
@@ -41,7 +41,7 @@ func TestSmoke(t *testing.T) {
 		o := m.options(t, "second", 1)
 		o.RunArgs = []string{"--network", "none"}
 		o.Kubeconfig = nil
-		second = m.create(ctx, t, o, "")
+		second = m.create(ctx, t, o)
 		testAlone(ctx, t, first, second)
 		checkUntouched(t, untouched, first.pods(ctx, t, "--all-namespaces"))
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -31,8 +32,9 @@ func outputs(t *testing.T) string {
 // error is the program's.
 func (b *box) runSuite(ctx context.Context, t *testing.T, folder string, args ...string) error {
 	t.Helper()
+	follow := b.followSuite(t, folder)
 	// Not with the test's context, whose end would end the client, not the specs.
-	cmd := exec.Command(b.launcher.Docker.Path, append([]string{"exec", b.name, "e2e"}, args...)...)
+	cmd := b.command(append([]string{"e2e"}, args...)...)
 	log := &lineWriter{t: t}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -46,18 +48,61 @@ func (b *box) runSuite(ctx context.Context, t *testing.T, folder string, args ..
 	case <-ctx.Done():
 		ctx, cancel := cleanup(t)
 		defer cancel()
-		if err := endSuite(ctx, b.launcher, b.name); err != nil {
+		if _, err := b.launcher.Docker.Exec(ctx, b.name, "sh", "-c", endSuite); err != nil {
 			t.Error(err)
 		}
 		<-done
 		err = context.Cause(ctx)
 	}
+	follow()
 	copying, cancel := cleanup(t)
 	defer cancel()
-	if err := copyResults(copying, b.launcher, b.name, folder); err != nil {
+	if err := b.launcher.Docker.Do(copying, "copy the results", "cp", b.name+":"+suiteResults+"/.", folder); err != nil {
 		t.Error(err)
 	}
 	return err
+}
+
+// endSuite ends the specs and waits until their results are written.
+const endSuite = "pkill -TERM -x e2e; while pgrep -x e2e >/dev/null; do sleep 0.1; done"
+
+func (b *box) command(args ...string) *exec.Cmd {
+	return exec.Command(b.launcher.Docker.Path, append([]string{"exec", b.name}, args...)...)
+}
+
+// followSuite copies what the e2e program writes while it runs, so that it is there even if this process is killed:
+// `e2e report` makes a summary of these files. It goes on until the function that it returns is called.
+func (b *box) followSuite(t *testing.T, folder string) (stop func()) {
+	var commands []*exec.Cmd
+	var wg sync.WaitGroup
+	for _, name := range []string{"e2e.log", "progress.jsonl", "run.json"} {
+		file, err := os.Create(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := b.command("tail", "--bytes=+1", "--follow=name", "--retry", "--quiet", suiteResults+"/"+name)
+		cmd.Stdout = file
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		commands = append(commands, cmd)
+		wg.Go(func() {
+			defer file.Close()
+			cmd.Wait()
+		})
+	}
+	return func() {
+		ctx, cancel := cleanup(t)
+		defer cancel()
+		// The clients do not end what they have started.
+		if _, err := b.launcher.Docker.Exec(ctx, b.name, "pkill", "-x", "tail"); err != nil {
+			t.Log(err)
+		}
+		for _, cmd := range commands {
+			cmd.Process.Kill()
+		}
+		wg.Wait()
+	}
 }
 
 // readJUnit returns the status of each spec that was run, by its name.
