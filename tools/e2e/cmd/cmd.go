@@ -136,15 +136,17 @@ func (f *flags) complete(cmd *cobra.Command) error {
 	case f.Results == "":
 		return errors.New("--results is empty: give a folder")
 	}
+	role, err := os.ReadFile(paths.Role)
+	f.Product = err == nil && strings.TrimSpace(string(role)) == "cluster"
 	if !cmd.Flags().Changed("images") {
 		if _, err := os.Stat(imagesFile); err == nil {
 			f.Images = imagesFile
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
+		} else if f.Product && !f.dryRun {
+			fmt.Fprintln(cmd.ErrOrStderr(), "e2e: this image has no test images, dind-e2e of the same version has them: specs whose images the nodes lack need a registry (--images= says that this is meant)")
 		}
 	}
-	role, err := os.ReadFile(paths.Role)
-	f.Product = err == nil && strings.TrimSpace(string(role)) == "cluster"
 	return nil
 }
 
