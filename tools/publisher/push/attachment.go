@@ -24,10 +24,10 @@ const (
 // Attachment is a file that refers to an image: an OCI artifact with the image as its subject.
 type Attachment struct {
 	// Title is the file's name.
-	Title    string
-	manifest []byte
-	digest   v1.Hash
-	layers   []v1.Layer
+	Title        string
+	manifest     []byte
+	digest       v1.Hash
+	file, config v1.Layer
 }
 
 // NewSBOM makes an attachment of an SBOM in SPDX's JSON format.
@@ -47,16 +47,13 @@ func attach(subject v1.Image, title string, media types.MediaType, content []byt
 	if err != nil {
 		return nil, err
 	}
-	a := &Attachment{Title: title, layers: []v1.Layer{
-		static.NewLayer(content, media),
-		static.NewLayer([]byte(emptyConfig), emptyConfigMedia),
-	}}
-	file, err := partial.Descriptor(a.layers[0])
+	a := &Attachment{Title: title, file: static.NewLayer(content, media), config: static.NewLayer([]byte(emptyConfig), emptyConfigMedia)}
+	file, err := partial.Descriptor(a.file)
 	if err != nil {
 		return nil, err
 	}
 	file.Annotations = map[string]string{"org.opencontainers.image.title": title}
-	config, err := partial.Descriptor(a.layers[1])
+	config, err := partial.Descriptor(a.config)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func NewPlan(ctx context.Context, client *registry.Client, images []Image, sibli
 		return nil, err
 	}
 	p.lookAtSiblings(ctx, siblings)
-	return p, ctx.Err()
+	return p, context.Cause(ctx)
 }
 
 // describe lists what the images consist of.
@@ -161,10 +161,8 @@ func (t *target) describe(add func(*target, v1.Layer, string) error) error {
 		return err
 	}
 	for _, a := range t.Attachments {
-		for _, l := range a.layers {
-			if err := add(t, l, a.Title); err != nil {
-				return err
-			}
+		if err := errors.Join(add(t, a.file, a.Title), add(t, a.config, "the empty config of "+a.Title)); err != nil {
+			return err
 		}
 		t.attachments = append(t.attachments, &attachment{Attachment: a})
 	}

@@ -66,11 +66,11 @@ func (r *Repository) AllowMounts(ctx context.Context, from []*Repository) error 
 
 // HasBlob tells whether the repository has a blob.
 func (r *Repository) HasBlob(ctx context.Context, digest v1.Hash) (bool, error) {
+	var has bool
 	layer, err := r.puller.Layer(ctx, r.name.Digest(digest.String()))
-	if err != nil {
-		return false, err
+	if err == nil {
+		has, err = partial.Exists(layer)
 	}
-	has, err := partial.Exists(layer)
 	if absent(err) {
 		return false, nil
 	}

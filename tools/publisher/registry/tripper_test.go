@@ -192,13 +192,13 @@ func TestStalled(t *testing.T) {
 			for range 8 {
 				io.WriteString(w, "x")
 				w.(http.Flusher).Flush()
-				time.Sleep(50 * time.Millisecond)
+				time.Sleep(350 * time.Millisecond)
 			}
 		}
 	}))
 	defer server.Close()
 	defer close(release)
-	made := newTestTripper(t, Options{Stalled: 200 * time.Millisecond})
+	made := newTestTripper(t, Options{Stalled: 2 * time.Second})
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, server.URL+"/silent", strings.NewReader("blob"))
 	if err != nil {
 		t.Fatal(err)
