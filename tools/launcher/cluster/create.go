@@ -183,6 +183,9 @@ func createArgs(ref string, info *docker.Info, o *Options) []string {
 		"--hostname", o.Name,
 		"--label", label + "=" + o.Name,
 		"--privileged",
+		// With cgroup v2 and systemd a container may have 15 % of the machine's tasks if nothing is said. This one is
+		// many machines.
+		"--pids-limit", "-1",
 		// Only this machine: the network around it has no business with a test cluster.
 		"--publish", "127.0.0.1:" + strconv.Itoa(o.APIPort) + ":" + apiPort,
 		"--env", "NODES=" + strconv.Itoa(o.Nodes),
