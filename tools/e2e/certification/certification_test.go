@@ -82,7 +82,7 @@ func TestWrite(t *testing.T) {
 	if product["version"] != "v1.37.2" || product["type"] != "distribution" {
 		t.Errorf("PRODUCT.yaml: %v", product)
 	}
-	for _, want := range []string{"dind-cluster:v1.37.2", "ginkgo run '--focus=a b'", "2 specs ran in 47m12s", "--parallel=4"} {
+	for _, want := range []string{"dind-e2e:v1.37.2", "ginkgo run '--focus=a b'", "2 specs ran in 47m12s", "--parallel=4"} {
 		if !strings.Contains(read("README.md"), want) {
 			t.Errorf("README.md does not say %q:\n%s", want, read("README.md"))
 		}
