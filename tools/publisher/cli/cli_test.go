@@ -186,10 +186,9 @@ $`)
 	}
 	s.Requests()
 
-	begin := time.Now()
 	status, again, stderr := start(t, args...)
-	if status != 0 || again != stdout || time.Since(begin) > 2*time.Second {
-		t.Errorf("again: status %d after %v, %q\n%s", status, time.Since(begin), again, stderr)
+	if status != 0 || again != stdout {
+		t.Errorf("again: status %d, %q\n%s", status, again, stderr)
 	}
 	if writes := s.Writes(); len(writes) > 0 {
 		t.Errorf("the second push writes %q", writes)

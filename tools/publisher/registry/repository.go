@@ -32,9 +32,6 @@ type Repository struct {
 // Name is the full name, as the user wrote its first part.
 func (r *Repository) Name() string { return r.client.place.Name(r.image) }
 
-// Image is the last part of the name.
-func (r *Repository) Image() string { return r.image }
-
 // connect asks the registry for access; the scopes are those of its tokens.
 func (r *Repository) connect(ctx context.Context, scopes ...string) error {
 	tr, err := transport.NewWithContext(ctx, r.name.Registry, r.client.credentials.Authenticator, r.client.tripper, scopes)

@@ -145,12 +145,25 @@ func (t *tripper) once(in *http.Request) (*http.Response, error) {
 	req := in.Clone(ctx)
 	if in.Body != nil && in.Body != http.NoBody {
 		sent, _ := ctx.Value(sentKey{}).(func(int))
-		req.Body = &watched{ReadCloser: in.Body, moved: func(n int) {
-			timer.Reset(t.stalled)
-			if sent != nil {
-				sent(n)
+		watch := func(body io.ReadCloser) io.ReadCloser {
+			return &watched{ReadCloser: body, moved: func(n int) {
+				timer.Reset(t.stalled)
+				if sent != nil {
+					sent(n)
+				}
+			}}
+		}
+		req.Body = watch(in.Body)
+		if in.GetBody != nil {
+			// For Go's client, which begins anew by itself where the connection turns out to be closed already.
+			req.GetBody = func() (io.ReadCloser, error) {
+				body, err := in.GetBody()
+				if err != nil {
+					return nil, err
+				}
+				return watch(body), nil
 			}
-		}}
+		}
 	}
 	resp, err := t.inner.RoundTrip(req)
 	if err != nil {

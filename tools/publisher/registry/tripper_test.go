@@ -26,7 +26,8 @@ func newTestTripper(t *testing.T, o Options) *tripper {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(made.inner.(*http.Transport).CloseIdleConnections)
+	idle := made.inner.(*http.Transport)
+	t.Cleanup(idle.CloseIdleConnections)
 	return made
 }
 
@@ -218,6 +219,39 @@ func TestStalled(t *testing.T) {
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(resp.Body); err != nil || len(text) != 8 {
 		t.Errorf("%d bytes, %v", len(text), err)
+	}
+}
+
+// rewinder reads a part of the body, then the body from its beginning, as Go's client does when a connection was closed.
+type rewinder struct{}
+
+func (rewinder) RoundTrip(req *http.Request) (*http.Response, error) {
+	if _, err := io.ReadFull(req.Body, make([]byte, 3)); err != nil {
+		return nil, err
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(io.Discard, body)
+	return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody}, err
+}
+
+func TestCountsWhatIsSent(t *testing.T) {
+	made := newTestTripper(t, Options{})
+	made.inner = rewinder{}
+	sent := 0
+	req, err := http.NewRequestWithContext(withSent(t.Context(), func(n int) { sent += n }), http.MethodPatch, "http://127.0.0.1:1", strings.NewReader("a whole blob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := made.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if sent != 3+12 {
+		t.Errorf("%d bytes counted, want 15", sent)
 	}
 }
 
