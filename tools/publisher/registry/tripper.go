@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -294,6 +295,9 @@ func newTripper(o Options) (*tripper, error) {
 		pool, err := authorities(o.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("certificate authorities: %w", err)
+		}
+		if t.TLSClientConfig == nil {
+			t.TLSClientConfig = &tls.Config{}
 		}
 		t.TLSClientConfig.RootCAs = pool
 	}
