@@ -175,14 +175,17 @@ func nodeRegistration(in Input) object {
 	}
 }
 
-// timeouts gives kubeadm's waits as much time as the user gave the whole.
+// timeouts gives kubeadm's waits as much time as the user gave the whole. One API call, which kubeadm repeats until it
+// succeeds, gets kubeadm's own minute of the usual five: the first one waits for the API server's start, and on a slow
+// machine a minute is too short for that.
 func timeouts(d time.Duration) object {
 	t := d.String()
+	call := max(time.Minute, d/5)
 	return object{
 		"controlPlaneComponentHealthCheck": t,
 		"discovery":                        t,
 		"kubeletHealthCheck":               t,
-		"kubernetesAPICall":                "1m0s",
+		"kubernetesAPICall":                call.String(),
 		"tlsBootstrap":                     t,
 	}
 }

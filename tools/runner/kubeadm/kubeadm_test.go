@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
@@ -54,6 +55,19 @@ func TestGoldens(t *testing.T) {
 	}
 	if len(patches) != 5 {
 		t.Errorf("%d patches", len(patches))
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	for whole, call := range map[time.Duration]string{
+		30 * time.Second: "1m0s",
+		5 * time.Minute:  "1m0s",
+		4 * time.Hour:    "48m0s",
+	} {
+		got := timeouts(whole)
+		if got["kubernetesAPICall"] != call || got["kubeletHealthCheck"] != whole.String() {
+			t.Errorf("%v: got %v, want %s for a call", whole, got, call)
+		}
 	}
 }
 
