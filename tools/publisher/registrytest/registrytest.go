@@ -126,6 +126,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.mount(w, r) {
 		return
 	}
+	if r.Method == http.MethodPut {
+		// go-containerregistry's registry takes a manifest that was cut off on its way for a whole one.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
 	s.inner.ServeHTTP(w, r)
 }
 
