@@ -39,7 +39,7 @@ func (m *machine) startReaper(ctx context.Context, image, prefix string) (*reape
 	r := &reaper{}
 	// Without ctx, which ends before the test does.
 	r.cmd = exec.Command(m.launcher.Docker.Path, "run", "--interactive", "--rm", "--pull=never",
-		"--name=reaper-of-"+prefix, "--network=none", "--volume="+socket+":/var/run/docker.sock",
+		"--name=reaper-of-"+prefix, "--network=none", "--no-healthcheck", "--volume="+socket+":/var/run/docker.sock",
 		"--entrypoint=/bin/sh", image, "-c", "echo ready\n"+reaperScript, "sh", prefix)
 	r.cmd.Stderr = &r.err
 	out, err := r.cmd.StdoutPipe()
