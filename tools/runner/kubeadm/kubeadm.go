@@ -123,12 +123,14 @@ func Join(in Input) ([]byte, error) {
 // kubeadm's probes look every ten seconds, which is right for a cluster that runs for months. Here people wait for it.
 // The controller manager ends when the API server is not ready after ten seconds, and a restart costs ten more: an init
 // container lets it start when, and not before, it can work.
-func Patches(version string) (map[string][]byte, error) {
+//
+// A component that has not started within the cluster's own time limit is started again by the kubelet, never earlier.
+func Patches(version string, limit time.Duration) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 		spec := object{"containers": []object{{
 			"name":         name,
-			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 240},
+			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
 		}}}
 		if name == "kube-controller-manager" {
 			const runner, config = "/usr/bin/runner", "/etc/kubernetes/controller-manager.conf"
@@ -159,6 +161,12 @@ func Patches(version string) (map[string][]byte, error) {
 	}
 	files["corednsdeployment+strategic.yaml"] = patch
 	return files, nil
+}
+
+// startupTries is how often, once a second, a component is asked whether it has started: for as long as the user gave the
+// whole cluster, and no shorter than kubeadm itself waits, four minutes.
+func startupTries(limit time.Duration) int {
+	return int(max(4*time.Minute, limit).Round(time.Second) / time.Second)
 }
 
 // aloneArgs are the flags of a controller that has no second instance to elect a leader with. Without an election it

@@ -46,7 +46,7 @@ func TestGoldens(t *testing.T) {
 			checkGolden(t, test.golden, got)
 		})
 	}
-	patches, err := Patches("v1.99.0")
+	patches, err := Patches("v1.99.0", 5*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +67,19 @@ func TestTimeouts(t *testing.T) {
 		got := timeouts(whole)
 		if got["kubernetesAPICall"] != call || got["kubeletHealthCheck"] != whole.String() {
 			t.Errorf("%v: got %v, want %s for a call", whole, got, call)
+		}
+	}
+}
+
+func TestStartupTries(t *testing.T) {
+	for limit, want := range map[time.Duration]int{
+		30 * time.Second:                     240,
+		4 * time.Minute:                      240,
+		5*time.Minute + 600*time.Millisecond: 301,
+		4 * time.Hour:                        14400,
+	} {
+		if got := startupTries(limit); got != want {
+			t.Errorf("%v: got %d, want %d", limit, got, want)
 		}
 	}
 }

@@ -170,7 +170,7 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	if err != nil {
 		return err
 	}
-	patches, err := kubeadm.Patches(strings.TrimSpace(string(version)))
+	patches, err := kubeadm.Patches(strings.TrimSpace(string(version)), n.config.Cluster.Timeout)
 	if err != nil {
 		return err
 	}
