@@ -16,6 +16,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
 // action is one step on the way to a cluster. It says in a few words what came out of it.
@@ -60,6 +61,8 @@ type cluster struct {
 	fail context.CancelCauseFunc
 	// failures tells for each node that gave up the log it left.
 	failures *failures
+	// spans are what the actions and the nodes have done so far.
+	spans timeline.Recorder
 }
 
 // Run makes the cluster of the plan, or resumes the one that this container already holds. Progress goes to out.
@@ -83,17 +86,22 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 
+	begin := containerStart()
 	c := &cluster{
 		plan:     p,
 		docker:   client,
 		secrets:  saved.secrets,
-		log:      progress.New(out).Since(containerStart()),
+		log:      progress.New(out).Since(begin),
 		started:  time.Now(),
 		fail:     fail,
 		failures: &failures{},
 	}
 	c.log.Printf("systemd and Docker are up")
 	err = c.run(ctx, actions)
+	line := timeline.Timeline{Start: begin, End: time.Now(), Ready: err == nil, Resumed: saved.secrets != nil}
+	if err := c.spans.Write(paths.Timeline, line); err != nil {
+		c.log.Printf("%v", err)
+	}
 	if err == nil {
 		c.log.Printf("the cluster is ready: %d node(s), Kubernetes %s", p.Nodes, c.version(ctx))
 		return nil
@@ -116,7 +124,9 @@ func (c *cluster) run(ctx context.Context, actions []action) error {
 	for _, a := range actions {
 		step := c.log.Step("%s", a.name)
 		writePhase(a.name)
+		start := time.Now()
 		detail, err := a.run(c, ctx)
+		c.spans.Add(timeline.Span{Name: a.name, Start: start, End: time.Now(), Failed: err != nil})
 		if cause := context.Cause(ctx); cause != nil && err != nil {
 			// Why the start was given up tells more than that the action was interrupted, unless it was the deadline:
 			// then what the action waited for tells more.

@@ -13,6 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/runner/node"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
+	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
 // failures are the nodes that gave up.
@@ -71,6 +72,7 @@ func (c *cluster) receive(conn net.Conn) {
 			c.fail(fmt.Errorf("node %s: %s", r.Node, r.Error))
 			continue
 		}
+		c.spans.Add(timeline.Span{Lane: r.Node, Name: r.Step, Start: r.Start, End: r.Start.Add(r.Took)})
 		c.log.Printf("    %s: %s (%s)", r.Node, r.Step, progress.Duration(r.Took))
 	}
 }

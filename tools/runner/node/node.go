@@ -193,7 +193,7 @@ func (n *node) step(name string, f func() error) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	step.Done("")
-	n.report.send(Report{Step: name, Took: time.Since(start)})
+	n.report.send(Report{Step: name, Start: start, Took: time.Since(start)})
 	return nil
 }
 

@@ -12,9 +12,10 @@ import (
 // Report is one message from a node to the top-level container.
 type Report struct {
 	Node string `json:"node"`
-	// Step is what was done, and Took how long it took.
-	Step string        `json:"step,omitempty"`
-	Took time.Duration `json:"took,omitempty"`
+	// Step is what was done, Start when it began, and Took how long it took.
+	Step  string        `json:"step,omitempty"`
+	Start time.Time     `json:"start,omitzero"`
+	Took  time.Duration `json:"took,omitempty"`
 	// Error says why the node gives up, and Log is the end of the log that explains it.
 	Error string `json:"error,omitempty"`
 	Log   string `json:"log,omitempty"`

@@ -17,6 +17,8 @@ const (
 	// Phase says in one line what the runner is doing; Ready exists when the cluster is ready.
 	Phase = Run + "/phase"
 	Ready = Run + "/ready"
+	// Timeline says when each piece of the last start began and ended: see package timeline.
+	Timeline = Run + "/timeline.json"
 	// State is the top-level container's directory for what must survive a restart.
 	State = "/var/lib/dind-cluster"
 	// Logs is where collected logs of a failed start go.

@@ -1,0 +1,79 @@
+// Package timeline records when the pieces of a start began and ended, for programs that measure starts.
+//
+// The runner writes the file when a cluster is ready or has failed: one JSON object, times in RFC 3339 with nanoseconds.
+// All containers of a cluster share the kernel's clock, so the times of all nodes compare.
+package timeline
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// Span is one piece of work.
+type Span struct {
+	// Lane is where it was done: the name of a node, or "" for the top-level container.
+	Lane string `json:"lane,omitempty"`
+	// Name says what was done, in the words of the progress.
+	Name  string    `json:"name"`
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
+	// Failed says that it ended badly.
+	Failed bool `json:"failed,omitempty"`
+}
+
+// Timeline is the content of the file.
+type Timeline struct {
+	// Start is when the top-level container's entrypoint began.
+	Start time.Time `json:"start"`
+	// End is when the cluster was ready, or was given up.
+	End   time.Time `json:"end"`
+	Ready bool      `json:"ready"`
+	// Resumed says that the cluster was there before and was only started again.
+	Resumed bool   `json:"resumed,omitempty"`
+	Spans   []Span `json:"spans"`
+}
+
+// Recorder gathers spans. It is safe for use by several goroutines. The zero Recorder is ready to use.
+type Recorder struct {
+	mu    sync.Mutex
+	spans []Span
+}
+
+// Add records a span.
+func (r *Recorder) Add(s Span) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.spans = append(r.spans, s)
+}
+
+// Write writes what was recorded to a file, which is complete as soon as it is there. The spans of t are replaced.
+func (r *Recorder) Write(path string, t Timeline) error {
+	r.mu.Lock()
+	t.Spans = append([]Span{}, r.spans...)
+	r.mu.Unlock()
+	data, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("writing the time line: %w", err)
+	}
+	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing the time line: %w", err)
+	}
+	return os.Rename(path+".new", path)
+}
+
+// Parse reads what Write wrote. Spans that end before they begin are an error.
+func Parse(data []byte) (Timeline, error) {
+	var t Timeline
+	if err := json.Unmarshal(data, &t); err != nil {
+		return Timeline{}, fmt.Errorf("reading the time line: %w", err)
+	}
+	for _, s := range t.Spans {
+		if s.Name == "" || s.End.Before(s.Start) {
+			return Timeline{}, fmt.Errorf("reading the time line: bad span %+v", s)
+		}
+	}
+	return t, nil
+}
