@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
@@ -104,6 +105,16 @@ func (c *Client) MergePatch(ctx context.Context, path string, patch any) error {
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
 	return c.object(ctx, http.MethodPatch, path, "application/merge-patch+json", body, nil)
+}
+
+// Apply makes the object at path, or changes it to what is given (a server-side apply in the name of manager).
+func (c *Client) Apply(ctx context.Context, path, manager string, object any) error {
+	// JSON is YAML.
+	body, err := json.Marshal(object)
+	if err != nil {
+		return fmt.Errorf("encoding an object: %w", err)
+	}
+	return c.object(ctx, http.MethodPatch, path+"?fieldManager="+url.QueryEscape(manager), "application/apply-patch+yaml", body, nil)
 }
 
 func (c *Client) object(ctx context.Context, method, path, contentType string, body []byte, into any) error {

@@ -40,7 +40,7 @@ func TestGetAndPatch(t *testing.T) {
 			http.Error(w, `{"kind":"Status","message":"nodes \"x\" not found"}`, http.StatusNotFound)
 		case r.Method == http.MethodPatch:
 			body, _ := io.ReadAll(r.Body)
-			patch = r.Header.Get("Content-Type") + " " + string(body)
+			patch = r.Header.Get("Content-Type") + " " + r.URL.RawQuery + string(body)
 			fmt.Fprint(w, "{}")
 		default:
 			fmt.Fprint(w, `{"metadata":{"name":"n"},"spec":{"podCIDR":"10.0.0.0/24"}}`)
@@ -56,6 +56,9 @@ func TestGetAndPatch(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if err := c.MergePatch(t.Context(), "/api/v1/nodes/n", map[string]int{"a": 1}); err != nil || patch != `application/merge-patch+json {"a":1}` {
+		t.Errorf("got %v, patch %q", err, patch)
+	}
+	if err := c.Apply(t.Context(), "/api/v1/nodes/n", "me & you", map[string]int{"a": 2}); err != nil || patch != `application/apply-patch+yaml fieldManager=me+%26+you{"a":2}` {
 		t.Errorf("got %v, patch %q", err, patch)
 	}
 }
