@@ -9,12 +9,19 @@ load(":load.bzl", "image_load")
 def _base_spec(info):
     return describe(info.image_name, info.config, info.manifest, info.layers, exec_path)
 
+def _annotations(ctx):
+    name, _, tag = ctx.attr.image_name.partition(":")
+    return {
+        "org.opencontainers.image.title": name,
+        "org.opencontainers.image.version": tag,
+    } | ctx.attr.annotations
+
 def _config(ctx):
     config = {
         "entrypoint": ctx.attr.entrypoint,
         "cmd": ctx.attr.cmd,
         "env": ctx.attr.env,
-        "labels": ctx.attr.labels,
+        "labels": _annotations(ctx) | ctx.attr.labels,
         "volumes": ctx.attr.volumes,
         "exposedPorts": ctx.attr.exposed_ports,
         "stopSignal": ctx.attr.stop_signal,
@@ -43,8 +50,12 @@ def _image_impl(ctx):
     content = {
         "layers": [{"metadata": layer.metadata.path} for layer in own],
         "config": _config(ctx),
+        "annotations": _annotations(ctx),
     }
     inputs = [spec] + [layer.metadata for layer in own]
+    if state:
+        content["state"] = state.path
+        inputs.append(state)
     if base:
         content["base"] = _base_spec(base)
         inputs += [base.config, base.manifest]
@@ -102,6 +113,12 @@ _image = rule(
 The default output is a description of the image's files by their paths among the runfiles, for programs that
 send or start the image; the runfiles have the files themselves.""",
     attrs = {
+        "annotations": attr.string_dict(
+            doc = """What the image says about itself, by the keys of the OCI image specification or one's own: annotations of its
+manifest, where registries look, and labels, where engines do. Title and version are there, from the image's name.
+
+The manifest also says what its base is, and which Debian packages the image has.""",
+        ),
         "base": attr.label(doc = "The image below, whose config this one's builds upon.", providers = [ImageInfo]),
         "cmd": attr.string_list(doc = "Default arguments of the entry point."),
         "entrypoint": attr.string_list(doc = "The program that a container starts, with its first arguments."),
@@ -114,7 +131,7 @@ send or start the image; the runfiles have the files themselves.""",
         "health_timeout": attr.string(doc = "When a check that does not end has failed."),
         "healthcheck": attr.string_list(doc = "The command that tells by its status whether a container is healthy."),
         "image_name": attr.string(doc = "The image's name with its tag, as engines know it: dind-base:v1.", mandatory = True),
-        "labels": attr.string_dict(doc = "Labels."),
+        "labels": attr.string_dict(doc = "Further labels."),
         "layers": attr.label_list(doc = "The layers, from the lowest to the highest.", providers = [LayerInfo]),
         "stop_signal": attr.string(doc = "The signal that asks the entry point to end: SIGRTMIN+3."),
         "user": attr.string(doc = "The user that containers run as."),

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
+	"github.com/dind-cluster/dind-cluster/tools/imager/state"
 )
 
 // Spec says what an image is made of. The Bazel rule writes it.
@@ -27,7 +28,21 @@ type Spec struct {
 	// Created is in seconds since 1970.
 	Created int64  `json:"created,omitempty"`
 	Config  Config `json:"config"`
+	// Annotations are the manifest's. None of the base's are taken over; what the base is, Build adds.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// State is the file with the state of the highest layer, whose packages become the annotation Packages.
+	State string `json:"state,omitempty"`
 }
+
+// Annotations that Build makes, besides those of the spec.
+const (
+	// BaseName and BaseDigest say which image this one's first layers are from (OCI image specification).
+	BaseName   = "org.opencontainers.image.base.name"
+	BaseDigest = "org.opencontainers.image.base.digest"
+	// Packages are the installed Debian packages as apt names them, NAME=VERSION, sorted, with a blank between. It is an
+	// annotation and no label: engines copy an image's labels to each of its containers, and containerd takes none beyond 4096 bytes.
+	Packages = "dind-cluster.debian-packages"
+)
 
 // Config is what an image says about its containers. What is empty is the base's.
 type Config struct {
@@ -70,7 +85,7 @@ func ReadSpec(path string) (*Spec, error) {
 // Build makes an image's config and manifest from the metadata of its layers.
 func Build(s *Spec) (config, manifest []byte, err error) {
 	cf := &v1.ConfigFile{Architecture: "amd64", OS: "linux", RootFS: v1.RootFS{Type: "layers"}}
-	m := &v1.Manifest{SchemaVersion: 2, MediaType: types.DockerManifestSchema2}
+	m := &v1.Manifest{SchemaVersion: 2, MediaType: types.OCIManifestSchema1}
 	if s.Base != nil {
 		if cf, m, err = readBase(s.Base); err != nil {
 			return nil, nil, err
@@ -100,7 +115,10 @@ func Build(s *Spec) (config, manifest []byte, err error) {
 	if config, err = s.Config.Healthcheck.addStartInterval(config); err != nil {
 		return nil, nil, err
 	}
-	m.Config = v1.Descriptor{MediaType: types.DockerConfigJSON, Size: int64(len(config)), Digest: Hash(config)}
+	if m.Annotations, err = s.annotations(); err != nil {
+		return nil, nil, err
+	}
+	m.Config = v1.Descriptor{MediaType: types.OCIConfigJSON, Size: int64(len(config)), Digest: Hash(config)}
 	if manifest, err = compact(m); err != nil {
 		return nil, nil, err
 	}
@@ -125,6 +143,32 @@ func readBase(f *Files) (*v1.ConfigFile, *v1.Manifest, error) {
 		return nil, nil, fmt.Errorf("read base image's manifest %s: %w", f.Manifest, err)
 	}
 	return cf, m, nil
+}
+
+// annotations are those of the spec, with what the base and the packages are.
+func (s *Spec) annotations() (map[string]string, error) {
+	all := mergeMaps(nil, s.Annotations)
+	if s.Base != nil {
+		manifest, err := os.ReadFile(s.Base.Manifest)
+		if err != nil {
+			return nil, fmt.Errorf("read base image: %w", err)
+		}
+		all[BaseName], all[BaseDigest] = s.Base.Name, Hash(manifest).String()
+	}
+	if s.State != "" {
+		below, err := state.Read(s.State)
+		if err != nil {
+			return nil, err
+		}
+		var list []string
+		for _, name := range slices.Sorted(maps.Keys(below.Packages)) {
+			list = append(list, name+"="+below.Packages[name])
+		}
+		if len(list) > 0 {
+			all[Packages] = strings.Join(list, " ")
+		}
+	}
+	return all, nil
 }
 
 func describe(m *layer.Metadata) (v1.Descriptor, v1.Hash, error) {

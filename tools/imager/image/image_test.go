@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,10 +14,12 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
 	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/tools/imager/state"
 )
 
 func TestBuild(t *testing.T) {
@@ -71,6 +74,46 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// TestAnnotations looks at what manifests say.
+func TestAnnotations(t *testing.T) {
+	below := state.New()
+	below.Packages = map[string]string{"zlib1g": "1:1.3", "bash": "5.2-2+b10"}
+	file := filepath.Join(t.TempDir(), "state")
+	if err := below.Write(file); err != nil {
+		t.Fatal(err)
+	}
+	base := imagetest.New(t, imagetest.Spec{Name: "base:1", Layers: []string{"one"}, Annotations: map[string]string{"x": "1"}})
+	upper := imagetest.New(t, imagetest.Spec{Name: "upper:1", Base: base, Layers: []string{"two"}, Annotations: map[string]string{"y": "<2>"}, State: file})
+	for _, c := range []struct {
+		files *image.Files
+		want  map[string]string
+	}{
+		{base, map[string]string{"x": "1"}},
+		{upper, map[string]string{
+			"y": "<2>", image.BaseName: "base:1", image.BaseDigest: digest(t, open(t, base)).String(), image.Packages: "bash=5.2-2+b10 zlib1g=1:1.3",
+		}},
+	} {
+		img := open(t, c.files)
+		m, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(m.Annotations, c.want) {
+			t.Errorf("%s has annotations %q, want %q", c.files.Name, m.Annotations, c.want)
+		}
+		// Annotations are OCI's; a manifest of Docker's has none.
+		media, err := img.MediaType()
+		if err != nil || media != types.OCIManifestSchema1 || m.MediaType != media || m.Config.MediaType != types.OCIConfigJSON {
+			t.Errorf("%s is %s with manifest %s and config %s, %v", c.files.Name, media, m.MediaType, m.Config.MediaType, err)
+		}
+		for _, l := range m.Layers {
+			if l.MediaType != types.OCILayer {
+				t.Errorf("%s has a layer of the type %s", c.files.Name, l.MediaType)
+			}
+		}
+	}
+}
+
 func TestBuildErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		spec image.Spec
@@ -78,6 +121,7 @@ func TestBuildErrors(t *testing.T) {
 	}{
 		"bad duration": {image.Spec{Config: image.Config{Healthcheck: &image.Healthcheck{Interval: "5"}}}, "health check"},
 		"no layer":     {image.Spec{Layers: []image.LayerFiles{{Metadata: "/nonexistent"}}}, "read layer metadata"},
+		"no state":     {image.Spec{State: "/nonexistent"}, "/nonexistent"},
 		"no base":      {image.Spec{Base: &image.Files{Config: "/nonexistent"}}, "read base image"},
 	} {
 		_, _, err := image.Build(&c.spec)

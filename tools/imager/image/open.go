@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,11 @@ func Open(f *Files) (v1.Image, error) {
 	if core.manifest, err = os.ReadFile(f.Manifest); err != nil {
 		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
 	}
+	m, err := v1.ParseManifest(bytes.NewReader(core.manifest))
+	if err != nil {
+		return nil, fmt.Errorf("open image %s: manifest %s: %w", f.Name, f.Manifest, err)
+	}
+	core.mediaType = m.MediaType
 	metadata, err := f.metadata()
 	if err != nil {
 		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
@@ -39,6 +45,7 @@ func Open(f *Files) (v1.Image, error) {
 // fileImage is the least that go-containerregistry completes to an image.
 type fileImage struct {
 	config, manifest []byte
+	mediaType        types.MediaType
 	layers           map[v1.Hash]*fileLayer
 }
 
@@ -47,7 +54,7 @@ func (i *fileImage) RawConfigFile() ([]byte, error) { return i.config, nil }
 func (i *fileImage) RawManifest() ([]byte, error) { return i.manifest, nil }
 
 func (i *fileImage) MediaType() (types.MediaType, error) {
-	return types.DockerManifestSchema2, nil
+	return i.mediaType, nil
 }
 
 func (i *fileImage) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {

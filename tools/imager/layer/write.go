@@ -17,10 +17,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
 )
 
-// Media types of layers. Docker's are what every engine and registry takes; the
-// uncompressed layers of nested images are OCI's.
+// Media types of layers: OCI's, since only OCI's manifests have annotations.
 const (
-	MediaTypeGzip         = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	MediaTypeGzip         = "application/vnd.oci.image.layer.v1.tar+gzip"
 	MediaTypeUncompressed = "application/vnd.oci.image.layer.v1.tar"
 )
 

@@ -22,6 +22,9 @@ type Spec struct {
 	// Layers are names; each is a layer with one file of that name and content.
 	Layers []string
 	Config image.Config
+	// Annotations and State are as in image.Spec.
+	Annotations map[string]string
+	State       string
 }
 
 // New makes an image in a temporary folder.
@@ -37,7 +40,7 @@ func New(t testing.TB, s Spec) *image.Files {
 		own = append(own, writeLayer(t, filepath.Join(dir, fmt.Sprint(i)), name))
 	}
 	files.Layers = append(files.Layers, own...)
-	config, manifest, err := image.Build(&image.Spec{Base: s.Base, Layers: own, Config: s.Config})
+	config, manifest, err := image.Build(&image.Spec{Base: s.Base, Layers: own, Config: s.Config, Annotations: s.Annotations, State: s.State})
 	if err != nil {
 		t.Fatal(err)
 	}
