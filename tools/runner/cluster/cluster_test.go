@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
 	"github.com/dind-cluster/dind-cluster/tools/runner/node"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
@@ -192,5 +195,38 @@ func TestImageName(t *testing.T) {
 		if got != test.want || (err == nil) != (test.wantErr == "") || err != nil && !strings.Contains(err.Error(), test.wantErr) {
 			t.Errorf("%s: got %q, %v", test.index, got, err)
 		}
+	}
+}
+
+func TestStoreMounts(t *testing.T) {
+	dir := t.TempDir()
+	nodeStore, root := filepath.Join(dir, "store"), filepath.Join(dir, "root")
+	if got, err := storeMounts(nodeStore, root); got != nil || err != nil {
+		t.Errorf("no store: %q, %v", got, err)
+	}
+	// One snapshot without images, two with; one of them is copied.
+	for _, path := range []string{
+		nodeStore + "/" + store.Snapshots + "/1/fs/usr/bin",
+		nodeStore + "/" + store.Snapshots + "/2/fs/usr/lib/dind-cluster/store/kubernetes",
+		nodeStore + "/" + store.Snapshots + "/3/fs/usr/lib/dind-cluster/store/third-party",
+		root + "/" + store.Snapshots + "/3/fs/usr/lib/dind-cluster/store/third-party",
+	} {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := storeMounts(nodeStore, root); err == nil || !strings.Contains(err.Error(), "snapshots/2") {
+		t.Errorf("a snapshot that was not linked: %v", err)
+	}
+	for _, id := range []string{"1", "2"} {
+		if err := os.Symlink(filepath.Join(nodeStore, store.Snapshots, id), filepath.Join(root, store.Snapshots, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := storeMounts(nodeStore, root)
+	want := "--volume " + nodeStore + "/" + store.Snapshots + "/2/fs/usr/lib/dind-cluster/store/kubernetes:/usr/lib/dind-cluster/store/kubernetes:ro" +
+		" --volume " + root + "/" + store.Snapshots + "/3/fs/usr/lib/dind-cluster/store/third-party:/usr/lib/dind-cluster/store/third-party:ro"
+	if err != nil || strings.Join(got, " ") != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,6 +27,10 @@ func (c *cluster) startNodes(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	stores, err := storeMounts(paths.NodeStore, paths.DockerContainerd)
+	if err != nil {
+		return "", err
+	}
 	// An earlier start that was interrupted may have left some.
 	old, err := c.docker.List(ctx, "label="+nodeLabel)
 	if err != nil {
@@ -38,13 +43,13 @@ func (c *cluster) startNodes(ctx context.Context) (string, error) {
 	}
 	nodes := c.plan.All()
 	c.watch(ctx)
-	if err := c.startNode(ctx, nodes[0], image); err != nil {
+	if err := c.startNode(ctx, nodes[0], image, stores); err != nil {
 		return "", err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for _, n := range nodes[1:] {
-		group.Go(func() error { return c.startNode(ctx, n, image) })
+		group.Go(func() error { return c.startNode(ctx, n, image, stores) })
 	}
 	if err := group.Wait(); err != nil {
 		return "", err
@@ -52,7 +57,7 @@ func (c *cluster) startNodes(ctx context.Context) (string, error) {
 	return fmt.Sprintf("1 control plane, %d worker(s)", len(nodes)-1), nil
 }
 
-func (c *cluster) startNode(ctx context.Context, n plan.Node, image string) error {
+func (c *cluster) startNode(ctx context.Context, n plan.Node, image string, stores []string) error {
 	config := node.Config{
 		Cluster:        c.plan,
 		Node:           n,
@@ -67,7 +72,7 @@ func (c *cluster) startNode(ctx context.Context, n plan.Node, image string) erro
 	if err := config.Write(nodeDir(n.Name)); err != nil {
 		return err
 	}
-	if _, err := c.docker.Run(ctx, append(runArgs(n), image)...); err != nil {
+	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), stores, []string{image})...); err != nil {
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil

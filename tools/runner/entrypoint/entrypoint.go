@@ -6,6 +6,7 @@ package entrypoint
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -17,8 +18,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,15 +70,21 @@ func Run(getenv func(string) string) error {
 	}
 	raiseLimits()
 
+	var containerd string
 	switch role {
 	case "cluster":
+		containerd = paths.DockerContainerd
 		err = os.WriteFile(paths.Env, []byte(cluster.Env()), 0o644)
 	case "node":
+		containerd = paths.Containerd
 		err = writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE))
 	default:
 		err = fmt.Errorf("%s says %q: want cluster or node", paths.Role, role)
 	}
 	if err != nil {
+		return err
+	}
+	if err := seedImages(containerd); err != nil {
 		return err
 	}
 	if err := startConsole(); err != nil {
@@ -207,6 +216,26 @@ func adaptContainerdConfig(template []byte, mayRaiseLimits bool) ([]byte, error)
 		return nil, fmt.Errorf("%s does not have the line %q", paths.ContainerdTemplate, setting)
 	}
 	return bytes.Replace(template, setting, []byte("restrict_oom_score_adj = true"), 1), nil
+}
+
+// seedImages gives containerd, which has not started yet, the images that came unpacked with the container's own image.
+func seedImages(root string) error {
+	groups, err := store.Groups(paths.Stores)
+	if err != nil || len(groups) == 0 {
+		return err
+	}
+	step := progress.New(os.Stdout).Step("images")
+	if err := os.MkdirAll(root, 0o711); err != nil {
+		step.Fail("")
+		return err
+	}
+	result, err := store.Seed(context.Background(), root, groups)
+	if err != nil {
+		step.Fail("")
+		return err
+	}
+	step.Done("%v", result)
+	return result.Write(paths.Seeded)
 }
 
 // startConsole leaves a child behind that copies to the container's output what the units write into a named pipe.

@@ -47,14 +47,16 @@ func imageArchives() ([]string, error) {
 }
 
 // loadImages loads archives into the node's runtime.
-func (n *node) loadImages(ctx context.Context, archives []string) error {
+func (n *node) loadImages(ctx context.Context, name string, archives []string) error {
 	if len(archives) == 0 {
 		return nil
 	}
-	if err := n.run(ctx, nil, "loader", append([]string{"load"}, archives...)...); err != nil {
-		return fmt.Errorf("loading component images: %w", err)
-	}
-	return nil
+	return n.step(name, func() error {
+		if err := n.run(ctx, nil, "loader", append([]string{"load"}, archives...)...); err != nil {
+			return fmt.Errorf("loading component images: %w", err)
+		}
+		return nil
+	})
 }
 
 func exists(path string) bool {

@@ -19,6 +19,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -63,11 +64,20 @@ func (n *node) bringUp(ctx context.Context) error {
 		// A node that was stopped: all that is missing is its kubelet, which starts what belongs here.
 		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
 	}
-	archives, err := imageArchives()
-	if err != nil {
+	var first, later []string
+	seeded, err := store.Read(paths.Seeded)
+	switch {
+	case err == nil:
+		n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
+	case errors.Is(err, os.ErrNotExist):
+		archives, err := imageArchives()
+		if err != nil {
+			return err
+		}
+		first, later = sortImages(archives, n.config.Node.Role)
+	default:
 		return err
 	}
-	first, later := sortImages(archives, n.config.Node.Role)
 	if n.config.Node.Role == plan.ControlPlane {
 		return n.initControlPlane(ctx, first, later)
 	}
@@ -87,13 +97,13 @@ func (n *node) initControlPlane(ctx context.Context, first, later []string) erro
 	if err := os.WriteFile(filepath.Join(pkiDir, "ca.key"), n.config.CA.Key, 0o600); err != nil {
 		return err
 	}
-	if err := n.step("control plane images", func() error { return n.loadImages(ctx, first) }); err != nil {
+	if err := n.loadImages(ctx, "control plane images", first); err != nil {
 		return err
 	}
 	// The group's context ends with the group.
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("other images", func() error { return n.loadImages(both, later) })
+		return n.loadImages(both, "other images", later)
 	})
 	group.Go(func() error {
 		return n.step("kubeadm init", func() error {
@@ -130,7 +140,7 @@ func (n *node) joinWorker(ctx context.Context, images []string) error {
 	}
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("images", func() error { return n.loadImages(both, images) })
+		return n.loadImages(both, "images", images)
 	})
 	group.Go(func() error {
 		// The last thing that kubeadm does for those who want to join is to publish this. Asked by kubeadm itself, a

@@ -10,6 +10,16 @@ const (
 	Images = "/usr/lib/dind-cluster/images"
 	// NodeImage is the node image, an OCI layout, in the top-level container.
 	NodeImage = "/usr/lib/dind-cluster/node-image"
+	// Stores has folders with unpacked images for containerd: see package store. In the top-level container it is the
+	// node image in NodeStore, in a node the component images.
+	Stores    = "/usr/lib/dind-cluster/store"
+	NodeStore = Stores + "/node"
+	// Containerd is the root directory of a node's containerd, and DockerContainerd that of the one in the top-level
+	// container, where it is on Docker's volume.
+	Containerd       = "/var/lib/containerd"
+	DockerContainerd = "/var/lib/docker/containerd"
+	// Seeded says what containerd's root directory got from Stores at this start.
+	Seeded = Run + "/images.json"
 	// Console is the named pipe whose content goes to the container's own output.
 	Console = Run + "/console"
 	// Env holds the cluster's settings for the units, as systemd reads them.
