@@ -4,6 +4,8 @@
 * `image` makes an image of layers, over another image or none; with it come `NAME.tar` for `docker load`,
   `NAME.layout`, an OCI layout, and `bazel run NAME.load`.
 * `image_embed` makes the layers that put an image into another one.
+* `image_store` makes a layer with images as containerd has them once it has unpacked them, and `image_unpacked` the
+  layers of an image that holds another image so.
 * `image_push` pushes an image to a registry, `image_push_all` several together.
 * `image_sbom` writes what an image is made of as SPDX.
 * `image_mtree_test` compares the files of an image with a golden listing.
@@ -20,6 +22,7 @@ load("//rules/private/image:layer_info.bzl", _LayerInfo = "LayerInfo")
 load("//rules/private/image:mtree_test.bzl", _image_mtree_test = "image_mtree_test")
 load("//rules/private/image:push.bzl", _image_push = "image_push", _image_push_all = "image_push_all")
 load("//rules/private/image:sbom.bzl", _image_sbom = "image_sbom")
+load("//rules/private/image:store.bzl", _image_store = "image_store", _image_unpacked = "image_unpacked")
 
 ImageInfo = _ImageInfo
 LayerInfo = _LayerInfo
@@ -30,3 +33,5 @@ image_mtree_test = _image_mtree_test
 image_push = _image_push
 image_push_all = _image_push_all
 image_sbom = _image_sbom
+image_store = _image_store
+image_unpacked = _image_unpacked

@@ -26,7 +26,7 @@ def _embed(ctx, name, what, inputs, arguments):
     )
 
     # The inner image has a golden of its own, and here only its layers' digests would be listed.
-    return struct(blob = blob, metadata = metadata, mtree = mtree, golden = False)
+    return struct(blob = blob, metadata = metadata, mtree = mtree, golden = None)
 
 def _image_embed_impl(ctx):
     info = ctx.attr.image[ImageInfo]

@@ -9,7 +9,7 @@ def _mtree_impl(ctx):
         layers = ctx.attr.of[ImageInfo].own_layers
     else:
         layers = ctx.attr.of[LayerInfo].layers
-    listings = [layer.mtree for layer in layers if layer.golden]
+    listings = [layer.golden for layer in layers if layer.golden]
     arguments = ["golden", "--golden", ctx.file.golden.short_path, "--update-command", "bazel run {}.update".format(ctx.attr.test)]
     for pattern in ctx.attr.ignore_content:
         arguments += ["--ignore-content", pattern]
