@@ -81,6 +81,7 @@ def _image_impl(ctx):
 
     info = ImageInfo(
         image_name = ctx.attr.image_name,
+        bases = base.bases + [base.manifest] if base else [],
         config = config,
         manifest = manifest,
         layers = (base.layers if base else []) + own,

@@ -3,6 +3,7 @@
 ImageInfo = provider(
     doc = "An image, as files which refer to each other.",
     fields = {
+        "bases": "list of File: the manifests of the images below, the lowest first.",
         "config": "File: the image's config.",
         "image_name": "string: the image's name with its tag.",
         "layers": "list of struct(blob, metadata, mtree, golden): all layers, those of the base image first.",

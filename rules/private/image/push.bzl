@@ -6,6 +6,7 @@ load(":image_info.bzl", "ImageInfo")
 ImagePushInfo = provider(
     doc = "What `bazel run` of a target pushes.",
     fields = {
+        "bases": "list of File: the manifests of the images below, the lowest first.",
         "arguments": "list of string: what the publisher is told about the images. Paths are relative to the root of the runfiles.",
         "names": "list of string: the images' names, without tags.",
         "runfiles": "runfiles: the images' files.",
@@ -21,8 +22,13 @@ def _run_publisher(ctx, info):
     arguments = ["--target", str(ctx.label).lstrip("@"), "--root", ".."] + info.arguments
     for name in info.siblings:
         arguments += ["--sibling", name]
+    for manifest in info.bases:
+        arguments += ["--base-manifest", runfiles_path(ctx, manifest)]
+
+    # What scripts/workspace-status said. It is read when images are pushed, and no input of any action.
+    arguments += ["--status", runfiles_path(ctx, ctx.info_file)]
     return [
-        DefaultInfo(executable = executable, runfiles = info.runfiles),
+        DefaultInfo(executable = executable, runfiles = info.runfiles.merge(ctx.runfiles([ctx.info_file] + info.bases))),
         RunEnvironmentInfo(environment = {"PUBLISHER_ARGS": json.encode(arguments)}),
         info,
     ]
@@ -36,6 +42,7 @@ def _image_push_impl(ctx):
         files.append(ctx.file.sbom)
     return _run_publisher(ctx, ImagePushInfo(
         arguments = arguments,
+        bases = ctx.attr.image[ImageInfo].bases,
         names = [name],
         runfiles = ctx.runfiles(files).merge(ctx.attr.image[DefaultInfo].default_runfiles),
         siblings = [sibling for sibling in ctx.attr.siblings if sibling != name],
@@ -70,6 +77,7 @@ def _image_push_all_impl(ctx):
     siblings = {name: None for push in pushes for name in push.siblings if name not in names}
     return _run_publisher(ctx, ImagePushInfo(
         arguments = [argument for push in pushes for argument in push.arguments],
+        bases = {manifest: None for push in pushes for manifest in push.bases}.keys(),
         names = names,
         runfiles = ctx.runfiles().merge_all([push.runfiles for push in pushes]),
         siblings = siblings.keys(),

@@ -44,11 +44,14 @@ type flags struct {
 	images   []string
 	sboms    []string
 	siblings []string
+	bases    []string
+	status   string
 	// From the user.
 	registry   string
 	tags       []string
 	dryRun     bool
 	withSBOM   bool
+	withCommit bool
 	digestFile string
 	timeout    time.Duration
 	jobs       int
@@ -131,6 +134,7 @@ Credentials are those of docker login, credential helpers included; ` + registry
 	own.BoolVar(&f.dryRun, "dry-run", false, "say what would be uploaded, mounted and tagged, and change nothing")
 	own.StringVar(&f.digestFile, "digest-file", "", "file to write the lines NAME@DIGEST TAG… to")
 	own.BoolVar(&f.withSBOM, "sbom", true, "attach the images' SBOMs")
+	own.BoolVar(&f.withCommit, "stamp", true, "write the checkout's commit into the manifests and the default tags")
 	own.DurationVar(&f.timeout, "timeout", 30*time.Minute, "how long all of it may take")
 	own.IntVar(&f.jobs, "jobs", 4, "how many blobs to upload at a time")
 	own.BoolVar(&f.insecure, "insecure", false, "allow plain HTTP to another machine (to this one it is always allowed)")
@@ -140,7 +144,9 @@ Credentials are those of docker login, credential helpers included; ` + registry
 	own.StringArrayVar(&f.images, "image", nil, "description of an image's files, as Bazel writes it; repeatable")
 	own.StringArrayVar(&f.sboms, "sbom-file", nil, "SBOM of an image: NAME=FILE; repeatable")
 	own.StringArrayVar(&f.siblings, "sibling", nil, "name of an image to mount blobs from; repeatable")
-	for _, name := range []string{"target", "root", "image", "sbom-file", "sibling"} {
+	own.StringArrayVar(&f.bases, "base-manifest", nil, "manifest of an image below those to push, as it was built; repeatable, the lowest first")
+	own.StringVar(&f.status, "status", "", "Bazel's status file, with the commit")
+	for _, name := range []string{"target", "root", "image", "sbom-file", "sibling", "base-manifest", "status"} {
 		if err := own.MarkHidden(name); err != nil {
 			panic(err) // a name that is not declared above
 		}
@@ -159,7 +165,7 @@ func (f *flags) run(ctx context.Context, stdout, stderr io.Writer) error {
 		fmt.Errorf("not finished within %v (--timeout); push again: what has arrived is not sent a second time", f.timeout))
 	defer cancel()
 
-	images, err := f.open(ctx, printer)
+	images, err := f.open(printer)
 	if err != nil {
 		return err
 	}

@@ -11,12 +11,15 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
 	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
@@ -128,27 +131,25 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestPush is the way of `bazel run`: arguments from the rule, a checkout, a working directory.
+// commit is the tests' checkout's.
+const commit = "0123456789abcdef0123456789abcdef01234567"
+
+// TestPush is the way of `bazel run`: arguments from the rule, a commit, a working directory.
 func TestPush(t *testing.T) {
 	s := registrytest.New(t, registrytest.Options{Referrers: true})
-	checkout := t.TempDir()
-	for _, args := range [][]string{{"init", "-q"}, {"-c", "user.name=n", "-c", "user.email=e", "commit", "-q", "--allow-empty", "-m", "m"}} {
-		if out, err := exec.Command("git", append([]string{"-C", checkout}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("git: %v\n%s", err, out)
-		}
-	}
-	first, err := json.Marshal(append(family(t, "x"), "--target", "//images:push"))
+	status := writeFile(t, "status", "BUILD_USER me\nSTABLE_COMMIT "+commit+"\n")
+	first, err := json.Marshal(append(family(t, "x"), "--target", "//images:push", "--status", status))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv(argsVariable, string(first))
-	t.Setenv("BUILD_WORKSPACE_DIRECTORY", checkout)
+	t.Setenv("BUILD_WORKSPACE_DIRECTORY", t.TempDir())
 	t.Setenv("BUILD_WORKING_DIRECTORY", t.TempDir())
 	args := []string{"--registry", s.Host + "/team", "--digest-file", "digests"}
 
-	status, stdout, stderr := start(t, append(args, "--dry-run")...)
-	if status != 0 || !strings.Contains(stdout, "tag v1.37.2: new") || !strings.Contains(stderr, "nothing was changed") {
-		t.Fatalf("dry run: status %d\n%s%s", status, stdout, stderr)
+	exit, stdout, stderr := start(t, append(args, "--dry-run")...)
+	if exit != 0 || !strings.Contains(stdout, "tag v1.37.2: new") || !strings.Contains(stderr, "nothing was changed") {
+		t.Fatalf("dry run: status %d\n%s%s", exit, stdout, stderr)
 	}
 	if writes := s.Writes(); len(writes) > 0 {
 		t.Errorf("a dry run writes %q", writes)
@@ -157,12 +158,12 @@ func TestPush(t *testing.T) {
 		t.Errorf("a dry run leaves %v, %v", files, err)
 	}
 
-	status, stdout, stderr = start(t, args...)
-	if status != 0 {
-		t.Fatalf("status %d\n%s", status, stderr)
+	exit, stdout, stderr = start(t, args...)
+	if exit != 0 {
+		t.Fatalf("status %d\n%s", exit, stderr)
 	}
-	want := regexp.MustCompile(`^` + regexp.QuoteMeta(s.Host) + `/team/base@sha256:[0-9a-f]{64} trixie trixie-[0-9a-f]{12}
-` + regexp.QuoteMeta(s.Host) + `/team/node@sha256:[0-9a-f]{64} v1\.37\.2 v1\.37\.2-[0-9a-f]{12}
+	want := regexp.MustCompile(`^` + regexp.QuoteMeta(s.Host) + `/team/base@sha256:[0-9a-f]{64} trixie trixie-` + commit[:12] + `
+` + regexp.QuoteMeta(s.Host) + `/team/node@sha256:[0-9a-f]{64} v1\.37\.2 v1\.37\.2-` + commit[:12] + `
 $`)
 	if !want.MatchString(stdout) {
 		t.Errorf("stdout is %q, want %s", stdout, want)
@@ -186,26 +187,127 @@ $`)
 	}
 	s.Requests()
 
-	status, again, stderr := start(t, args...)
-	if status != 0 || again != stdout {
-		t.Errorf("again: status %d, %q\n%s", status, again, stderr)
+	stdout0 := stdout
+	exit, again, stderr := start(t, args...)
+	if exit != 0 || again != stdout {
+		t.Errorf("again: status %d, %q\n%s", exit, again, stderr)
 	}
 	if writes := s.Writes(); len(writes) > 0 {
 		t.Errorf("the second push writes %q", writes)
 	}
 
-	if err := os.WriteFile(filepath.Join(checkout, "new"), nil, 0o644); err != nil {
+	if _, stdout, _ := start(t, append(args, "--tag", "a", "--tag", "b")...); stdout != strings.NewReplacer(
+		" trixie trixie-"+commit[:12], " a b", " v1.37.2 v1.37.2-"+commit[:12], " a b").Replace(stdout0) {
+		t.Errorf("with own tags it says %q, and %q without", stdout, stdout0)
+	}
+	stamped := digests(stdout0)
+	if err := os.WriteFile(status, []byte("STABLE_COMMIT "+commit+"-dirty\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, stdout, _ := start(t, args...); !regexp.MustCompile(`v1\.37\.2-[0-9a-f]{12}-dirty\n`).MatchString(stdout) {
-		t.Errorf("a changed checkout has tags %q", stdout)
+	if _, stdout, _ := start(t, args...); !strings.HasSuffix(stdout, " v1.37.2 v1.37.2-"+commit[:12]+"-dirty\n") || slices.Equal(digests(stdout), stamped) {
+		t.Errorf("a changed checkout gives %q, an unchanged one %q", stdout, stdout0)
 	}
-	if _, stdout, _ := start(t, append(args, "--tag", "a", "--tag", "b")...); !strings.HasSuffix(stdout, " a b\n") {
-		t.Errorf("own tags are %q", stdout)
+	if err := os.WriteFile(status, []byte("STABLE_NO_COMMIT fatal: not a git repository\n"), 0o644); err != nil {
+		t.Fatal(err)
 	}
-	t.Setenv("BUILD_WORKSPACE_DIRECTORY", t.TempDir())
-	if status, stdout, stderr := start(t, args...); status != 0 || !strings.HasSuffix(stdout, " v1.37.2\n") || !strings.Contains(stderr, "No tag with the commit") {
-		t.Errorf("without a checkout: status %d, %q\n%s", status, stdout, stderr)
+	exit, without, stderr := start(t, args...)
+	if exit != 0 || !strings.HasSuffix(without, " v1.37.2\n") || !strings.Contains(stderr, "No commit in the manifests and tags: fatal: not a git repository") {
+		t.Errorf("without a checkout: status %d, %q\n%s", exit, without, stderr)
+	}
+	if err := os.WriteFile(status, []byte("STABLE_COMMIT "+commit+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stdout, stderr := start(t, append(args, "--stamp=false")...); stdout != without || strings.Contains(stderr, "commit") {
+		t.Errorf("--stamp=false gives %q, no checkout %q\n%s", stdout, without, stderr)
+	}
+	s.CheckTags(t)
+}
+
+// digests are those of NAME@DIGEST TAG….
+func digests(stdout string) (all []string) {
+	for line := range strings.Lines(stdout) {
+		_, digest, _ := strings.Cut(strings.Fields(line)[0], "@")
+		all = append(all, digest)
+	}
+	return all
+}
+
+// TestStamped looks at what was pushed: the commit and the pushed base's digest in the manifest, the pushed image's digest
+// in the SBOM. An image says the same whether it is pushed with its base or alone.
+func TestStamped(t *testing.T) {
+	base := imagetest.New(t, imagetest.Spec{Name: "base:trixie", Layers: []string{"debian"}})
+	node := imagetest.New(t, imagetest.Spec{Name: "node:v1.37.2", Base: base, Layers: []string{"x"}})
+	built, err := image.Open(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := built.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sbom := writeFile(t, "spdx.json", `{"spdxVersion":"SPDX-2.3","documentNamespace":"https://example.com/sha256-`+digest.Hex+`"}`)
+	args := []string{"--image", describe(t, node), "--sbom-file", "node=" + sbom, "--base-manifest", base.Manifest,
+		"--status", writeFile(t, "status", "STABLE_COMMIT "+commit+"\n")}
+	var lines []string
+	for _, more := range [][]string{nil, {"--image", describe(t, base)}} {
+		s := registrytest.New(t, registrytest.Options{Referrers: true})
+		exit, stdout, stderr := start(t, append(append(args, more...), "--registry", s.Host)...)
+		if exit != 0 {
+			t.Fatalf("status %d\n%s", exit, stderr)
+		}
+		line, _, _ := strings.Cut(stdout, "\n")
+		lines = append(lines, strings.TrimPrefix(line, s.Host))
+		ref, err := name.NewDigest(strings.Fields(line)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := remote.Image(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Annotations["org.opencontainers.image.revision"] != commit || m.Annotations["org.opencontainers.image.base.name"] != "base:trixie" {
+			t.Errorf("annotations are %q", m.Annotations)
+		}
+		if more != nil {
+			pushed, err := remote.Head(ref.Context().Registry.Repo("base").Tag("trixie"))
+			if err != nil || m.Annotations["org.opencontainers.image.base.digest"] != pushed.Digest.String() {
+				t.Errorf("base is %q, pushed %v, %v", m.Annotations["org.opencontainers.image.base.digest"], pushed, err)
+			}
+		}
+		index, err := remote.Referrers(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := index.IndexManifest()
+		if err != nil || len(list.Manifests) != 1 {
+			t.Fatalf("referrers are %+v, %v", list, err)
+		}
+		artifact, err := remote.Image(ref.Context().Digest(list.Manifests[0].Digest.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := artifact.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := layers[0].Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(content)
+		if _, want, _ := strings.Cut(ref.DigestStr(), ":"); err != nil || !strings.Contains(string(text), "sha256-"+want) {
+			t.Errorf("the SBOM of %s is %s, %v", ref, text, err)
+		}
+	}
+	if lines[0] != lines[1] {
+		t.Errorf("alone the image is %s, with its base %s", lines[0], lines[1])
+	}
+	if exit, _, stderr := start(t, append(args, "--registry", "localhost:1", "--base-manifest", "/no/such/file")...); exit != statusError || !strings.Contains(stderr, "/no/such/file") {
+		t.Errorf("no manifest of the base: status %d, %s", exit, stderr)
 	}
 }
 

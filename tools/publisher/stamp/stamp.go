@@ -1,63 +1,137 @@
-// Package stamp tells which commit a checkout is at.
+// Package stamp writes into images' manifests which commit they were built from.
 //
-// It asks git when images are pushed, not when they are built: so no action of the build depends on the commit, and no
-// layer changes with it.
+// Bazel finds the commit (scripts/workspace-status) and hands it over when images are pushed, not when they are built: so
+// no layer and no config depends on it. A pushed manifest is the built one with one annotation more.
 package stamp
 
 import (
 	"bytes"
-	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
+	"os"
 	"regexp"
 	"strings"
-	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/image"
 )
 
-// length of a commit in a stamp, in hexadecimal digits.
+// Revision is the annotation with the commit (OCI image specification): all its digits, with "-dirty" when the checkout
+// had changes.
+const Revision = "org.opencontainers.image.revision"
+
+// length of a commit in a tag, in hexadecimal digits.
 const length = 12
 
-// timeout for git: it looks at every file of the checkout.
-const timeout = 30 * time.Second
+// dirty ends a commit that the sources are not quite those of.
+const dirty = "-dirty"
 
-var commit = regexp.MustCompile(`^[0-9a-f]{12,64}$`)
+var commit = regexp.MustCompile(`^[0-9a-f]{40,64}(-dirty)?$`)
 
-// Of returns the first twelve digits of the commit that dir is at, and "-dirty" if anything there, a new file included,
-// is not in it.
-func Of(ctx context.Context, dir string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	head, err := git(ctx, dir, "rev-parse", "--verify", "HEAD")
+// ReadCommit reads the commit from what scripts/workspace-status told Bazel: lines with a key, a blank and a value. That
+// there is none is an error which says why.
+func ReadCommit(path string) (string, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("read Bazel's status: %w", err)
 	}
-	if !commit.MatchString(head) {
-		return "", fmt.Errorf("git rev-parse HEAD in %s: got %q, want a commit", dir, head)
-	}
-	changes, err := git(ctx, dir, "status", "--porcelain", "--untracked-files=normal")
-	if err != nil {
-		return "", err
-	}
-	if changes != "" {
-		return head[:length] + "-dirty", nil
-	}
-	return head[:length], nil
+	return parseCommit(string(text))
 }
 
-func git(ctx context.Context, dir string, args ...string) (string, error) {
-	// Whoever looks must not take a lock that a person's own git needs.
-	cmd := exec.CommandContext(ctx, "git", append([]string{"--no-optional-locks", "-C", dir}, args...)...)
-	cmd.WaitDelay = time.Second
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if text := strings.TrimSpace(stderr.String()); errors.As(err, &exit) && text != "" {
-			err = errors.New(text)
+func parseCommit(text string) (string, error) {
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch {
+		case key == "STABLE_COMMIT" && commit.MatchString(value):
+			return value, nil
+		case key == "STABLE_COMMIT":
+			return "", fmt.Errorf("%q is no commit", value)
+		case key == "STABLE_NO_COMMIT":
+			return "", errors.New(value)
 		}
-		return "", fmt.Errorf("git %s in %s: %w", args[0], dir, err)
 	}
-	return strings.TrimSpace(string(out)), nil
+	return "", errors.New("Bazel was not told one")
 }
+
+// Short is a commit as tags have it: its first twelve digits, and "-dirty".
+func Short(commit string) string {
+	digits, isDirty := strings.CutSuffix(commit, dirty)
+	digits = digits[:min(len(digits), length)]
+	if isDirty {
+		return digits + dirty
+	}
+	return digits
+}
+
+// Stamper stamps images with one commit.
+type Stamper struct {
+	commit string
+	// stamped are the digests that manifests have got, by those that they had.
+	stamped map[string]string
+}
+
+// New makes a Stamper. Manifests name their bases by digest, so it has to know the manifests of all bases that are not
+// among the images: each after its own base.
+func New(commit string, bases ...[]byte) (*Stamper, error) {
+	s := &Stamper{commit: commit, stamped: map[string]string{}}
+	for _, manifest := range bases {
+		if _, err := s.manifest(manifest); err != nil {
+			return nil, fmt.Errorf("stamp a base: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Image stamps an image, whose bases have been before.
+func (s *Stamper) Image(img v1.Image) (v1.Image, error) {
+	built, err := img.RawManifest()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := s.manifest(built)
+	if err != nil {
+		return nil, err
+	}
+	return &stamped{img, manifest}, nil
+}
+
+func (s *Stamper) manifest(built []byte) ([]byte, error) {
+	m, err := v1.ParseManifest(bytes.NewReader(built))
+	if err != nil {
+		return nil, fmt.Errorf("parse manifest: %w", err)
+	}
+	if m.Annotations == nil {
+		m.Annotations = map[string]string{}
+	}
+	m.Annotations[Revision] = s.commit
+	if base, found := s.stamped[m.Annotations[image.BaseDigest]]; found {
+		m.Annotations[image.BaseDigest] = base
+	}
+	var out bytes.Buffer
+	// As it is built: without HTML's escapes.
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	manifest := bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+	s.stamped[digest(built)] = digest(manifest)
+	return manifest, nil
+}
+
+func digest(b []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(b)) }
+
+// stamped is an image with another manifest. Config and layers are the same, byte for byte.
+type stamped struct {
+	v1.Image
+	manifest []byte
+}
+
+func (s *stamped) RawManifest() ([]byte, error)    { return s.manifest, nil }
+func (s *stamped) Manifest() (*v1.Manifest, error) { return partial.Manifest(s) }
+func (s *stamped) Digest() (v1.Hash, error)        { return partial.Digest(s) }
+func (s *stamped) Size() (int64, error)            { return partial.Size(s) }

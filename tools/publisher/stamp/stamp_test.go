@@ -1,67 +1,169 @@
 package stamp
 
 import (
+	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
 )
 
-func TestOf(t *testing.T) {
-	dir := t.TempDir()
-	do := func(args ...string) string {
-		t.Helper()
-		out, err := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=n", "-c", "user.email=e"}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %s: %v\n%s", args, err, out)
+const sha1, sha256Commit = "0123456789abcdef0123456789abcdef01234567", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+func TestReadCommit(t *testing.T) {
+	for _, c := range []struct{ text, want, err string }{
+		{"BUILD_USER me\nSTABLE_COMMIT " + sha1 + "\n", sha1, ""},
+		{"STABLE_COMMIT " + sha256Commit + "-dirty\n", sha256Commit + "-dirty", ""},
+		{"STABLE_COMMIT " + sha1 + "-soiled\n", "", "is no commit"},
+		{"STABLE_COMMIT 0123\n", "", `"0123" is no commit`},
+		{"STABLE_COMMIT\n", "", `"" is no commit`},
+		{"STABLE_NO_COMMIT fatal: not a git repository\n", "", "fatal: not a git repository"},
+		{"BUILD_USER me\n", "", "not told"},
+		{"", "", "not told"},
+	} {
+		path := filepath.Join(t.TempDir(), "status")
+		if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
+			t.Fatal(err)
 		}
-		return strings.TrimSpace(string(out))
+		got, err := ReadCommit(path)
+		if got != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%q: %q, %v; want %q, %q", c.text, got, err, c.want, c.err)
+		}
 	}
-	check := func(want string) {
-		t.Helper()
-		got, err := Of(t.Context(), dir)
+	if _, err := ReadCommit("/no/such/file"); err == nil || !strings.Contains(err.Error(), "/no/such/file") {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+func FuzzParseCommit(f *testing.F) {
+	f.Add("STABLE_COMMIT " + sha1 + "-dirty\n")
+	f.Add("STABLE_NO_COMMIT why\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := parseCommit(text)
+		if (err == nil) != commit.MatchString(c) {
+			t.Errorf("%q, %v", c, err)
+		}
+		// It has to be good for a tag.
+		if short := Short(c); err == nil && len(short) != 12 && len(short) != 12+len(dirty) {
+			t.Errorf("%q", short)
+		}
+	})
+}
+
+func TestShort(t *testing.T) {
+	for commit, want := range map[string]string{sha1: "0123456789ab", sha1 + "-dirty": "0123456789ab-dirty", "": "", "01-dirty": "01-dirty"} {
+		if got := Short(commit); got != want {
+			t.Errorf("%s is %s, want %s", commit, got, want)
+		}
+	}
+}
+
+func TestImage(t *testing.T) {
+	base := imagetest.New(t, imagetest.Spec{Name: "base:1", Layers: []string{"one"}, Config: image.Config{
+		Healthcheck: &image.Healthcheck{Command: []string{"/check"}, StartInterval: "1s"},
+	}})
+	upper := imagetest.New(t, imagetest.Spec{Name: "upper:1", Base: base, Layers: []string{"two"}, Annotations: map[string]string{"x": "<1>"}})
+	top := imagetest.New(t, imagetest.Spec{Name: "top:1", Base: upper, Layers: []string{"three"}})
+
+	// All together, and the last one alone.
+	s := stamper(t, sha1)
+	var all []v1.Image
+	for _, f := range []*image.Files{base, upper, top} {
+		all = append(all, stampFiles(t, s, f))
+	}
+	alone := stampFiles(t, stamper(t, sha1, manifest(t, base), manifest(t, upper)), top)
+	if digestOf(t, alone) != digestOf(t, all[2]) {
+		t.Error("an image that is stamped alone is another one")
+	}
+	for i, want := range []map[string]string{
+		{Revision: sha1},
+		{Revision: sha1, "x": "<1>", image.BaseName: "base:1", image.BaseDigest: digestOf(t, all[0])},
+		{Revision: sha1, image.BaseName: "upper:1", image.BaseDigest: digestOf(t, all[1])},
+	} {
+		if err := validate.Image(all[i]); err != nil {
+			t.Error(err)
+		}
+		m, err := all[i].Manifest()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got != want {
-			t.Errorf("got %s, want %s", got, want)
+		if !maps.Equal(m.Annotations, want) {
+			t.Errorf("image %d has annotations %q, want %q", i, m.Annotations, want)
 		}
 	}
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+
+	// Nothing but the annotation differs.
+	built := open(t, base)
+	for what, of := range map[string]func(v1.Image) ([]byte, error){
+		"config": v1.Image.RawConfigFile,
+		"manifest without the annotation": func(img v1.Image) ([]byte, error) {
+			raw, err := img.RawManifest()
+			return []byte(strings.Replace(string(raw), `,"annotations":{"`+Revision+`":"`+sha1+`"}`, "", 1)), err
+		},
+	} {
+		want, err := of(built)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if got, err := of(all[0]); err != nil || string(got) != string(want) {
+			t.Errorf("%s is\n%s\nwant\n%s\n%v", what, got, want, err)
+		}
 	}
+	if digestOf(t, built) == digestOf(t, all[0]) || digestOf(t, stampFiles(t, stamper(t, sha1+dirty), base)) == digestOf(t, all[0]) {
+		t.Error("another commit gives the same digest")
+	}
+	if _, err := New(sha1, []byte("{")); err == nil || !strings.Contains(err.Error(), "stamp a base") {
+		t.Errorf("a base that is none: %v", err)
+	}
+}
 
-	if _, err := Of(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "not a git repository") {
-		t.Errorf("no checkout: %v", err)
+func stamper(t *testing.T, commit string, bases ...[]byte) *Stamper {
+	t.Helper()
+	s, err := New(commit, bases...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	do("init", "-q")
-	if _, err := Of(t.Context(), dir); err == nil {
-		t.Error("a checkout without a commit has a stamp")
-	}
-	write("a", "1")
-	write(".gitignore", "user.bazelrc\n")
-	do("add", ".")
-	do("commit", "-q", "-m", "m")
-	head := do("rev-parse", "HEAD")[:12]
-	check(head)
-	write("user.bazelrc", "ignored")
-	check(head)
-	write("b", "new")
-	check(head + "-dirty")
-	do("add", "b")
-	check(head + "-dirty")
-	do("commit", "-q", "-m", "m2")
-	head = do("rev-parse", "HEAD")[:12]
-	check(head)
-	write("a", "2")
-	check(head + "-dirty")
+	return s
+}
 
-	t.Setenv("PATH", t.TempDir())
-	if _, err := Of(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "git") {
-		t.Errorf("no git: %v", err)
+func open(t *testing.T, f *image.Files) v1.Image {
+	t.Helper()
+	img, err := image.Open(f)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return img
+}
+
+func stampFiles(t *testing.T, s *Stamper, f *image.Files) v1.Image {
+	t.Helper()
+	img, err := s.Image(open(t, f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+func manifest(t *testing.T, f *image.Files) []byte {
+	t.Helper()
+	raw, err := open(t, f).RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func digestOf(t *testing.T, img v1.Image) string {
+	t.Helper()
+	d, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.String()
 }
