@@ -1,0 +1,17 @@
+// Command boot measures how long clusters take to get ready: `bazel run //e2e:boot_benchmark`.
+package main
+
+import (
+	"os"
+
+	"github.com/dind-cluster/dind-cluster/tools/boot/cmd"
+)
+
+// Where the images' files are among the runfiles, and the name of an image that is in every node. Bazel sets them when
+// it links.
+var image, nodeImage, pauseImage string
+
+func main() {
+	built := cmd.Built{Image: image, NodeImage: nodeImage, PauseImage: pauseImage}
+	os.Exit(cmd.Main(built, os.Args[1:], os.Stdout, os.Stderr))
+}
