@@ -8,7 +8,7 @@ IMAGES = {
     "dind-e2e": "e2e",
 }
 
-# All licences that the Debian packages' copyright files declare and SPDX has a name for; //images:annotations_test holds
+# All licences that the Debian packages' copyright files declare and SPDX has a name for; //images:sbom_test holds
 # the list against the bills of materials. The last one stands for all others: theirs are in /usr/share/doc/PACKAGE/copyright and,
 # of Go modules, in the modules.
 _LICENSES = [

@@ -58,6 +58,7 @@ type element struct {
 	VersionInfo string
 	File        string `json:"packageFileName"`
 	Purpose     string `json:"primaryPackagePurpose"`
+	License     string `json:"licenseDeclared"`
 	Checksums   []struct{ Algorithm, ChecksumValue string }
 	References  []struct {
 		URL string `json:"referenceLocator"`
