@@ -197,6 +197,8 @@ func TestPlanted(t *testing.T) {
 		{"bytes, cut off", binary(1), binary(1)[:600_000], "byte 600000: the end, not 01"},
 		{"config of an image", []byte(`{"config":{"Env":["A=1","B=2"]},"created":"x"}`), []byte(`{"created":"x","config":{"Env":["A=1","B=3"]}}`),
 			`config.Env[1]: "B=3", not "B=2"`},
+		{"label of an image", []byte(`{"Labels":{"a.b":"1"}}`), []byte(`{"Labels":{}}`), `Labels["a.b"]: nothing, not "1"`},
+		{"JSON without a name", []byte(`{"":[]}`), []byte(`{}`), `[""]: nothing, not []`},
 		{"JSON with a member more", []byte(`{"a":1}`), []byte(`{"a":1,"b":null}`), "b: null, not nothing"},
 		{"JSON with an element less", []byte(`[1,[2,{}]]`), []byte(`[1,[2]]`), "[1][1]: nothing, not {}"},
 		{"JSON of another kind", []byte(`[{"a":{}}]`), []byte(`[{"a":1}]`), "[0].a: 1, not {}"},

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -136,7 +137,10 @@ func values(path string, a, b any) *Difference {
 		}
 		slices.Sort(names)
 		for _, name := range names {
-			inner := strings.TrimPrefix(path+"."+name, ".")
+			inner := path + memberPath(name)
+			if path == "" {
+				inner = strings.TrimPrefix(inner, ".")
+			}
 			inA, okA := a[name]
 			inB, okB := b[name]
 			if okA != okB {
@@ -174,6 +178,14 @@ func values(path string, a, b any) *Difference {
 		return differ()
 	}
 	return nil
+}
+
+// memberPath leads to a member: .config, ["org.opencontainers.image.title"].
+func memberPath(name string) string {
+	if name == "" || strings.IndexFunc(name, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) >= 0 {
+		return fmt.Sprintf("[%q]", name)
+	}
+	return "." + name
 }
 
 func element(list []any, i int) (any, bool) {
