@@ -9,10 +9,8 @@ import (
 	"sync"
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
 )
-
-// nodeLabel marks the containers that are nodes; the runner sets it.
-const nodeLabel = "dind-cluster.node"
 
 // certsDir is where containerd looks for a registry's hosts.toml, and does so anew at each pull:
 // https://github.com/containerd/containerd/blob/main/docs/hosts.md
@@ -32,17 +30,11 @@ func FindNodes(ctx context.Context) (*Nodes, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := client.List(ctx, "label="+nodeLabel, "status=running")
+	names, err := nodes.Running(ctx, client)
 	if err != nil {
 		return nil, err
 	}
-	if len(list) == 0 {
-		return nil, errors.New("no node is running")
-	}
-	n := &Nodes{docker: client}
-	for _, c := range list {
-		n.names = append(n.names, c.Names)
-	}
+	n := &Nodes{docker: client, names: names}
 	out, err := client.Output(ctx, "look at node "+n.names[0], "container", "inspect",
 		"--format", "{{range .NetworkSettings.Networks}}{{println .Gateway}}{{end}}", n.names[0])
 	if err != nil {

@@ -16,12 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
 )
-
-// label marks the containers that are nodes; the runner sets it.
-const label = "dind-cluster.node"
 
 // stopTime is how long a node's loader has to clean up when it is told to stop.
 const stopTime = 10 * time.Second
@@ -56,14 +55,11 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 		o.Nsenter = "nsenter"
 	}
 	r := &Runtime{o: o}
-	running, err := r.docker(ctx, "ps", "--filter", "label="+label, "--format", "{{.Names}}")
+	client := &docker.Client{Path: o.Docker}
+	running, err := nodes.Running(ctx, client)
 	if err != nil {
-		return nil, fmt.Errorf("listing the cluster's nodes: %w", err)
+		return nil, err
 	}
-	if len(running) == 0 {
-		return nil, errors.New("no node is running yet: wait until the cluster is up")
-	}
-	slices.Sort(running)
 	for _, n := range o.Nodes {
 		if !slices.Contains(running, n) {
 			return nil, fmt.Errorf("there is no running node %q; there are: %s", n, strings.Join(running, ", "))
@@ -74,28 +70,17 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	}
 	// One after the other, for a node may go while we ask.
 	for _, n := range o.Nodes {
-		pid, err := r.docker(ctx, "inspect", "--type", "container", "--format", "{{.State.Pid}}", n)
+		out, err := client.Output(ctx, "look at node "+n, "container", "inspect", "--format", "{{.State.Pid}}", n)
 		if err != nil {
-			return nil, fmt.Errorf("looking for node %s: %w", n, err)
+			return nil, err
 		}
-		if len(pid) != 1 || pid[0] == "0" {
+		pid := strings.TrimSpace(string(out))
+		if pid == "" || pid == "0" {
 			return nil, fmt.Errorf("node %s has just stopped", n)
 		}
-		r.nodes = append(r.nodes, node{n, pid[0]})
+		r.nodes = append(r.nodes, node{n, pid})
 	}
 	return r, nil
-}
-
-// docker returns the words that a docker command prints.
-func (r *Runtime) docker(ctx context.Context, args ...string) ([]string, error) {
-	cmd := exec.CommandContext(ctx, r.o.Docker, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("docker %s: %w: %s", args[0], err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return strings.Fields(string(out)), nil
 }
 
 // Close does nothing.

@@ -22,10 +22,10 @@ import (
 
 // The two commands that nodes are reached with, as far as we need them. A container's process has its name as its ID.
 const (
-	docker = `#!/bin/sh
+	dockerScript = `#!/bin/sh
 case $1 in
-ps) [ "$*" = "ps --filter label=dind-cluster.node --format {{.Names}}" ] && cat DIR/ps ;;
-inspect) for last; do :; done; [ "$last" = gone ] && echo 0 || echo "$last" ;;
+ps) [ "$*" = "ps --all --no-trunc --format {{json .}} --filter label=dind-cluster.node --filter status=running" ] && cat DIR/ps ;;
+container) for last; do :; done; [ "$last" = gone ] && echo 0 || echo "$last" ;;
 esac
 `
 	// A node keeps what it gets: a file or a directory's index. A node named bad-* fails in its own way.
@@ -47,7 +47,11 @@ esac
 func fake(t *testing.T, running ...string) (dir string, o Options) {
 	t.Helper()
 	dir = t.TempDir()
-	for name, content := range map[string]string{"docker": docker, "nsenter": nsenter, "ps": strings.Join(running, "\n")} {
+	var list strings.Builder
+	for _, name := range running {
+		fmt.Fprintf(&list, "{\"ID\":%[1]q,\"Names\":%[1]q}\n", name)
+	}
+	for name, content := range map[string]string{"docker": dockerScript, "nsenter": nsenter, "ps": list.String()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(content, "DIR", dir)), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -10,13 +10,11 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/runner/node"
+	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"golang.org/x/sync/errgroup"
 )
-
-// nodeLabel marks the containers that are nodes.
-const nodeLabel = "dind-cluster.node"
 
 // parallel bounds how many containers are started at a time.
 const parallel = 8
@@ -32,7 +30,7 @@ func (c *cluster) startNodes(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// An earlier start that was interrupted may have left some.
-	old, err := c.docker.List(ctx, "label="+nodeLabel)
+	old, err := nodes.All(ctx, c.docker)
 	if err != nil {
 		return "", err
 	}
@@ -41,20 +39,20 @@ func (c *cluster) startNodes(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	nodes := c.plan.All()
+	all := c.plan.All()
 	c.watch(ctx)
-	if err := c.startNode(ctx, nodes[0], image, stores); err != nil {
+	if err := c.startNode(ctx, all[0], image, stores); err != nil {
 		return "", err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
-	for _, n := range nodes[1:] {
+	for _, n := range all[1:] {
 		group.Go(func() error { return c.startNode(ctx, n, image, stores) })
 	}
 	if err := group.Wait(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("1 control plane, %d worker(s)", len(nodes)-1), nil
+	return fmt.Sprintf("1 control plane, %d worker(s)", len(all)-1), nil
 }
 
 func (c *cluster) startNode(ctx context.Context, n plan.Node, image string, stores []string) error {
@@ -83,8 +81,8 @@ func runArgs(n plan.Node) []string {
 	args := []string{
 		"--name", n.Name,
 		"--hostname", n.Name,
-		"--label", nodeLabel + "=" + n.Name,
-		"--label", nodeLabel + ".role=" + string(n.Role),
+		"--label", nodes.Label + "=" + n.Name,
+		"--label", nodes.RoleLabel + "=" + string(n.Role),
 		"--privileged",
 		// With cgroup v1 Docker's default is the host's namespace.
 		"--cgroupns", "private",
@@ -110,8 +108,8 @@ func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 	c.watch(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
-	nodes := c.plan.All()
-	for _, n := range nodes {
+	all := c.plan.All()
+	for _, n := range all {
 		group.Go(func() error {
 			err := c.docker.Start(ctx, n.Name)
 			if err != nil {
@@ -123,7 +121,7 @@ func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 	if err := group.Wait(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d node(s)", len(nodes)), nil
+	return fmt.Sprintf("%d node(s)", len(all)), nil
 }
 
 // watch ends the start when a node's container dies.
@@ -134,7 +132,7 @@ func (c *cluster) watch(ctx context.Context) {
 			a := e.Actor.Attributes
 			c.fail(fmt.Errorf("node %s stopped while the cluster was starting (exit status %s)", a["name"], a["exitCode"]))
 			return false
-		}, "type=container", "event=die", "label="+nodeLabel)
+		}, "type=container", "event=die", "label="+nodes.Label)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			c.fail(err)
 		}

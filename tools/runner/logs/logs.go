@@ -18,11 +18,9 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 )
-
-// nodeLabel marks the containers that are nodes.
-const nodeLabel = "dind-cluster.node"
 
 // command is one whose output goes into the archive.
 type command struct {
@@ -75,11 +73,11 @@ func Collect(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := client.List(ctx, "label="+nodeLabel)
+	containers, err := nodes.All(ctx, client)
 	if err != nil {
 		w.note("top-level/nodes.error.txt", err)
 	}
-	for _, n := range nodes {
+	for _, n := range containers {
 		w.node(ctx, client, n)
 	}
 	return w.close()
