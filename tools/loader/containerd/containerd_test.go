@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,15 +50,21 @@ func containerdBinary(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("containerd needs root")
 	}
-	if path := os.Getenv(binaryVariable); path != "" {
+	return binary(t, binaryVariable, "containerd")
+}
+
+// binary finds a program: where the variable says, else on the PATH.
+func binary(t *testing.T, variable, name string) string {
+	t.Helper()
+	if path := os.Getenv(variable); path != "" {
 		if dir := os.Getenv("TEST_SRCDIR"); dir != "" && !filepath.IsAbs(path) {
 			path = filepath.Join(dir, path)
 		}
 		return path
 	}
-	path, err := exec.LookPath("containerd")
+	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skip("no containerd on the PATH nor in " + binaryVariable)
+		t.Skipf("no %s on the PATH nor in %s", name, variable)
 	}
 	return path
 }
@@ -67,10 +74,18 @@ type daemon struct {
 	socket string
 	client *client.Client
 	ctx    context.Context
+	// stop ends it before the test does.
+	stop func()
 }
 
 // start runs a containerd on directories of its own; it stops with the test. Before it starts, it waits for after.
 func start(t *testing.T, after time.Duration) *daemon {
+	t.Helper()
+	return startOn(t, t.TempDir(), after)
+}
+
+// startOn runs a containerd that has its images in a folder.
+func startOn(t *testing.T, root string, after time.Duration) *daemon {
 	t.Helper()
 	bin := containerdBinary(t)
 	dir, err := os.MkdirTemp("", "ctrd") // a unix socket's path may not be long
@@ -86,7 +101,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime",
   address = %q
 [ttrpc]
   address = %q
-`, dir+"/root", dir+"/state", socket, socket+".ttrpc")
+`, root, dir+"/state", socket, socket+".ttrpc")
 	file := filepath.Join(dir, "config.toml")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
@@ -97,7 +112,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime",
 	started := make(chan error, 1)
 	time.AfterFunc(after, func() { started <- cmd.Start() })
 	d := &daemon{socket: socket, ctx: namespaces.WithNamespace(context.Background(), DefaultNamespace)}
-	t.Cleanup(func() {
+	d.stop = sync.OnceFunc(func() {
 		if d.client != nil {
 			d.client.Close()
 		}
@@ -114,6 +129,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime",
 			t.Error(err)
 		}
 	})
+	t.Cleanup(d.stop)
 	if err := waitForSocket(context.Background(), socket, 30*time.Second); err != nil {
 		t.Fatal(err)
 	}
