@@ -1,0 +1,7 @@
+"""What containers of all images have from dind-base."""
+
+ENV = {
+    # By this systemd knows what it runs in.
+    "container": "docker",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+}
