@@ -56,6 +56,17 @@ func prepare(ctx context.Context, kind string) error {
 	p := plan.Default()
 	p.Nodes = 1
 	node := p.Node(0)
+	// systemd's own socket: before it is there, systemctl has nobody to ask.
+	for {
+		if _, err := os.Stat("/run/systemd/private"); err == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for systemd: %w", context.Cause(ctx))
+		case <-time.After(poll):
+		}
+	}
 	for _, command := range []string{
 		// "degraded" is no matter here.
 		"systemctl is-system-running --wait || true",
@@ -94,7 +105,7 @@ func prepare(ctx context.Context, kind string) error {
 	if config, err = floorConfig(config, kind == result.Plain); err != nil {
 		return err
 	}
-	patches, err := kubeadm.Patches(in.KubernetesVersion, p.Timeout)
+	patches, err := kubeadm.Patches(p.Timeout)
 	if err != nil {
 		return err
 	}

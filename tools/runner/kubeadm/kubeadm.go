@@ -5,6 +5,8 @@ package kubeadm
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
@@ -32,6 +34,32 @@ type Input struct {
 	DiscoveryFile string
 	// PatchesDir is the directory with the files of Patches.
 	PatchesDir string
+}
+
+// The phases of `kubeadm init`, in the order in which kubeadm runs them, that are left out of one part of it or the other.
+//
+// kubeadm does one thing after the other, and before it fills a cluster it waits for all of the control plane. What it
+// fills it with, though, needs only the API server, and workers can join when it is there.
+var (
+	// FilesPhases make files and start the kubelet.
+	FilesPhases = []string{"certs", "kubeconfig", "etcd", "control-plane", "kubelet-start"}
+	// JoinPhases put into the cluster what those who join ask for.
+	JoinPhases = []string{"upload-config", "bootstrap-token"}
+	// otherPhases are neither: others run them by themselves or do without them.
+	otherPhases = []string{"preflight", "wait-control-plane", "upload-certs", "mark-control-plane", "kubelet-finalize", "addon", "show-join-command"}
+)
+
+// Skip returns the value of kubeadm's flag --skip-phases that leaves only the given phases.
+func Skip(all ...string) string {
+	var skip []string
+	for _, list := range [][]string{FilesPhases, JoinPhases, otherPhases} {
+		for _, phase := range list {
+			if !slices.Contains(all, phase) {
+				skip = append(skip, phase)
+			}
+		}
+	}
+	return strings.Join(skip, ",")
 }
 
 type object map[string]any
@@ -64,13 +92,9 @@ func Init(in Input) ([]byte, error) {
 			"nodeRegistration": registration,
 			"timeouts":         timeouts(in.Cluster.Timeout),
 			"patches":          object{"directory": in.PatchesDir},
-			"skipPhases": []string{
-				// The checks are about a machine that a person has set up. This one comes as it should be, and what may be
-				// wrong with the host the top-level container finds out.
-				"preflight",
-				// The add-ons wait for their images, the rest does not have to: see package node.
-				"addon",
-			},
+			// The checks are about a machine that a person has set up. This one comes as it should be, and what may be
+			// wrong with the host the top-level container finds out.
+			"skipPhases": []string{"preflight"},
 		},
 		object{
 			"apiVersion":           "kubeadm.k8s.io/v1beta4",
@@ -118,49 +142,58 @@ func Join(in Input) ([]byte, error) {
 	})
 }
 
-// Patches returns, by file name, changes to what kubeadm of a Kubernetes version makes.
+// Patches returns, by file name, changes to what kubeadm makes, for components that have to start within a time limit.
 //
 // kubeadm's probes look every ten seconds, which is right for a cluster that runs for months. Here people wait for it.
-// The controller manager ends when the API server is not ready after ten seconds, and a restart costs ten more: an init
-// container lets it start when, and not before, it can work.
+//
+// The controller manager and the scheduler start when, and not before, the API server is ready: what they ask too early is
+// refused, and asked again only after seconds; the controller manager even ends after ten. The runner waits in their place
+// and then becomes them. An init container would be simpler, but the kubelet takes a second to see that one has ended.
 //
 // A component that has not started within the cluster's own time limit is started again by the kubelet, never earlier.
-func Patches(version string, limit time.Duration) (map[string][]byte, error) {
+func Patches(limit time.Duration) (map[string][]byte, error) {
+	const runner = "/usr/bin/runner"
 	files := map[string][]byte{}
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		spec := object{"containers": []object{{
-			"name":         name,
-			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
-		}}}
-		if name == "kube-controller-manager" {
-			const runner, config = "/usr/bin/runner", "/etc/kubernetes/controller-manager.conf"
-			spec["initContainers"] = []object{{
-				"name":            "wait-for-kube-apiserver",
-				"image":           "registry.k8s.io/kube-controller-manager:" + version,
-				"imagePullPolicy": "IfNotPresent",
-				"command":         []string{runner, "await", config},
-				"volumeMounts": []object{
-					{"name": "runner", "mountPath": runner, "readOnly": true},
-					{"name": "kubeconfig", "mountPath": config, "readOnly": true},
-				},
-			}}
-			spec["volumes"] = []object{{"name": "runner", "hostPath": object{"path": runner, "type": "File"}}}
-		}
-		patch, err := yaml.Marshal(object{"spec": spec})
+	add := func(name string, patch any) error {
+		text, err := yaml.Marshal(patch)
 		if err != nil {
-			return nil, fmt.Errorf("writing the patch of %s: %w", name, err)
+			return fmt.Errorf("writing the patch %s: %w", name, err)
 		}
-		files[name+"+strategic.yaml"] = patch
+		files[name] = text
+		return nil
 	}
-	patch, err := yaml.Marshal(object{"spec": object{"template": object{"spec": object{"containers": []object{{
+	for _, c := range []struct{ name, kubeconfig string }{
+		{"etcd", ""},
+		{"kube-apiserver", ""},
+		{"kube-controller-manager", "/etc/kubernetes/controller-manager.conf"},
+		{"kube-scheduler", "/etc/kubernetes/scheduler.conf"},
+	} {
+		container := object{
+			"name":         c.name,
+			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
+		}
+		spec := object{"containers": []object{container}}
+		if c.kubeconfig != "" {
+			container["volumeMounts"] = []object{{"name": "runner", "mountPath": runner, "readOnly": true}}
+			spec["volumes"] = []object{{"name": "runner", "hostPath": object{"path": runner, "type": "File"}}}
+			// In front of the program's name.
+			var command []object
+			for i, word := range []string{runner, "await", c.kubeconfig} {
+				command = append(command, object{"op": "add", "path": fmt.Sprintf("/spec/containers/0/command/%d", i), "value": word})
+			}
+			if err := add(c.name+"+json.yaml", command); err != nil {
+				return nil, err
+			}
+		}
+		if err := add(c.name+"+strategic.yaml", object{"spec": spec}); err != nil {
+			return nil, err
+		}
+	}
+	err := add("corednsdeployment+strategic.yaml", object{"spec": object{"template": object{"spec": object{"containers": []object{{
 		"name":           "coredns",
 		"readinessProbe": object{"periodSeconds": 1},
 	}}}}}})
-	if err != nil {
-		return nil, fmt.Errorf("writing the patch of CoreDNS: %w", err)
-	}
-	files["corednsdeployment+strategic.yaml"] = patch
-	return files, nil
+	return files, err
 }
 
 // startupTries is how often, once a second, a component is asked whether it has started: for as long as the user gave the

@@ -46,14 +46,14 @@ func TestGoldens(t *testing.T) {
 			checkGolden(t, test.golden, got)
 		})
 	}
-	patches, err := Patches("v1.99.0", 5*time.Minute)
+	patches, err := Patches(5 * time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, got := range patches {
 		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("patches", name), got) })
 	}
-	if len(patches) != 5 {
+	if len(patches) != 7 {
 		t.Errorf("%d patches", len(patches))
 	}
 }
@@ -80,6 +80,22 @@ func TestStartupTries(t *testing.T) {
 	} {
 		if got := startupTries(limit); got != want {
 			t.Errorf("%v: got %d, want %d", limit, got, want)
+		}
+	}
+}
+
+// Each part of `kubeadm init` leaves out what is not its own, and nothing is in two parts.
+func TestSkip(t *testing.T) {
+	const others = "preflight,wait-control-plane,upload-certs,mark-control-plane,kubelet-finalize,addon,show-join-command"
+	for _, test := range []struct {
+		phases []string
+		want   string
+	}{
+		{FilesPhases, "upload-config,bootstrap-token," + others},
+		{JoinPhases, "certs,kubeconfig,etcd,control-plane,kubelet-start," + others},
+	} {
+		if got := Skip(test.phases...); got != test.want {
+			t.Errorf("%v: got %s, want %s", test.phases, got, test.want)
 		}
 	}
 }

@@ -18,6 +18,8 @@ type Config struct {
 	// Cert and Key are the user's, PEM-encoded. Token is another way to say who one is.
 	Cert, Key []byte
 	Token     string
+	// CertFile and KeyFile are paths of the same, for one who renews them.
+	CertFile, KeyFile string
 }
 
 type file struct {
@@ -51,6 +53,9 @@ type namedUser struct {
 		Cert  []byte `json:"client-certificate-data,omitempty"`
 		Key   []byte `json:"client-key-data,omitempty"`
 		Token string `json:"token,omitempty"`
+
+		CertFile string `json:"client-certificate,omitempty"`
+		KeyFile  string `json:"client-key,omitempty"`
 	} `json:"user"`
 }
 
@@ -69,6 +74,8 @@ func (c Config) Marshal() ([]byte, error) {
 	f.Users[0].User.Cert = c.Cert
 	f.Users[0].User.Key = c.Key
 	f.Users[0].User.Token = c.Token
+	f.Users[0].User.CertFile = c.CertFile
+	f.Users[0].User.KeyFile = c.KeyFile
 	out, err := yaml.Marshal(f)
 	if err != nil {
 		return nil, fmt.Errorf("writing a kubeconfig: %w", err)
@@ -92,5 +99,8 @@ func Parse(data []byte) (Config, error) {
 		Cert:   f.Users[0].User.Cert,
 		Key:    f.Users[0].User.Key,
 		Token:  f.Users[0].User.Token,
+
+		CertFile: f.Users[0].User.CertFile,
+		KeyFile:  f.Users[0].User.KeyFile,
 	}, nil
 }

@@ -65,9 +65,11 @@ func routes(c Config) []byte {
 
 // rules returns the input of iptables-restore with the node's own rules.
 //
-// A service's address that kube-proxy has not translated is refused. Otherwise, while kube-proxy starts, the packets
-// would leave the node, and the client would wait half a minute for an answer: CoreDNS, which then starts without the
-// API server, in the first place.
+// The service "kubernetes" leads to the API server from the beginning. Otherwise CoreDNS, which starts at the same time as
+// kube-proxy, would come too early and ask again only after seconds. kube-proxy's own rules go in front of this one.
+//
+// Any other service's address that kube-proxy has not translated is refused. Otherwise, while kube-proxy starts, the packets
+// would leave the node, and the client would wait half a minute for an answer.
 //
 // Pods get the node's address towards everything but pods.
 func rules(c Config) []byte {
@@ -79,11 +81,13 @@ func rules(c Config) []byte {
 -A OUTPUT -d %[1]s -j REJECT
 COMMIT
 `, c.Cluster.ServiceSubnet)
+	fmt.Fprintf(&out, `*nat
+-A PREROUTING -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
+-A OUTPUT -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
+`, c.Cluster.KubernetesService(), c.Cluster.APIServer())
 	if c.Cluster.PodNetwork == "bridge" {
-		fmt.Fprintf(&out, `*nat
--A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE
-COMMIT
-`, c.Cluster.PodSubnet)
+		fmt.Fprintf(&out, "-A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE\n", c.Cluster.PodSubnet)
 	}
+	out.WriteString("COMMIT\n")
 	return out.Bytes()
 }

@@ -27,9 +27,11 @@ import (
 const (
 	pkiDir            = "/etc/kubernetes/pki"
 	kubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
-	kubeadmConfig     = paths.Run + "/kubeadm.yaml"
-	discoveryFile     = paths.Run + "/discovery.conf"
-	patchesDir        = paths.Run + "/patches"
+	// superAdminKubeconfig is of a user who needs no role.
+	superAdminKubeconfig = "/etc/kubernetes/super-admin.conf"
+	kubeadmConfig        = paths.Run + "/kubeadm.yaml"
+	discoveryFile        = paths.Run + "/discovery.conf"
+	patchesDir           = paths.Run + "/patches"
 )
 
 type node struct {
@@ -97,6 +99,9 @@ func (n *node) initControlPlane(ctx context.Context, first, later []string) erro
 	if err := os.WriteFile(filepath.Join(pkiDir, "ca.key"), n.config.CA.Key, 0o600); err != nil {
 		return err
 	}
+	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, time.Now()); err != nil {
+		return err
+	}
 	if err := n.loadImages(ctx, "control plane images", first); err != nil {
 		return err
 	}
@@ -106,16 +111,61 @@ func (n *node) initControlPlane(ctx context.Context, first, later []string) erro
 		return n.loadImages(both, "other images", later)
 	})
 	group.Go(func() error {
-		return n.step("kubeadm init", func() error {
-			return n.run(both, nil, "kubeadm", "init", "--config", kubeadmConfig)
+		if err := n.step("kubeadm init", func() error {
+			return n.run(both, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(kubeadm.FilesPhases...))
+		}); err != nil {
+			return err
+		}
+		return n.step("API server", func() error { return waitForStorage(both) })
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	group, both = errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return n.step("what workers ask for", func() error {
+			return n.run(both, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(kubeadm.JoinPhases...))
+		})
+	})
+	group.Go(func() error {
+		return n.step("add-ons", func() error {
+			return n.run(both, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
 		})
 	})
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return n.step("add-ons", func() error {
-		return n.run(ctx, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
+	return n.step("the control plane's mark", func() error {
+		return n.run(ctx, nil, "kubeadm", "init", "phase", "mark-control-plane", "--config", kubeadmConfig)
 	})
+}
+
+// waitForStorage waits until the API server takes what kubeadm has for it. It is not ready at that time: it goes on for
+// another second or two with making roles.
+func waitForStorage(ctx context.Context) error {
+	data, err := os.ReadFile(superAdminKubeconfig)
+	if err != nil {
+		return err
+	}
+	config, err := kubeconfig.Parse(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", superAdminKubeconfig, err)
+	}
+	api, err := kubeapi.New(config)
+	if err != nil {
+		return fmt.Errorf("%s: %w", superAdminKubeconfig, err)
+	}
+	for _, path := range []string{
+		"/api/v1/namespaces/kube-system",
+		"/api/v1/namespaces/kube-public",
+		// What makes kubeadm's administrator one.
+		"/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
+	} {
+		if err := api.WaitFor(ctx, path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (n *node) joinWorker(ctx context.Context, images []string) error {
@@ -180,7 +230,7 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	if err != nil {
 		return err
 	}
-	patches, err := kubeadm.Patches(strings.TrimSpace(string(version)), n.config.Cluster.Timeout)
+	patches, err := kubeadm.Patches(n.config.Cluster.Timeout)
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,16 @@ package node
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/tools/runner/pki"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
@@ -82,9 +85,53 @@ func TestRules(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
+	for _, chain := range []string{"PREROUTING", "OUTPUT"} {
+		if want := "-A " + chain + " -d 10.96.0.1 -p tcp --dport 443 -j DNAT --to-destination 10.250.0.2:6443\n"; !bytes.Contains(got, []byte(want)) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
 	c.Cluster.PodNetwork = "none"
 	if got := rules(c); bytes.Contains(got, []byte("MASQUERADE")) {
 		t.Errorf("masquerading without our pod network:\n%s", got)
+	}
+}
+
+func TestKubeletIdentity(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	ca, err := pki.NewCA("kubernetes", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := testConfig(0)
+	c.CA = *ca
+	dir := t.TempDir()
+	path := filepath.Join(dir, "kubelet.conf")
+	// A second time, as after a start that was interrupted, works too.
+	for range 2 {
+		if err := writeKubeletIdentity(c, filepath.Join(dir, "pki"), path, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := kubeconfig.Parse(data)
+	current := filepath.Join(dir, "pki", "kubelet-client-current.pem")
+	if err != nil || config.CertFile != current || config.KeyFile != current || len(config.Cert) > 0 || config.Server != "https://10.250.0.2:6443" {
+		t.Errorf("got %+v, %v", config, err)
+	}
+	// What the kubelet reads: one file with both, a link to the one with the date.
+	pair, err := tls.LoadX509KeyPair(current, current)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if subject := pair.Leaf.Subject; subject.CommonName != "system:node:control-plane" || subject.Organization[0] != "system:nodes" {
+		t.Errorf("got %v", subject)
+	}
+	info, err := os.Stat(current)
+	if target, _ := os.Readlink(current); err != nil || info.Mode().Perm() != 0o600 || filepath.Base(target) != "kubelet-client-2026-01-02-03-04-05.pem" {
+		t.Errorf("got %s, %v, %v", target, info.Mode(), err)
 	}
 }
 
