@@ -1,0 +1,74 @@
+package elsewhere
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Metrics is what a build came to.
+type Metrics struct {
+	// Runners says how many processes were run by what: linux-sandbox, local. "remote cache hit" and "disk cache hit" are
+	// those whose outputs came from a cache, "internal" are what Bazel does itself, and "total" is the sum of all.
+	Runners map[string]int
+	// Actions says how many actions of each mnemonic were done, in whatever way.
+	Actions map[string]int
+}
+
+// Events is the option that makes Bazel write the file that ReadMetrics reads.
+func Events(path string) string { return "--build_event_json_file=" + path }
+
+// ReadMetrics reads the metrics that Bazel wrote at the end of a build's events.
+func ReadMetrics(path string) (*Metrics, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	m, err := readMetrics(f)
+	if err != nil {
+		return nil, fmt.Errorf("read build events %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func readMetrics(r io.Reader) (*Metrics, error) {
+	d := json.NewDecoder(r)
+	for {
+		var event struct {
+			BuildMetrics *struct {
+				ActionSummary struct {
+					ActionData []struct {
+						Mnemonic string `json:"mnemonic"`
+						// A 64-bit number, which protobuf writes as text.
+						ActionsExecuted int `json:"actionsExecuted,string"`
+					} `json:"actionData"`
+					RunnerCount []struct {
+						Name  string `json:"name"`
+						Count int    `json:"count"`
+					} `json:"runnerCount"`
+				} `json:"actionSummary"`
+			} `json:"buildMetrics"`
+		}
+		err := d.Decode(&event)
+		if errors.Is(err, io.EOF) {
+			return nil, errors.New("no metrics: the build did not end by itself")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if event.BuildMetrics == nil {
+			continue
+		}
+		m := &Metrics{Runners: map[string]int{}, Actions: map[string]int{}}
+		for _, a := range event.BuildMetrics.ActionSummary.ActionData {
+			m.Actions[a.Mnemonic] += a.ActionsExecuted
+		}
+		for _, r := range event.BuildMetrics.ActionSummary.RunnerCount {
+			m.Runners[r.Name] += r.Count
+		}
+		return m, nil
+	}
+}
