@@ -5,7 +5,6 @@ package rules_test
 import (
 	"archive/zip"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/mod/sumdb/dirhash"
 )
@@ -42,6 +40,7 @@ go_module(
 
 func TestDebianPackage(t *testing.T) {
 	bazel := newBazel(t)
+	bazel.copyRules(t)
 	deb := []byte("not a real package: the channel does not look inside\n")
 	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/debian/pool/main/h/hello/hello_1.0_amd64.deb" {
@@ -90,6 +89,7 @@ func TestDebianPackage(t *testing.T) {
 // fetched, so that one Bazel server serves callers with and without scripts/bazel's environment.
 func TestDebianMirror(t *testing.T) {
 	bazel := newBazel(t)
+	bazel.copyRules(t)
 	deb := []byte("a package\n")
 	requests := 0
 	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -130,6 +130,7 @@ func TestDebianMirror(t *testing.T) {
 // A security update comes from an archive of its own.
 func TestDebianSecurity(t *testing.T) {
 	bazel := newBazel(t)
+	bazel.copyRules(t)
 	deb := []byte("a safe package\n")
 	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/debian-security/20260102T030405Z/pool/updates/main/h/hello_1+b~1.deb" {
@@ -167,6 +168,7 @@ func TestGoModule(t *testing.T) {
 		t.Skip("no go command on PATH")
 	}
 	bazel := newBazel(t)
+	bazel.copyRules(t)
 	proxy, sum := newProxy(t)
 	gone := filepath.Join(t.TempDir(), "gone")
 
@@ -195,63 +197,6 @@ func TestGoModule(t *testing.T) {
 			}, "@demo//:hello.txt")
 		})
 	}
-}
-
-// bazel is a workspace that holds our rules and nothing else.
-type bazel struct {
-	program   string
-	workspace string
-	output    string
-}
-
-func newBazel(t *testing.T) *bazel {
-	t.Helper()
-	program, err := exec.LookPath("bazel")
-	if err != nil {
-		t.Skip("no bazel command on PATH")
-	}
-	b := &bazel{program: program, workspace: t.TempDir(), output: t.TempDir()}
-	for _, pattern := range []string{"*.bzl", "private/go/*.bzl", "private/debian/*.bzl", "private/debian/*.sh"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no rules match %s: %v", pattern, err)
-		}
-		for _, file := range files {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.write("rules/"+file, string(data))
-			b.write("rules/"+filepath.Dir(file)+"/BUILD.bazel", "")
-		}
-	}
-	b.write("BUILD.bazel", "")
-	t.Cleanup(func() {
-		b.run(nil, "shutdown")
-		// Repositories are read-only in places.
-		exec.Command("chmod", "-R", "u+w", b.output).Run()
-	})
-	return b
-}
-
-func (b *bazel) write(path, content string) {
-	file := filepath.Join(b.workspace, path)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		panic(err)
-	}
-	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
-		panic(err)
-	}
-}
-
-func (b *bazel) run(env []string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, b.program, append([]string{"--nohome_rc", "--output_user_root=" + b.output, "--max_idle_secs=60"}, args...)...)
-	cmd.Dir = b.workspace
-	cmd.Env = append(os.Environ(), env...)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }
 
 // check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists.
