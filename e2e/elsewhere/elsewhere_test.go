@@ -312,10 +312,11 @@ func FuzzExecutionLog(f *testing.F) {
 
 func TestMetrics(t *testing.T) {
 	const events = `{"id":{"started":{}},"started":{"uuid":"x"}}
-{"id":{"buildMetrics":{}},"buildMetrics":{"actionSummary":{"actionsExecuted":"8","actionData":[{"mnemonic":"GoCompilePkg","actionsExecuted":"2"},{"mnemonic":"GoStdlib","actionsExecuted":"1"}],"runnerCount":[{"name":"total","count":8},{"name":"remote cache hit","count":1,"execKind":"Remote"}]}}}
+{"id":{"buildMetrics":{}},"buildMetrics":{"actionSummary":{"actionsExecuted":"8","actionData":[{"mnemonic":"GoCompilePkg","actionsExecuted":"2"},{"mnemonic":"GoStdlib","actionsExecuted":"1"}],"runnerCount":[{"name":"total","count":8},{"name":"remote cache hit","count":1,"execKind":"Remote"}]},"timingMetrics":{"wallTimeInMs":"1500","executionPhaseTimeInMs":"250"}}}
 `
 	m, err := readMetrics(strings.NewReader(events))
-	if err != nil || m.Runners["remote cache hit"] != 1 || m.Runners["total"] != 8 || m.Actions["GoCompilePkg"] != 2 || len(m.Actions) != 2 {
+	if err != nil || m.Runners["remote cache hit"] != 1 || m.Runners["total"] != 8 || m.Actions["GoCompilePkg"] != 2 || len(m.Actions) != 2 ||
+		m.Wall != 1500*time.Millisecond || m.Execution != 250*time.Millisecond {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for _, bad := range []string{"", `{"started":{}}`, `{"buildMetrics"`, "\xff"} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 )
 
 // Metrics is what a build came to.
@@ -15,6 +16,8 @@ type Metrics struct {
 	Runners map[string]int
 	// Actions says how many actions of each mnemonic were done, in whatever way.
 	Actions map[string]int
+	// Wall is how long the build took; Execution is its last part, in which actions were done.
+	Wall, Execution time.Duration
 }
 
 // Events is the option that makes Bazel write the file that ReadMetrics reads.
@@ -50,6 +53,10 @@ func readMetrics(r io.Reader) (*Metrics, error) {
 						Count int    `json:"count"`
 					} `json:"runnerCount"`
 				} `json:"actionSummary"`
+				TimingMetrics struct {
+					Wall      int64 `json:"wallTimeInMs,string"`
+					Execution int64 `json:"executionPhaseTimeInMs,string"`
+				} `json:"timingMetrics"`
 			} `json:"buildMetrics"`
 		}
 		err := d.Decode(&event)
@@ -62,7 +69,12 @@ func readMetrics(r io.Reader) (*Metrics, error) {
 		if event.BuildMetrics == nil {
 			continue
 		}
-		m := &Metrics{Runners: map[string]int{}, Actions: map[string]int{}}
+		m := &Metrics{
+			Runners:   map[string]int{},
+			Actions:   map[string]int{},
+			Wall:      time.Duration(event.BuildMetrics.TimingMetrics.Wall) * time.Millisecond,
+			Execution: time.Duration(event.BuildMetrics.TimingMetrics.Execution) * time.Millisecond,
+		}
 		for _, a := range event.BuildMetrics.ActionSummary.ActionData {
 			m.Actions[a.Mnemonic] += a.ActionsExecuted
 		}
