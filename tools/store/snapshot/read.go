@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"strings"
 	"time"
@@ -111,21 +112,46 @@ func (l *Layer) add(hdr *tar.Header, inode string, r io.Reader, content *spool.S
 		if first.Inode == "" {
 			first.Inode = inode
 		}
-		linked := *first
-		linked.Path = p
-		e = &linked
+		e = l.link(first, e)
 	case tar.TypeSymlink:
 		e.Link = hdr.Linkname
 	case tar.TypeDir, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 	default:
 		return fmt.Errorf("/%s is of a kind, %q, that layers do not have", p, hdr.Typeflag)
 	}
-	if p == "" && e.Type != tar.TypeDir {
-		return fmt.Errorf("the root is not a directory, but of the kind %q", e.Type)
+	if p == "" {
+		if e.Type != tar.TypeDir {
+			return fmt.Errorf("the root is not a directory, but of the kind %q", e.Type)
+		}
+		return nil // containerd does not change a snapshot's root either
 	}
 	l.Tree.put(e)
 	l.Tree.imply(p)
 	return nil
+}
+
+// link makes a file that is a hard link of another one. Its own attributes, which the archive has once more, count for all of
+// them, as they do for who unpacks the archive.
+func (l *Layer) link(first, e *Entry) *Entry {
+	all := []*Entry{first}
+	if first.Mode != e.Mode || first.UID != e.UID || first.GID != e.GID || !first.ModTime.Equal(e.ModTime) || len(e.Xattrs) > 0 {
+		for _, other := range l.Tree {
+			if other.Inode == first.Inode && other != first {
+				all = append(all, other)
+			}
+		}
+	}
+	xattrs := maps.Clone(first.Xattrs)
+	if len(e.Xattrs) > 0 && xattrs == nil {
+		xattrs = map[string][]byte{}
+	}
+	maps.Copy(xattrs, e.Xattrs)
+	for _, other := range all {
+		other.Mode, other.UID, other.GID, other.ModTime, other.Xattrs = e.Mode, e.UID, e.GID, e.ModTime, xattrs
+	}
+	linked := *first
+	linked.Path = e.Path
+	return &linked
 }
 
 func (l *Layer) remove(dir, base string) error {

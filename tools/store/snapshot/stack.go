@@ -46,18 +46,10 @@ func (t Tree) lay(l *Layer) {
 	}
 }
 
-// complete gives directories that the layer has no entry for the attributes of those below, as containerd does: an overlay shows
+// complete adds the root, and gives directories that the layer has no entry for the attributes of those below, as containerd does: an overlay shows
 // those of its topmost one.
 func (t Tree) complete(lower []Tree) {
-	if t[""] == nil {
-		root := &Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Type: tar.TypeDir, Mode: 0o755}}
-		if len(lower) > 0 {
-			// containerd gives a new snapshot's root the owner of the one below, and no more.
-			below := lower[len(lower)-1][""]
-			root.UID, root.GID = below.UID, below.GID
-		}
-		t[""] = root
-	}
+	t[""] = &Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Type: tar.TypeDir, Mode: 0o755}}
 	for p, e := range t {
 		if !e.Implied {
 			continue
