@@ -151,9 +151,19 @@ func (i *Image) fill(t tree, o Options) error {
 	i.Packages = db.packages
 	paths := slices.Sorted(maps.Keys(t))
 	folders := layouts(t)
+	unpacked := stores(t)
+	for _, s := range unpacked {
+		images, err := s.images(t, o)
+		if err != nil {
+			return fmt.Errorf("/%s: %w", s.index, err)
+		}
+		i.Images = append(i.Images, images...)
+	}
 	for _, p := range paths {
 		f := t[p]
 		switch {
+		case slices.ContainsFunc(unpacked, func(s *store) bool { return s.has(p) }):
+			// It is an inner image's.
 		case f.Program != nil:
 			program := &Program{Path: "/" + p, SHA256: f.SHA256, Go: f.Program.Go, Package: db.owners[p]}
 			if program.Go == nil && program.Package != nil {

@@ -392,6 +392,124 @@ func TestBadNestedImages(t *testing.T) {
 	}
 }
 
+// storeFiles is a store of an image unpacked, in two parts, as another image holds it. The image's layers remove nothing.
+func storeFiles(t testing.TB, dir, name string, img v1.Image) files {
+	t.Helper()
+	f := files{}
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var numbers []string
+	for n, l := range layers {
+		numbers = append(numbers, fmt.Sprint(n+1))
+		r, err := l.Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		part := []string{"a", "b"}[min(n, 1)]
+		tr := tar.NewReader(r)
+		for h, err := tr.Next(); err == nil; h, err = tr.Next() {
+			var b bytes.Buffer
+			if _, err := b.ReadFrom(tr); err != nil {
+				t.Fatal(err)
+			}
+			f[fmt.Sprintf("%s/%s%s%d/fs/%s", dir, part, storeTrees, n+1, h.Name)] = b.String()
+		}
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := img.ConfigName()
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f[dir+"/b"+storeBlobs+"blobs/sha256/"+id.Hex] = string(config)
+	f[dir+"/b"+storeBlobs+"blobs/sha256/"+digest.Hex] = string(manifest)
+	f[dir+"/b"+storeDatabase] = "database"
+	one := fmt.Sprintf(`{"mediaType":"%s","digest":"%s","size":1,"annotations":{"io.containerd.image.name":"%%s","%s":"%s"}}`,
+		types.OCIManifestSchema1, digest, storeSnapshots, strings.Join(numbers, " "))
+	f[dir+"/b/index.json"] = fmt.Sprintf(`{"schemaVersion":2,"manifests":[`+one+`,`+one+`]}`, name, name+"-again")
+	return f
+}
+
+// unpackable is an image whose layers remove nothing, with another one in it if there is one.
+func unpackable(t testing.TB, inside files) v1.Image {
+	upper := files{"usr/bin/inner": self(t)}
+	maps.Copy(upper, inside)
+	return image(t, types.OCIUncompressedLayer, files{
+		"var/lib/dpkg/status": "Package: base\nVersion: 1\nArchitecture: all\n", "usr/bin/inner": "of the lower layer",
+	}, upper)
+}
+
+func TestUnpackedImages(t *testing.T) {
+	innermost := storeFiles(t, "var/store", "registry.example/innermost:1", unpackable(t, nil))
+	all := storeFiles(t, "srv/store", "docker.io/library/node:v1", unpackable(t, innermost))
+	all["usr/bin/own"] = self(t)
+	i, err := read(t, modules(t), all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(i.Images) != 1 || len(i.Programs) != 1 || len(i.Packages) != 0 {
+		t.Fatalf("%d images %+v, programs %+v, packages %+v", len(i.Images), i.Images, i.Programs, i.Packages)
+	}
+	checkInner(t, i.Images[0], "/srv/store/b", "node:v1", false)
+	if len(i.Images[0].Images) != 1 {
+		t.Fatalf("images in the image: %+v", i.Images[0].Images)
+	}
+	checkInner(t, i.Images[0].Images[0], "/var/store/b", "registry.example/innermost:1", false)
+}
+
+func TestBadUnpackedImages(t *testing.T) {
+	good := storeFiles(t, "srv/store", "registry.example/x:1", unpackable(t, nil))
+	index := "srv/store/b/index.json"
+	without := func(part string) files {
+		f := maps.Clone(good)
+		maps.DeleteFunc(f, func(p, content string) bool {
+			return strings.Contains(p, part) || strings.Contains(content, part) && strings.Contains(p, "/blobs/")
+		})
+		if len(f) == len(good) {
+			t.Fatalf("nothing has %q", part)
+		}
+		return f
+	}
+	with := func(p, content string) files {
+		f := maps.Clone(good)
+		f[p] = content
+		return f
+	}
+	for name, c := range map[string]struct {
+		content files
+		want    string
+	}{
+		"no index":          {without("index.json"), "no index.json"},
+		"bad index":         {with(index, "[1"), "index.json"},
+		"no manifest":       {without(`"layers"`), "is missing"},
+		"no config":         {without(`"rootfs"`), "is missing"},
+		"no snapshot":       {without("/snapshots/2/"), "snapshot 2 is missing"},
+		"no numbers":        {with(index, strings.ReplaceAll(good[index], `"1 2"`, `""`)), "names no snapshot"},
+		"bad numbers":       {with(index, strings.ReplaceAll(good[index], `"1 2"`, `"one"`)), "is to be numbers"},
+		"not in a snapshot": {with("srv/store/a"+storeTrees+"x/fs/a", "b"), "is in no snapshot"},
+		"beside a snapshot": {with("srv/store/a"+storeTrees+"1/work", "b"), "is in no snapshot"},
+		"bad packages":      {with("srv/store/a"+storeTrees+"2/fs/var/lib/dpkg/status", "Package: a\nnonsense\n"), "is no field"},
+	} {
+		_, err := read(t, modules(t), c.content)
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "/srv/store/b") {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
 func TestBadPackages(t *testing.T) {
 	for text, want := range map[string]string{
 		"Package: a\nnonsense\n":                                             "line 2 is no field",
@@ -435,6 +553,10 @@ func FuzzRecords(f *testing.F) {
 			"a.tar":               {Archive: &scan.Archive{Files: tree{"manifest.json": {Text: []byte(manifest)}, "c.json": config}}},
 			"l/oci-layout":        {Text: []byte(`{"imageLayoutVersion":"1.0.0"}`)},
 			"l/index.json":        {Text: []byte(index)},
+			// A store of unpacked images, with the same index.
+			"s/a" + storeDatabase:         {},
+			"s/a/index.json":              {Text: []byte(index)},
+			"s/a" + storeTrees + "1/fs/f": {},
 		}, Options{})
 	})
 }

@@ -265,8 +265,13 @@ func text(what string, size int64, r io.Reader) ([]byte, error) {
 	return b, nil
 }
 
+// unpacked is the folder that a store of unpacked images has an image's layer in, laid out as containerd has it; the last one
+// counts, since such an image may have a store of its own.
+var unpacked = regexp.MustCompile(`^.*/io\.containerd\.snapshotter\.v1\.overlayfs/snapshots/[0-9]+/fs/`)
+
 // isRecord tells the files which say what is installed.
 func isRecord(p string) bool {
+	p = p[len(unpacked.FindString(p)):]
 	switch p {
 	case "var/lib/dpkg/status", "usr/lib/os-release", "etc/os-release":
 		return true
