@@ -48,14 +48,6 @@ func FindNodes(ctx context.Context) (*Nodes, error) {
 	return n, nil
 }
 
-// Run runs a command in all nodes at the same time.
-func (n *Nodes) Run(ctx context.Context, command ...string) error {
-	return n.each(func(node string) error {
-		_, err := n.docker.Exec(ctx, node, command...)
-		return err
-	})
-}
-
 // Use tells the nodes to ask the mirror first. A registry for which a node has a hosts.toml already is left as it is. The
 // function that it returns takes it back.
 func (n *Nodes) Use(ctx context.Context, m *Mirror) (undo func(context.Context) error, err error) {

@@ -9,16 +9,15 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/tools/e2e/mirror"
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 )
 
 // undoTime is how long it may take to make the nodes forget the mirror.
 const undoTime = 10 * time.Second
 
-// serveImages sees that no node has to go to a registry: it loads what the nodes have as archives, and serves the images
-// of an archive as the registries that they come from, for pods with the pull policy Always. Stop ends that.
+// serveImages sees that no node has to go to a registry, not even for pods with the pull policy Always: it serves the images
+// of an archive as the registries that they come from. Stop ends that.
 func serveImages(ctx context.Context, path string, p *progress.Printer) (stop func(), err error) {
-	step := p.Step("nodes' own images, and a registry for them")
+	step := p.Step("a registry for the nodes")
 	defer func() {
 		if err != nil {
 			step.Fail("")
@@ -27,10 +26,6 @@ func serveImages(ctx context.Context, path string, p *progress.Printer) (stop fu
 	}()
 	nodes, err := mirror.FindNodes(ctx)
 	if err != nil {
-		return nil, err
-	}
-	// Workers have those of the control plane's images that specs use too, such as etcd's, but as files only.
-	if err := nodes.Run(ctx, "loader", "load", "--quiet", paths.Images); err != nil {
 		return nil, err
 	}
 	m, err := mirror.Serve(ctx, path, net.JoinHostPort(nodes.Gateway, "0"))

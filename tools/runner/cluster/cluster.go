@@ -16,6 +16,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
@@ -30,7 +31,6 @@ var (
 	create = []action{
 		{"checking the container", (*cluster).preflight},
 		{"making keys and tokens", (*cluster).makeSecrets},
-		{"loading the node image", (*cluster).loadNodeImage},
 		{"making the nodes' network", (*cluster).makeNetwork},
 		{"starting the nodes", (*cluster).startNodes},
 		{"starting the control plane", (*cluster).waitForControlPlane},
@@ -96,6 +96,11 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 		fail:     fail,
 		failures: &failures{},
 	}
+	seeded, err := store.Read(paths.Seeded)
+	if err != nil {
+		return fmt.Errorf("looking for what the entrypoint did with the node image: %w", err)
+	}
+	c.spans.Add(timeline.Span{Name: "images", Start: seeded.Start, End: seeded.Start.Add(seeded.Took)})
 	c.log.Printf("systemd and Docker are up")
 	err = c.run(ctx, actions)
 	line := timeline.Timeline{Start: begin, End: time.Now(), Ready: err == nil, Resumed: saved.secrets != nil}

@@ -1,27 +1,19 @@
 package cluster
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/store"
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
 // nodeImage returns the name under which the container's Docker has the node image.
 func nodeImage() (string, error) {
 	data, err := os.ReadFile(filepath.Join(paths.NodeStore, "index.json"))
-	if errors.Is(err, os.ErrNotExist) {
-		data, err = os.ReadFile(filepath.Join(paths.NodeImage, "index.json"))
-	}
 	if err != nil {
 		return "", fmt.Errorf("finding the node image: %w", err)
 	}
@@ -75,20 +67,4 @@ func storeMounts(nodeStore, root string) ([]string, error) {
 		args = append(args, "--volume", source+":"+filepath.Join(paths.Stores, filepath.Base(group))+":ro")
 	}
 	return args, nil
-}
-
-// loadNodeImage puts the node image, which came with this container's image, into the container's Docker.
-func (c *cluster) loadNodeImage(ctx context.Context) (string, error) {
-	if seeded, err := store.Read(paths.Seeded); err == nil {
-		c.spans.Add(timeline.Span{Name: "images", Start: seeded.Start, End: seeded.Start.Add(seeded.Took)})
-		return "there already", nil
-	}
-	cmd := exec.CommandContext(ctx, "loader", "load", "--node", "local", "--namespace", "moby", paths.NodeImage)
-	cmd.WaitDelay = 2 * time.Second
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%w:\n%s", err, bytes.TrimSpace(output.Bytes()))
-	}
-	return "", nil
 }

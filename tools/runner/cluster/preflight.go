@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// minDisk is what the node image and the first node take; each further node takes minDiskPerNode.
+// minDisk is what the control plane takes, of which etcd's log is the most, with some room for pods; each further node
+// takes minDiskPerNode.
 const (
-	minDisk        = 4 << 30
-	minDiskPerNode = 600 << 20
+	minDisk        = 1 << 30
+	minDiskPerNode = 100 << 20
 )
 
 // preflight finds out early what would otherwise fail late and obscurely.

@@ -221,7 +221,7 @@ func adaptContainerdConfig(template []byte, mayRaiseLimits bool) ([]byte, error)
 // seedImages gives containerd, which has not started yet, the images that came unpacked with the container's own image.
 func seedImages(root string) error {
 	groups, err := store.Groups(paths.Stores)
-	if err != nil || len(groups) == 0 {
+	if err != nil {
 		return err
 	}
 	step := progress.New(os.Stdout).Step("images")

@@ -62,31 +62,22 @@ func (n *node) bringUp(ctx context.Context) error {
 	if err := n.step("network", func() error { return n.setUpNetwork(ctx) }); err != nil {
 		return err
 	}
+	seeded, err := store.Read(paths.Seeded)
+	if err != nil {
+		return fmt.Errorf("looking for what the entrypoint did with the images: %w", err)
+	}
+	n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
 	if exists(kubeletKubeconfig) {
 		// A node that was stopped: all that is missing is its kubelet, which starts what belongs here.
 		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
 	}
-	var first, later []string
-	seeded, err := store.Read(paths.Seeded)
-	switch {
-	case err == nil:
-		n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
-	case errors.Is(err, os.ErrNotExist):
-		archives, err := imageArchives()
-		if err != nil {
-			return err
-		}
-		first, later = sortImages(archives, n.config.Node.Role)
-	default:
-		return err
-	}
 	if n.config.Node.Role == plan.ControlPlane {
-		return n.initControlPlane(ctx, first, later)
+		return n.initControlPlane(ctx)
 	}
-	return n.joinWorker(ctx, first)
+	return n.joinWorker(ctx)
 }
 
-func (n *node) initControlPlane(ctx context.Context, first, later []string) error {
+func (n *node) initControlPlane(ctx context.Context) error {
 	if err := n.writeConfig(ctx, kubeadm.Init); err != nil {
 		return err
 	}
@@ -102,26 +93,16 @@ func (n *node) initControlPlane(ctx context.Context, first, later []string) erro
 	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, time.Now()); err != nil {
 		return err
 	}
-	if err := n.loadImages(ctx, "control plane images", first); err != nil {
+	if err := n.step("kubeadm init", func() error {
+		return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(kubeadm.FilesPhases...))
+	}); err != nil {
+		return err
+	}
+	if err := n.step("API server", func() error { return waitForStorage(ctx) }); err != nil {
 		return err
 	}
 	// The group's context ends with the group.
 	group, both := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return n.loadImages(both, "other images", later)
-	})
-	group.Go(func() error {
-		if err := n.step("kubeadm init", func() error {
-			return n.run(both, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(kubeadm.FilesPhases...))
-		}); err != nil {
-			return err
-		}
-		return n.step("API server", func() error { return waitForStorage(both) })
-	})
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	group, both = errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return n.step("what workers ask for", func() error {
 			return n.run(both, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(kubeadm.JoinPhases...))
@@ -168,7 +149,7 @@ func waitForStorage(ctx context.Context) error {
 	return nil
 }
 
-func (n *node) joinWorker(ctx context.Context, images []string) error {
+func (n *node) joinWorker(ctx context.Context) error {
 	discovery := kubeconfig.Config{
 		Name:   "discovery",
 		Server: "https://" + n.config.Cluster.APIServer().String(),
@@ -188,18 +169,11 @@ func (n *node) joinWorker(ctx context.Context, images []string) error {
 	if err != nil {
 		return err
 	}
-	group, both := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return n.loadImages(both, "images", images)
-	})
-	group.Go(func() error {
-		// The last thing that kubeadm does for those who want to join is to publish this. Asked by kubeadm itself, a
-		// question too early costs five seconds.
-		return n.step("waiting for the control plane", func() error {
-			return api.WaitFor(both, "/api/v1/namespaces/kube-public/configmaps/cluster-info")
-		})
-	})
-	if err := group.Wait(); err != nil {
+	// The last thing that kubeadm does for those who want to join is to publish this. Asked by kubeadm itself, a question
+	// too early costs five seconds.
+	if err := n.step("waiting for the control plane", func() error {
+		return api.WaitFor(ctx, "/api/v1/namespaces/kube-public/configmaps/cluster-info")
+	}); err != nil {
 		return err
 	}
 	return n.step("kubeadm join", func() error {
@@ -303,4 +277,9 @@ func explain(ctx context.Context) string {
 		}
 	}
 	return out.String()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -135,29 +135,6 @@ func TestKubeletIdentity(t *testing.T) {
 	}
 }
 
-func TestSortImages(t *testing.T) {
-	archives := []string{"/i/coredns.tar", "/i/etcd.tar", "/i/kube-apiserver.tar", "/i/kube-controller-manager.tar", "/i/kube-proxy.tar", "/i/kube-scheduler.tar", "/i/pause.tar"}
-	for _, test := range []struct {
-		role         plan.Role
-		first, later string
-	}{
-		{plan.ControlPlane, "etcd kube-apiserver kube-controller-manager kube-scheduler pause", "coredns kube-proxy"},
-		{plan.Worker, "coredns kube-proxy pause", ""},
-	} {
-		first, later := sortImages(archives, test.role)
-		names := func(paths []string) string {
-			var out []string
-			for _, p := range paths {
-				out = append(out, strings.TrimSuffix(filepath.Base(p), ".tar"))
-			}
-			return strings.Join(out, " ")
-		}
-		if names(first) != test.first || names(later) != test.later {
-			t.Errorf("%s: got %q and %q", test.role, names(first), names(later))
-		}
-	}
-}
-
 func TestRunErrors(t *testing.T) {
 	var log bytes.Buffer
 	n := &node{out: &log}

@@ -6,10 +6,6 @@ const (
 	Run = "/run/dind-cluster"
 	// Role tells the entrypoint what the image is: "cluster" or "node".
 	Role = "/usr/lib/dind-cluster/role"
-	// Images are the component image archives in a node.
-	Images = "/usr/lib/dind-cluster/images"
-	// NodeImage is the node image, an OCI layout, in the top-level container.
-	NodeImage = "/usr/lib/dind-cluster/node-image"
 	// Stores has folders with unpacked images for containerd: see package store. In the top-level container it is the
 	// node image in NodeStore, in a node the component images.
 	Stores    = "/usr/lib/dind-cluster/store"

@@ -41,7 +41,8 @@ const (
 	blobs     = contentDir + "/blobs/sha256"
 	// index names a group's images, as in an OCI layout.
 	index = "index.json"
-	// marker, in a root directory that was seeded, says from what.
+	// marker, in a root directory that was seeded, says from what: a symbolic link to that, since a short one has no
+	// content that could be lost without it.
 	marker = "dind-cluster.store"
 )
 
@@ -109,6 +110,9 @@ func Read(path string) (Result, error) {
 // there, as the mount point of a volume is. If an earlier call was interrupted, it begins anew. If containerd's databases
 // are there, it only checks that they came from the same groups and that no link leads nowhere: what has happened to the
 // images since is the user's.
+//
+// Nothing is synced to the disk, which could take longer than all the rest: containerd does it with its databases before it
+// has a container. Databases that have lost their end by then, with the machine's power, count as not there.
 func Seed(ctx context.Context, root string, groups []string) (Result, error) {
 	start := time.Now()
 	r, err := seed(ctx, root, groups)
@@ -139,17 +143,16 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	id := hex.EncodeToString(identity.Sum(nil)) + "\n"
+	id := hex.EncodeToString(identity.Sum(nil)[:16])
 
-	_, err = os.Lstat(filepath.Join(root, metadataDB))
-	if err == nil {
-		return Result{Images: images, How: Kept}, check(root, id)
-	}
-	if !errors.Is(err, os.ErrNotExist) {
+	done, err := complete(root, metadata, snapshots)
+	if err != nil {
 		return Result{}, err
 	}
-
-	for _, dir := range []string{metadataDir, snapshotterDir, contentDir} {
+	if done {
+		return Result{Images: images, How: Kept}, check(root, id)
+	}
+	for _, dir := range []string{metadataDir, snapshotterDir, contentDir, marker} {
 		if err := os.RemoveAll(filepath.Join(root, dir)); err != nil {
 			return Result{}, fmt.Errorf("removing what an interrupted start has left: %w", err)
 		}
@@ -180,20 +183,20 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 	if err := copyFile(snapshots, filepath.Join(root, snapshotsDB)); err != nil {
 		return Result{}, err
 	}
-	if err := writeFile(filepath.Join(root, marker), []byte(id)); err != nil {
+	if err := os.Symlink(id, filepath.Join(root, marker)); err != nil {
 		return Result{}, err
 	}
 	return r, copyFile(metadata, filepath.Join(root, metadataDB))
 }
 
-// Groups returns the groups below a folder, sorted; none if there is no such folder.
+// Groups returns the groups below a folder, sorted. That there are none is an error.
 func Groups(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("looking for images: %w", err)
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("looking for images: %s is empty", dir)
 	}
 	var groups []string
 	for _, e := range entries {
@@ -354,34 +357,46 @@ func copyTree(ctx context.Context, from, to string) error {
 	return fmt.Errorf("copying %s: %w: %s", from, err, bytes.TrimSpace(out))
 }
 
+// copyFile copies a file so that the copy is there either completely or not at all.
 func copyFile(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	return writeFile(to, data)
+	if err := os.WriteFile(to+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(to+".new", to)
 }
 
-// writeFile makes a file that is there either completely or not at all, after a power failure too.
-func writeFile(path string, data []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
+// complete says whether a root directory has the databases. containerd lets them grow only.
+func complete(root, metadata, snapshots string) (bool, error) {
+	for name, original := range map[string]string{metadataDB: metadata, snapshotsDB: snapshots} {
+		have, err := os.Stat(filepath.Join(root, name))
+		if errors.Is(err, os.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		least, err := os.Stat(original)
+		if err != nil {
+			return false, err
+		}
+		if have.Size() < least.Size() {
+			return false, nil
+		}
 	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return true, nil
 }
 
 // check looks at a root directory that is in use.
 func check(root, id string) error {
-	have, err := os.ReadFile(filepath.Join(root, marker))
+	have, err := os.Readlink(filepath.Join(root, marker))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if string(have) != id {
+	if have != id {
 		return errors.New("it is in use already, with the images of another version: give the container a new volume, or start it from the image that it was made with")
 	}
 	for _, dir := range []string{Snapshots, blobs} {

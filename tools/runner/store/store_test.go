@@ -107,12 +107,17 @@ func TestLinked(t *testing.T) {
 	if err := os.Remove(root + "/" + Snapshots + "/1"); err != nil {
 		t.Fatal(err)
 	}
-	write(t, root+"/"+metadataDB, "changed")
+	write(t, root+"/"+metadataDB, "changed by containerd")
 	if r, err = Seed(t.Context(), root, stores); err != nil || r.How != Kept || r.Images != 3 {
 		t.Errorf("again: %+v, %v", r, err)
 	}
-	if got := read(t, root+"/"+metadataDB); got != "changed" {
+	if got := read(t, root+"/"+metadataDB); got != "changed by containerd" {
 		t.Errorf("the database is %q: it was replaced", got)
+	}
+	// The machine lost its power before the database was on the disk.
+	write(t, root+"/"+snapshotsDB, "")
+	if r, err = Seed(t.Context(), root, stores); err != nil || r.How != Linked || read(t, root+"/"+snapshotsDB) != "snapshots" {
+		t.Errorf("after a power failure: %+v, %v", r, err)
 	}
 	// A part is lost.
 	if err := os.RemoveAll(stores[1] + "/" + Snapshots + "/3/fs"); err != nil {
@@ -293,8 +298,10 @@ func TestBadGroups(t *testing.T) {
 			}
 		})
 	}
-	if got, err := Groups(filepath.Join(t.TempDir(), "none")); got != nil || err != nil {
-		t.Errorf("no store: %v, %v", got, err)
+	for name, dir := range map[string]string{"none": filepath.Join(t.TempDir(), "none"), "empty": t.TempDir()} {
+		if got, err := Groups(dir); err == nil || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
 	}
 }
 
