@@ -33,7 +33,7 @@ func Collect(ctx context.Context) (*Details, error) {
 	if err != nil {
 		return nil, err
 	}
-	containers, err := nodes(ctx, d)
+	containers, err := containersOf(ctx, d)
 	if err != nil {
 		return nil, err
 	}

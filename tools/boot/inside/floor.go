@@ -73,8 +73,6 @@ func prepare(ctx context.Context, kind string) error {
 		"systemctl stop kubelet.service",
 		// The container has no network; an address is all that is missing.
 		"ip address replace " + node.IP.String() + "/32 dev lo",
-		// Images that are not in the runtime from the beginning.
-		`set -- /usr/lib/dind-cluster/images/*.tar; [ ! -e "$1" ] || loader load "$@"`,
 	} {
 		if _, err := run(ctx, "sh", "-c", command); err != nil {
 			return err
@@ -107,6 +105,9 @@ func prepare(ctx context.Context, kind string) error {
 	}
 	patches, err := kubeadm.Patches(p.Timeout)
 	if err != nil {
+		return err
+	}
+	if err := kubeadm.WriteServing("/", time.Now()); err != nil {
 		return err
 	}
 	network, err := cni.Config(node.PodCIDR, 1500)

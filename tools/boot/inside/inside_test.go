@@ -21,6 +21,18 @@ func TestField(t *testing.T) {
 	}
 }
 
+func TestCPUTime(t *testing.T) {
+	for stat, want := range map[string]float64{
+		"1 (a) b (c) S 0 1 1 0 -1 4194560 1 2 3 4 100 50 7 3 20 0 1 0 5": 1.6,
+		"1 (x) S 0": 0,
+		"":          0,
+	} {
+		if got := cpuTime([]byte(stat)); float64(got) != want {
+			t.Errorf("%q: got %v, want %v", stat, got, want)
+		}
+	}
+}
+
 func TestWorkingSet(t *testing.T) {
 	const id = "0123abc"
 	write := func(path, text string) {

@@ -15,14 +15,12 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
 )
 
-// nodeLabel marks the containers that are nodes.
-const nodeLabel = "dind-cluster.node"
-
-// nodes returns the containers of a cluster's nodes.
-func nodes(ctx context.Context, d *docker.Client) ([]*docker.Container, error) {
-	list, err := d.List(ctx, "label="+nodeLabel)
+// containersOf returns the containers of a cluster's nodes.
+func containersOf(ctx context.Context, d *docker.Client) ([]*docker.Container, error) {
+	list, err := nodes.All(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +41,7 @@ func Usage(ctx context.Context) ([]result.Usage, error) {
 	if err != nil {
 		return nil, err
 	}
-	containers, err := nodes(ctx, d)
+	containers, err := containersOf(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -66,6 +64,9 @@ func Usage(ctx context.Context) ([]result.Usage, error) {
 			}
 		}
 		u.Processes++
+		if data, err := os.ReadFile(dir + "/stat"); err == nil {
+			u.CPU += cpuTime(data)
+		}
 		if data, err := os.ReadFile(dir + "/smaps_rollup"); err == nil {
 			u.PSS += field(data, "Pss:") << 10
 		}
@@ -104,6 +105,21 @@ func field(data []byte, name string) int64 {
 		}
 	}
 	return 0
+}
+
+// cpuTime reads a /proc/PID/stat: the processor time of a process and of its children that have ended.
+func cpuTime(stat []byte) result.Seconds {
+	// The kernel gives times in hundredths of a second, on all architectures.
+	const hertz = 100
+	// The program's name, in brackets, may have any character.
+	words := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	var ticks int64
+	// utime, stime, cutime and cstime are the 14th to 17th word of the line.
+	for i := 11; i <= 14 && i < len(words); i++ {
+		n, _ := strconv.ParseInt(string(words[i]), 10, 64)
+		ticks += n
+	}
+	return result.Seconds(ticks) / hertz
 }
 
 // workingSet returns a container's memory without inactive file pages. The file says in which cgroup its first process

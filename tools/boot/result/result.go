@@ -88,6 +88,8 @@ type Usage struct {
 	// Node is the node's name; "" is all that is in the top-level container but in no node.
 	Node      string `json:"node,omitempty"`
 	Processes int    `json:"processes"`
+	// CPU is the processor time of its processes, also of most that have ended.
+	CPU Seconds `json:"cpu"`
 	// PSS is memory in which a page that several processes share is divided among them.
 	PSS int64 `json:"pss"`
 	// WorkingSet is what the kubelet calls so: the cgroup's memory without inactive file pages. Shared pages count where

@@ -171,6 +171,7 @@ func medianUsage(all []Usage) Usage {
 		return values[len(values)/2]
 	}
 	return Usage{
+		CPU:        Seconds(pick(func(u Usage) int64 { return int64(u.CPU * 1000) })) / 1000,
 		Processes:  int(pick(func(u Usage) int64 { return int64(u.Processes) })),
 		PSS:        pick(func(u Usage) int64 { return u.PSS }),
 		WorkingSet: pick(func(u Usage) int64 { return u.WorkingSet }),
@@ -276,11 +277,11 @@ func (r *Run) Print(out io.Writer) error {
 		}
 	}
 	w.row("", "")
-	w.row("MiB after a start", fmt.Sprintf("%8s %8s %8s %8s", "PSS", "used", "written", "disk"))
+	w.row("MiB after a start", fmt.Sprintf("%8s %8s %8s %8s %8s", "PSS", "used", "written", "disk", "CPU s"))
 	mib := func(n int64) float64 { return float64(n) / (1 << 20) }
 	for _, g := range r.Groups() {
 		for _, u := range g.Usage {
-			w.row(fmt.Sprintf("%d node(s): %s", g.Nodes, u.Kind), fmt.Sprintf("%8.1f %8.1f %8.1f %8.1f", mib(u.PSS), mib(u.WorkingSet), mib(u.Written), mib(u.Disk)))
+			w.row(fmt.Sprintf("%d node(s): %s", g.Nodes, u.Kind), fmt.Sprintf("%8.1f %8.1f %8.1f %8.1f %8.2f", mib(u.PSS), mib(u.WorkingSet), mib(u.Written), mib(u.Disk), u.CPU))
 		}
 	}
 	for _, f := range r.Failures() {

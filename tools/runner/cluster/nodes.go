@@ -56,6 +56,10 @@ func (c *cluster) startNodes(ctx context.Context) (string, error) {
 }
 
 func (c *cluster) startNode(ctx context.Context, n plan.Node, image string, stores []string) error {
+	kubelet, err := c.secrets.CA.NewClient("system:node:"+n.Name, []string{"system:nodes"}, c.started)
+	if err != nil {
+		return err
+	}
 	config := node.Config{
 		Cluster:        c.plan,
 		Node:           n,
@@ -63,6 +67,7 @@ func (c *cluster) startNode(ctx context.Context, n plan.Node, image string, stor
 		Token:          c.secrets.Token,
 		CertificateKey: c.secrets.CertificateKey,
 		CA:             c.secrets.CA,
+		Kubelet:        *kubelet,
 	}
 	if n.Role != plan.ControlPlane {
 		config.CA.Key = nil

@@ -5,10 +5,14 @@ package kubeadm
 import (
 	"bytes"
 	"fmt"
+	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/tools/runner/pki"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"sigs.k8s.io/yaml"
 )
@@ -41,8 +45,10 @@ type Input struct {
 // kubeadm does one thing after the other, and before it fills a cluster it waits for all of the control plane. What it
 // fills it with, though, needs only the API server, and workers can join when it is there.
 var (
-	// FilesPhases make files and start the kubelet.
-	FilesPhases = []string{"certs", "kubeconfig", "etcd", "control-plane", "kubelet-start"}
+	// FilesPhases make the control plane's files.
+	FilesPhases = []string{"certs", "kubeconfig", "etcd", "control-plane"}
+	// KubeletPhases start the kubelet. It takes as long as all files until it looks for static pods.
+	KubeletPhases = []string{"kubelet-start"}
 	// JoinPhases put into the cluster what those who join ask for.
 	JoinPhases = []string{"upload-config", "bootstrap-token"}
 	// otherPhases are neither: others run them by themselves or do without them.
@@ -52,7 +58,7 @@ var (
 // Skip returns the value of kubeadm's flag --skip-phases that leaves only the given phases.
 func Skip(all ...string) string {
 	var skip []string
-	for _, list := range [][]string{FilesPhases, JoinPhases, otherPhases} {
+	for _, list := range [][]string{FilesPhases, KubeletPhases, JoinPhases, otherPhases} {
 		for _, phase := range list {
 			if !slices.Contains(all, phase) {
 				skip = append(skip, phase)
@@ -76,6 +82,10 @@ func Init(in Input) ([]byte, error) {
 	if in.Cluster.Nodes == 1 {
 		// The only node has to run the pods as well.
 		registration["taints"] = []object{}
+	}
+	etcd := object{}
+	if !in.Cluster.EtcdSync {
+		etcd["extraArgs"] = []arg{{"unsafe-no-fsync", "true"}}
 	}
 	return documents(
 		object{
@@ -103,6 +113,7 @@ func Init(in Input) ([]byte, error) {
 			"kubernetesVersion":    in.KubernetesVersion,
 			"controlPlaneEndpoint": in.Cluster.APIServer().String(),
 			"encryptionAlgorithm":  "ECDSA-P256",
+			"etcd":                 object{"local": etcd},
 			"networking": object{
 				"podSubnet":     in.Cluster.PodSubnet.String(),
 				"serviceSubnet": in.Cluster.ServiceSubnet.String(),
@@ -116,8 +127,8 @@ func Init(in Input) ([]byte, error) {
 				// default rate, 20 requests in a second, that takes five of them.
 				{"kube-api-qps", "200"},
 				{"kube-api-burst", "400"},
-			}, aloneArgs...)},
-			"scheduler": object{"extraArgs": aloneArgs},
+			}, append(servingArgs("kube-controller-manager"), aloneArgs...)...)},
+			"scheduler": object{"extraArgs": append(servingArgs("kube-scheduler"), aloneArgs...)},
 		},
 		kubeletConfiguration(in),
 		object{
@@ -174,8 +185,15 @@ func Patches(limit time.Duration) (map[string][]byte, error) {
 		}
 		spec := object{"containers": []object{container}}
 		if c.kubeconfig != "" {
-			container["volumeMounts"] = []object{{"name": "runner", "mountPath": runner, "readOnly": true}}
-			spec["volumes"] = []object{{"name": "runner", "hostPath": object{"path": runner, "type": "File"}}}
+			serving := servingDir(c.name)
+			container["volumeMounts"] = []object{
+				{"name": "runner", "mountPath": runner, "readOnly": true},
+				{"name": "serving", "mountPath": serving, "readOnly": true},
+			}
+			spec["volumes"] = []object{
+				{"name": "runner", "hostPath": object{"path": runner, "type": "File"}},
+				{"name": "serving", "hostPath": object{"path": serving, "type": "Directory"}},
+			}
 			// In front of the program's name.
 			var command []object
 			for i, word := range []string{runner, "await", c.kubeconfig} {
@@ -205,6 +223,40 @@ func startupTries(limit time.Duration) int {
 // aloneArgs are the flags of a controller that has no second instance to elect a leader with. Without an election it
 // starts at once, also after a restart, when the lease of its predecessor has yet to run out.
 var aloneArgs = []arg{{"leader-elect", "false"}}
+
+// servingDir is the directory, in the node and in the pod, with the serving certificate of one component.
+func servingDir(component string) string { return "/etc/kubernetes/serving/" + component }
+
+const servingCert, servingKey = "tls.crt", "tls.key"
+
+// servingArgs are the flags of a component that has a certificate and need not make one when it starts.
+func servingArgs(component string) []arg {
+	return []arg{
+		{"tls-cert-file", servingDir(component) + "/" + servingCert},
+		{"tls-private-key-file", servingDir(component) + "/" + servingKey},
+	}
+}
+
+// WriteServing makes the serving certificates that Init names, below root, which is / but for tests.
+func WriteServing(root string, now time.Time) error {
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		// They listen at 127.0.0.1 alone.
+		pair, err := pki.NewSelfSigned("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, now)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join(root, servingDir(component))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		for name, data := range map[string][]byte{servingCert: pair.Cert, servingKey: pair.Key} {
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				return fmt.Errorf("writing the certificate of %s: %w", component, err)
+			}
+		}
+	}
+	return nil
+}
 
 func nodeRegistration(in Input) object {
 	return object{

@@ -1,6 +1,7 @@
 package kubeadm
 
 import (
+	"crypto/tls"
 	"flag"
 	"os"
 	"path/filepath"
@@ -29,6 +30,8 @@ func TestGoldens(t *testing.T) {
 			PatchesDir:        "/run/dind-cluster/patches",
 		}
 	}
+	noSync := input(1, 0, false)
+	noSync.Cluster.EtcdSync = false
 	for _, test := range []struct {
 		golden string
 		write  func(Input) ([]byte, error)
@@ -36,6 +39,7 @@ func TestGoldens(t *testing.T) {
 	}{
 		{"init.yaml", Init, input(3, 0, false)},
 		{"init-single-cgroupv1.yaml", Init, input(1, 0, true)},
+		{"init-no-sync.yaml", Init, noSync},
 		{"join.yaml", Join, input(3, 2, false)},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
@@ -91,11 +95,33 @@ func TestSkip(t *testing.T) {
 		phases []string
 		want   string
 	}{
-		{FilesPhases, "upload-config,bootstrap-token," + others},
+		{FilesPhases, "kubelet-start,upload-config,bootstrap-token," + others},
+		{KubeletPhases, "certs,kubeconfig,etcd,control-plane,upload-config,bootstrap-token," + others},
 		{JoinPhases, "certs,kubeconfig,etcd,control-plane,kubelet-start," + others},
 	} {
 		if got := Skip(test.phases...); got != test.want {
 			t.Errorf("%v: got %s, want %s", test.phases, got, test.want)
+		}
+	}
+}
+
+// The files are where the flags and the mounts of the patches say, and fit each other.
+func TestWriteServing(t *testing.T) {
+	root := t.TempDir()
+	if err := WriteServing(root, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		args := servingArgs(component)
+		pair, err := tls.LoadX509KeyPair(filepath.Join(root, args[0].Value), filepath.Join(root, args[1].Value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pair.Leaf.VerifyHostname("127.0.0.1"); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Stat(filepath.Join(root, args[1].Value)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the key of %s: %v, %v", component, info, err)
 		}
 	}
 }

@@ -23,6 +23,8 @@ type Config struct {
 	CertificateKey string `json:"certificateKey"`
 	// CA is the cluster's authority. Only control planes have its key.
 	CA pki.Pair `json:"ca"`
+	// Kubelet is the client certificate of the node's kubelet.
+	Kubelet pki.Pair `json:"kubelet"`
 }
 
 const configFile = "node.json"

@@ -26,7 +26,10 @@ import (
 
 const (
 	pkiDir            = "/etc/kubernetes/pki"
+	manifestsDir      = "/etc/kubernetes/manifests"
 	kubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
+	// kubeletConfig is what kubeadm writes just before it starts the kubelet.
+	kubeletConfig = "/var/lib/kubelet/config.yaml"
 	// superAdminKubeconfig is of a user who needs no role.
 	superAdminKubeconfig = "/etc/kubernetes/super-admin.conf"
 	kubeadmConfig        = paths.Run + "/kubeadm.yaml"
@@ -67,9 +70,16 @@ func (n *node) bringUp(ctx context.Context) error {
 		return fmt.Errorf("looking for what the entrypoint did with the images: %w", err)
 	}
 	n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
-	if exists(kubeletKubeconfig) {
+	if exists(kubeletConfig) {
 		// A node that was stopped: all that is missing is its kubelet, which starts what belongs here.
 		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
+	}
+	now := time.Now()
+	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, now); err != nil {
+		return err
+	}
+	if err := writeKubeletServing(n.config, kubeletPKIDir, now); err != nil {
+		return err
 	}
 	if n.config.Node.Role == plan.ControlPlane {
 		return n.initControlPlane(ctx)
@@ -90,23 +100,30 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(pkiDir, "ca.key"), n.config.CA.Key, 0o600); err != nil {
 		return err
 	}
-	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, time.Now()); err != nil {
+	if err := kubeadm.WriteServing("/", time.Now()); err != nil {
 		return err
 	}
-	if err := n.step("kubeadm init", func() error {
-		return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(kubeadm.FilesPhases...))
-	}); err != nil {
-		return err
-	}
-	if err := n.step("API server", func() error { return waitForStorage(ctx) }); err != nil {
+	// The kubelet looks out for files in it only if it is there.
+	if err := os.MkdirAll(manifestsDir, 0o755); err != nil {
 		return err
 	}
 	// The group's context ends with the group.
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("what workers ask for", func() error {
-			return n.run(both, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(kubeadm.JoinPhases...))
-		})
+		return n.step("kubelet", func() error { return n.runInit(both, kubeadm.KubeletPhases) })
+	})
+	group.Go(func() error {
+		if err := n.step("kubeadm init", func() error { return n.runInit(both, kubeadm.FilesPhases) }); err != nil {
+			return err
+		}
+		return n.step("API server", func() error { return waitForStorage(both) })
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	group, both = errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return n.step("what workers ask for", func() error { return n.runInit(both, kubeadm.JoinPhases) })
 	})
 	group.Go(func() error {
 		return n.step("add-ons", func() error {
@@ -119,6 +136,11 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	return n.step("the control plane's mark", func() error {
 		return n.run(ctx, nil, "kubeadm", "init", "phase", "mark-control-plane", "--config", kubeadmConfig)
 	})
+}
+
+// runInit runs some phases of `kubeadm init`.
+func (n *node) runInit(ctx context.Context, phases []string) error {
+	return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(phases...))
 }
 
 // waitForStorage waits until the API server takes what kubeadm has for it. It is not ready at that time: it goes on for

@@ -102,8 +102,13 @@ func TestKubeletIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := testConfig(0)
-	c.CA = *ca
+	c := testConfig(1)
+	c.CA = pki.Pair{Cert: ca.Cert}
+	kubelet, err := ca.NewClient("system:node:worker1", []string{"system:nodes"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Kubelet = *kubelet
 	dir := t.TempDir()
 	path := filepath.Join(dir, "kubelet.conf")
 	// A second time, as after a start that was interrupted, works too.
@@ -126,12 +131,31 @@ func TestKubeletIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if subject := pair.Leaf.Subject; subject.CommonName != "system:node:control-plane" || subject.Organization[0] != "system:nodes" {
+	if subject := pair.Leaf.Subject; subject.CommonName != "system:node:worker1" || subject.Organization[0] != "system:nodes" {
 		t.Errorf("got %v", subject)
 	}
 	info, err := os.Stat(current)
 	if target, _ := os.Readlink(current); err != nil || info.Mode().Perm() != 0o600 || filepath.Base(target) != "kubelet-client-2026-01-02-03-04-05.pem" {
 		t.Errorf("got %s, %v, %v", target, info.Mode(), err)
+	}
+}
+
+func TestKubeletServing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "pki")
+	if err := writeKubeletServing(testConfig(2), dir, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "kubelet.crt"), filepath.Join(dir, "kubelet.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"worker2", "10.250.0.4"} {
+		if err := pair.Leaf.VerifyHostname(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "kubelet.key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("got %v, %v", info, err)
 	}
 }
 

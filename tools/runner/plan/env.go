@@ -76,6 +76,19 @@ var variables = []variable{{
 	},
 	get: func(c Cluster) string { return c.PodNetwork },
 }, {
+	name: "ETCD_SYNC",
+	set: func(c *Cluster, s string) error {
+		v, err := oneOf(s, "on", "off")
+		c.EtcdSync = v != "off"
+		return err
+	},
+	get: func(c Cluster) string {
+		if c.EtcdSync {
+			return "on"
+		}
+		return "off"
+	},
+}, {
 	name: "TIMEOUT",
 	set: func(c *Cluster, s string) (err error) {
 		c.Timeout, err = duration(s, time.Second, 24*time.Hour)

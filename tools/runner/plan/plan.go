@@ -46,6 +46,9 @@ type Cluster struct {
 	APISANs []string `json:"apiSANs,omitempty"`
 	// ProxyMode is kube-proxy's mode.
 	ProxyMode string `json:"proxyMode"`
+	// EtcdSync says that etcd waits until the disk has what it was given. Without, a cluster is quicker, and gone if the
+	// machine goes down.
+	EtcdSync bool `json:"etcdSync"`
 	// PodNetwork is "bridge" for the reference CNI plugins, "none" to leave the pod network to the user.
 	PodNetwork string `json:"podNetwork"`
 	// Timeout bounds the whole start of the cluster.
@@ -74,6 +77,7 @@ func Default() Cluster {
 		ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
 		APIPort:       APIServerPort,
 		ProxyMode:     "iptables",
+		EtcdSync:      true,
 		PodNetwork:    "bridge",
 		Timeout:       5 * time.Minute,
 	}
