@@ -144,6 +144,16 @@ func TestPush(t *testing.T) {
 			if n := count(writes, "PATCH "); n != 13 {
 				t.Errorf("%d uploads, want 13", n)
 			}
+			// A registry that has the API for referrers lists them by itself; elsewhere each image has a tag with the list.
+			lists := 0
+			for _, r := range writes {
+				if strings.Contains(r, "/manifests/sha256-") {
+					lists++
+				}
+			}
+			if want := map[bool]int{true: 0, false: len(images)}[o.Referrers]; lists != want {
+				t.Errorf("%d lists of referrers were written, want %d", lists, want)
+			}
 			// Nothing but tags comes after the first tag.
 			first := slices.IndexFunc(writes, func(r string) bool { return strings.Contains(r, "/manifests/v1") })
 			for i, r := range writes {
@@ -156,6 +166,10 @@ func TestPush(t *testing.T) {
 			}
 			checkTags(t, s, images)
 			checkReferrers(t, s, images)
+
+			if n := count(s.Requests(), "GET /v2/team/node/referrers/"); n == 0 {
+				t.Error("nobody asked for referrers")
+			}
 
 			// Again: nothing to do.
 			stats = do(t, s, family(t, "node", true, "v1", "v1-abc"))
