@@ -1,0 +1,500 @@
+// Package remotecache tests building with a cache that a team shares: bazel-remote, built from source, with TLS and passwords.
+package remotecache
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/e2e/elsewhere"
+)
+
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, " ") }
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
+
+var (
+	source  = flag.String("source", "", "a file in the top folder of the workspace")
+	program = flag.String("bazel-remote", "", "the server")
+	edit    = flag.String("edit", "", "a source file of the targets, to be changed")
+	targets list
+	outputs list
+)
+
+const (
+	// timeout is less than Bazel's, so that nothing is left.
+	timeout = 50 * time.Minute
+	// needs is how much disk a build and the cache take, in bytes.
+	needs = 8 << 30
+)
+
+// joining is the mnemonic of the actions whose outputs are not to travel: they join what is in the cache already.
+const joining = "ImageArchive"
+
+func TestMain(m *testing.M) {
+	elsewhere.Main()
+	// rules_go's own handler would end the test at once, and leave a build.
+	signal.Reset(syscall.SIGTERM)
+	flag.Var(&targets, "target", "a target to build; repeat")
+	flag.Var(&outputs, "output", "an output of the targets, below bazel-bin; repeat")
+	flag.Parse()
+	os.Exit(m.Run())
+}
+
+// TestRemoteCache fills a cache by a build, and builds the same at another place with nothing but that cache.
+func TestRemoteCache(t *testing.T) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the builds take more than %s", timeout))
+	defer cancel()
+	if *source == "" || len(targets) == 0 {
+		t.Fatal("nothing to build: this test runs under Bazel")
+	}
+	s := start(t)
+	if err := s.get("/status", nil); err != nil {
+		t.Fatal(err)
+	}
+
+	first := newBuild(t, "remote-cache-fill")
+	first.run(ctx, "fill the empty cache", "--config=remote-cache-write", s.address(), s.trust(), s.credentials())
+	first.require(func(sp elsewhere.Spawn) string {
+		if sp.CacheHit {
+			return "was in the cache already"
+		}
+		return ""
+	})
+	want := first.digests()
+	first.close()
+	full := s.state(t)
+	if full.AC == 0 || full.CAS == 0 {
+		t.Fatalf("the build left nothing in the cache: %+v", full)
+	}
+	t.Logf("in the cache: %d actions, %d files, %d MiB (%d MiB on disk)", full.AC, full.CAS, full.LogicalBytes>>20, full.Bytes>>20)
+
+	// Another machine's: it reads without a password, and has no right to write.
+	second := newBuild(t, "remote-cache-read")
+	second.run(ctx, "build with the full cache", "--config=remote-cache", s.address(), s.trust())
+	joined := second.require(func(sp elsewhere.Spawn) string {
+		switch {
+		case sp.Mnemonic == joining && sp.RemoteCacheable:
+			return "would travel, and is as large as all layers together"
+		case sp.Mnemonic == joining:
+			return ""
+		case sp.Runner != "remote cache hit":
+			return "was not in the cache"
+		}
+		return ""
+	})
+	if joined == 0 {
+		t.Errorf("no %s among the actions: nothing shows that joined images stay out of the cache", joining)
+	}
+	requests := s.state(t)
+	hits, misses := requests.Hits-full.Hits, requests.Misses-full.Misses
+	t.Logf("the server's count: %d of %d actions asked for were there", hits, hits+misses)
+	if misses != 0 || hits != len(second.spawns)-joined {
+		t.Errorf("the server had %d actions and lacked %d, want %d and none", hits, misses, len(second.spawns)-joined)
+	}
+	for path, digest := range second.digests() {
+		if want[path] != digest {
+			t.Errorf("%s: sha256:%s from the cache, not sha256:%s", path, digest, want[path])
+		}
+	}
+	t.Logf("execution of actions: %.1f s without the cache, %.1f s with it; whole build: %.1f s and %.1f s",
+		first.metrics.Execution.Seconds(), second.metrics.Execution.Seconds(), first.metrics.Wall.Seconds(), second.metrics.Wall.Seconds())
+
+	// Who may not write builds as well, and nothing of it gets into the cache: neither when it does not try …
+	second.change(1)
+	second.run(ctx, "build something new without writing", "--config=remote-cache", s.address(), s.trust())
+	second.someNew()
+	if now := s.state(t); now.AC != full.AC || now.CAS != full.CAS {
+		t.Errorf("a reader wrote to the cache: %+v, before %+v", now, full)
+	}
+	// … nor when it does.
+	second.change(2)
+	second.run(ctx, "build something new, writing without a password", "--config=remote-cache-write", s.address(), s.trust())
+	second.someNew()
+	if now := s.state(t); now.AC != full.AC || now.CAS != full.CAS {
+		t.Errorf("somebody wrote to the cache without a password: %+v, before %+v", now, full)
+	}
+	// A cache that is away only makes a build slower.
+	s.stop()
+	second.change(3)
+	second.run(ctx, "build something new without a server", "--config=remote-cache", s.address(), s.trust())
+	second.someNew()
+}
+
+// build is a place to build in, and what its last build came to.
+type build struct {
+	t       *testing.T
+	place   *elsewhere.Place
+	closed  bool
+	spawns  []elsewhere.Spawn
+	metrics *elsewhere.Metrics
+}
+
+func newBuild(t *testing.T, name string) *build {
+	t.Helper()
+	workspace, err := filepath.EvalSymlinks(filepath.Join("..", *source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := os.Getenv("TEST_UNDECLARED_OUTPUTS_DIR")
+	if logs == "" {
+		logs = t.TempDir()
+	}
+	place, err := elsewhere.New(elsewhere.Options{Source: filepath.Dir(workspace), Name: name, Log: logs, Free: needs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &build{t: t, place: place}
+	t.Cleanup(b.close)
+	return b
+}
+
+func (b *build) close() {
+	if b.closed {
+		return
+	}
+	b.closed = true
+	if err := b.place.Close(); err != nil {
+		b.t.Errorf("remove a build: %v", err)
+	}
+}
+
+// run builds the targets with no cache but the one that the options name.
+func (b *build) run(ctx context.Context, what string, options ...string) {
+	b.t.Helper()
+	log, events := filepath.Join(b.place.Dir, "execution.log"), filepath.Join(b.place.Dir, "events.json")
+	args := slices.Concat([]string{"--disk_cache=", "--remote_executor=", elsewhere.Events(events)}, elsewhere.ExecutionLog(log), options, targets)
+	if err := b.place.Bazel(ctx, "build", args...); err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+	var err error
+	if b.spawns, err = elsewhere.ReadExecutionLog(log); err != nil {
+		b.t.Fatal(err)
+	}
+	if b.metrics, err = elsewhere.ReadMetrics(events); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Logf("%s: %.1f s, of it %.1f s for actions; %s", what, b.metrics.Wall.Seconds(), b.metrics.Execution.Seconds(), counts(b.metrics.Runners))
+}
+
+// require reports the processes of the last build of which check says that something is wrong, and gives the number of
+// those that join layers.
+func (b *build) require(check func(elsewhere.Spawn) string) int {
+	b.t.Helper()
+	if len(b.spawns) == 0 {
+		b.t.Fatal("the build did nothing")
+	}
+	joined := 0
+	for _, s := range b.spawns {
+		if s.Mnemonic == joining {
+			joined++
+		}
+		if wrong := check(s); wrong != "" {
+			b.t.Errorf("%s of %s (%s): %s", s.Mnemonic, s.Label, s.Runner, wrong)
+		}
+	}
+	return joined
+}
+
+// someNew: the last build ran something.
+func (b *build) someNew() {
+	b.t.Helper()
+	if b.metrics.Runners["linux-sandbox"] == 0 {
+		b.t.Errorf("nothing was built anew: %s", counts(b.metrics.Runners))
+	}
+}
+
+// digests are the outputs' check sums.
+func (b *build) digests() map[string]string {
+	b.t.Helper()
+	sums := map[string]string{}
+	for _, o := range outputs {
+		f, err := os.Open(filepath.Join(b.place.Workspace, "bazel-bin", o))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, f)
+		f.Close()
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		sums[o] = fmt.Sprintf("%x", h.Sum(nil))
+	}
+	return sums
+}
+
+// change edits a source file of the place.
+func (b *build) change(n int) {
+	b.t.Helper()
+	path := filepath.Join(b.place.Workspace, *edit)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, fmt.Appendf(text, "Edit %d.\n", n), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func counts(m map[string]int) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%d %s", m[name], name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Who may write to the cache.
+const user, password = "ci", "correct horse"
+
+// server is a bazel-remote on the loopback.
+type server struct {
+	dir    string
+	grpc   string
+	client *http.Client
+	cmd    *exec.Cmd
+	log    *os.File
+}
+
+// start starts a server with an empty cache. Anybody may read, only those with a password write.
+func start(t *testing.T) *server {
+	t.Helper()
+	// The name of a socket has to be short.
+	dir, err := os.MkdirTemp("", "remote")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{dir: dir}
+	t.Cleanup(func() {
+		s.stop()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	sum := sha1.Sum([]byte(password))
+	s.write(t, "htpasswd", user+":{SHA}"+base64.StdEncoding.EncodeToString(sum[:])+"\n")
+	pool := s.makeCertificate(t)
+	s.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"},
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", s.path("http"))
+		},
+	}}
+	if s.log, err = os.Create(s.path("log")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.log.Close() })
+	// It does not tell which port it got, so it is given one that was free a moment ago.
+	for try := 1; ; try++ {
+		if err = s.up(); err == nil {
+			return s
+		}
+		if try == 3 {
+			text, _ := os.ReadFile(s.path("log"))
+			t.Fatalf("start the server: %v\n%s", err, text)
+		}
+	}
+}
+
+func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *server) write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) makeCertificate(t *testing.T) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
+	s.write(t, "cert.pem", string(text))
+	s.write(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(text)
+	return pool
+}
+
+// up starts the process, and waits until it answers.
+func (s *server) up() error {
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s.grpc = listener.Addr().String()
+	listener.Close()
+	s.cmd = exec.Command(*program,
+		"--dir="+s.path("cache"), "--max_size=20",
+		"--grpc_address="+s.grpc, "--http_address=unix://"+s.path("http"),
+		"--tls_cert_file="+s.path("cert.pem"), "--tls_key_file="+s.path("key.pem"),
+		"--htpasswd_file="+s.path("htpasswd"), "--allow_unauthenticated_reads",
+		"--enable_endpoint_metrics", "--access_log_level=none")
+	s.cmd.Env = []string{"HOME=" + s.dir}
+	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() { s.cmd.Wait(); close(ended) }()
+	deadline := time.After(30 * time.Second)
+	for {
+		connection, err := tls.Dial("tcp", s.grpc, &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			connection.Close()
+			err = s.get("/status", nil)
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ended:
+			return errors.New("it ended")
+		case <-deadline:
+			s.stop()
+			return fmt.Errorf("it does not answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *server) stop() {
+	if s.cmd != nil && s.cmd.Process != nil {
+		s.cmd.Process.Kill()
+		s.cmd = nil
+	}
+}
+
+// Options of Bazel.
+
+func (s *server) address() string {
+	_, port, _ := net.SplitHostPort(s.grpc)
+	return "--remote_cache=grpcs://localhost:" + port
+}
+
+func (s *server) trust() string { return "--tls_certificate=" + s.path("cert.pem") }
+
+func (s *server) credentials() string {
+	return "--remote_cache_header=authorization=Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// get asks the server's HTTP side.
+func (s *server) get(path string, read func(io.Reader) error) error {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://localhost"+path, nil)
+	if err != nil {
+		return err
+	}
+	request.SetBasicAuth(user, password)
+	response, err := s.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", path, response.Status)
+	}
+	if read == nil {
+		return nil
+	}
+	return read(response.Body)
+}
+
+// state is what is in the cache, and how often actions were asked for.
+type state struct {
+	AC, CAS             int
+	Bytes, LogicalBytes int64
+	Hits, Misses        int
+}
+
+var requestCount = regexp.MustCompile(`(?m)^bazel_remote_incoming_requests_total\{kind="ac",method="get",status="(hit|miss)"\} (\S+)$`)
+
+func (s *server) state(t *testing.T) state {
+	t.Helper()
+	var status struct {
+		CurrSize         int64
+		UncompressedSize int64
+	}
+	if err := s.get("/status", func(r io.Reader) error { return json.NewDecoder(r).Decode(&status) }); err != nil {
+		t.Fatal(err)
+	}
+	now := state{Bytes: status.CurrSize, LogicalBytes: status.UncompressedSize}
+	for kind, n := range map[string]*int{"ac.v2": &now.AC, "cas.v2": &now.CAS} {
+		err := filepath.WalkDir(filepath.Join(s.path("cache"), kind), func(_ string, d os.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				*n++
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.get("/metrics", func(r io.Reader) error {
+		text, err := io.ReadAll(r)
+		for _, m := range requestCount.FindAllStringSubmatch(string(text), -1) {
+			n, err := strconv.ParseFloat(m[2], 64)
+			if err != nil {
+				return err
+			}
+			if m[1] == "hit" {
+				now.Hits = int(n)
+			} else {
+				now.Misses = int(n)
+			}
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return now
+}
