@@ -3,7 +3,6 @@
 * `image_layer` makes one layer.
 * `image` makes an image of layers, over another image or none; with it come `NAME.tar` for `docker load`,
   `NAME.layout`, an OCI layout, and `bazel run NAME.load`.
-* `image_embed` makes the layers that put an image into another one.
 * `image_store` makes a layer with images as containerd has them once it has unpacked them, and `image_unpacked` the
   layers of an image that holds another image so.
 * `image_push` pushes an image to a registry, `image_push_all` several together.
@@ -14,7 +13,6 @@ A layer is one blob, which is compressed once and then only referred to: by the 
 sends it to an engine. What joins blobs into one file is built only when somebody asks for it, and not cached.
 """
 
-load("//rules/private/image:embed.bzl", _image_embed = "image_embed")
 load("//rules/private/image:image.bzl", _image = "image")
 load("//rules/private/image:image_info.bzl", _ImageInfo = "ImageInfo")
 load("//rules/private/image:layer.bzl", _image_layer = "image_layer")
@@ -27,7 +25,6 @@ load("//rules/private/image:store.bzl", _image_store = "image_store", _image_unp
 ImageInfo = _ImageInfo
 LayerInfo = _LayerInfo
 image = _image
-image_embed = _image_embed
 image_layer = _image_layer
 image_mtree_test = _image_mtree_test
 image_push = _image_push

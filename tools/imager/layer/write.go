@@ -12,6 +12,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/pgzip"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
@@ -55,6 +56,23 @@ func ReadMetadata(path string) (*Metadata, error) {
 	return m, nil
 }
 
+// Open opens the tar archive of a written layer, whether its blob is compressed or not.
+func Open(blob string, m *Metadata) (io.ReadCloser, error) {
+	f, err := os.Open(blob)
+	if err != nil || m.MediaType == MediaTypeUncompressed {
+		return f, err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("layer %s: %w", m.Name, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{z, f}, nil
+}
+
 // counter counts and sums what is written through it.
 type counter struct {
 	w   io.Writer
@@ -73,12 +91,14 @@ func (c *counter) digest() string { return "sha256:" + hex.EncodeToString(c.sum.
 
 // WriteBlob writes entries as a layer blob.
 func WriteBlob(w io.Writer, entries []*tree.Entry, spec *Spec) (*Metadata, error) {
-	return writeBlob(w, spec.Name, spec.Compression, func(w io.Writer) error {
-		return writeTar(w, entries, time.Unix(spec.Time, 0))
+	at := time.Unix(spec.Time, 0)
+	return WriteArchive(w, spec.Name, spec.Compression, func(w io.Writer) error {
+		return WriteTar(w, entries, func(*tree.Entry) time.Time { return at })
 	})
 }
 
-func writeBlob(w io.Writer, name, compression string, write func(io.Writer) error) (*Metadata, error) {
+// WriteArchive writes a tar archive as a layer blob. The name is for the image's history; the compression is gzip or none.
+func WriteArchive(w io.Writer, name, compression string, write func(io.Writer) error) (*Metadata, error) {
 	m := &Metadata{Name: name}
 	blob := &counter{w: w, sum: sha256.New()}
 	plain := &counter{w: blob, sum: sha256.New()}
@@ -116,9 +136,9 @@ func writeBlob(w io.Writer, name, compression string, write func(io.Writer) erro
 	return m, nil
 }
 
-// writeTar writes entries, which come sorted, as a tar archive with numeric owners
-// and one time for all. Its format is USTAR wherever that suffices.
-func writeTar(w io.Writer, entries []*tree.Entry, at time.Time) error {
+// WriteTar writes entries, which come sorted, as a tar archive with numeric owners
+// and the times that at has for them. Its format is USTAR wherever that suffices.
+func WriteTar(w io.Writer, entries []*tree.Entry, at func(*tree.Entry) time.Time) error {
 	tw := tar.NewWriter(w)
 	written := map[string]string{} // inode to path
 	for _, e := range entries {
@@ -126,7 +146,7 @@ func writeTar(w io.Writer, entries []*tree.Entry, at time.Time) error {
 			continue
 		}
 		hdr := &tar.Header{
-			Typeflag: e.Type, Name: e.Path, Mode: e.Mode, Uid: e.UID, Gid: e.GID, ModTime: at,
+			Typeflag: e.Type, Name: e.Path, Mode: e.Mode, Uid: e.UID, Gid: e.GID, ModTime: at(e),
 			Linkname: e.Link, Devmajor: e.Major, Devminor: e.Minor,
 		}
 		if e.IsDir() {

@@ -14,19 +14,20 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/dind-cluster/dind-cluster/tools/sbom/scan"
+	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 )
 
-// What a store of unpacked images has: it is laid out as containerd's root directory, in one or several folders side by
-// side, of which one has the databases and an index of the images.
+// What a store has, in paths of the image that it is in, and the annotation of its images.
 const (
-	storeDatabase = "/io.containerd.metadata.v1.bolt/meta.db"
-	storeTrees    = "/io.containerd.snapshotter.v1.overlayfs/snapshots/"
-	storeBlobs    = "/io.containerd.content.v1.content/"
-	// storeSnapshots is the annotation of an image in the index which lists the numbers of its snapshots, the lowest first.
-	storeSnapshots = "dind-cluster.snapshots"
+	storeDatabase = "/" + layout.Metadata
+	storeTrees    = "/" + layout.Snapshots + "/"
+	storeBlobs    = "/" + layout.Content + "/"
+	storeIndex    = "/" + layout.Index
+
+	storeSnapshots = layout.SnapshotsAnnotation
 )
 
-// store is a store of unpacked images.
+// store is a store of unpacked images: folders side by side, of which one has the databases and an index.
 type store struct {
 	// index is the folder with the index; folders are all parts.
 	index   string
@@ -65,7 +66,7 @@ func (s *store) has(p string) bool {
 
 // images reads the images of a store.
 func (s *store) images(t tree, o Options) ([]*Image, error) {
-	index := t[s.index+"/index.json"]
+	index := t[s.index+storeIndex]
 	if index == nil || index.Text == nil {
 		return nil, errors.New("the store of unpacked images has no index.json")
 	}
@@ -84,7 +85,7 @@ func (s *store) images(t tree, o Options) ([]*Image, error) {
 			if !ok {
 				continue
 			}
-			number, in, _ := strings.Cut(rest, "/fs/")
+			number, in, _ := strings.Cut(rest, "/"+layout.Files+"/")
 			n, err := strconv.Atoi(number)
 			if err != nil || in == "" {
 				return nil, fmt.Errorf("/%s is in no snapshot", p)

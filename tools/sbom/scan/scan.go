@@ -21,6 +21,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 )
 
 const (
@@ -267,7 +269,7 @@ func text(what string, size int64, r io.Reader) ([]byte, error) {
 
 // unpacked is the folder that a store of unpacked images has an image's layer in, laid out as containerd has it; the last one
 // counts, since such an image may have a store of its own.
-var unpacked = regexp.MustCompile(`^.*/io\.containerd\.snapshotter\.v1\.overlayfs/snapshots/[0-9]+/fs/`)
+var unpacked = regexp.MustCompile("^.*/" + regexp.QuoteMeta(layout.Snapshots) + "/[0-9]+/" + layout.Files + "/")
 
 // isRecord tells the files which say what is installed.
 func isRecord(p string) bool {

@@ -28,6 +28,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
 
+	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 	"github.com/dind-cluster/dind-cluster/tools/store/snapshot"
 )
 
@@ -36,14 +37,6 @@ const CRINamespace = "k8s.io"
 
 // Snapshotter is the snapshotter that the snapshots are for.
 const Snapshotter = "overlayfs"
-
-// Where containerd has its databases, and its blobs, relative to its root.
-const (
-	Metadata  = "io.containerd.metadata.v1.bolt/meta.db"
-	Snapshots = "io.containerd.snapshotter.v1.overlayfs/metadata.db"
-	Trees     = "io.containerd.snapshotter.v1.overlayfs/snapshots"
-	Blobs     = "io.containerd.content.v1.content/blobs/sha256"
-)
 
 // Image is an image that the databases are to know.
 type Image struct {
@@ -75,14 +68,14 @@ type Content struct {
 	Snapshots []Snapshot
 }
 
-// Write makes the databases under root, at the paths Metadata and Snapshots. Nothing may be there yet.
+// Write makes the databases under root, as layout says. Nothing may be there yet.
 func Write(ctx context.Context, root string, c *Content) error {
 	work, err := os.MkdirTemp("", "store-database-")
 	if err != nil {
 		return fmt.Errorf("make a temporary folder: %w", err)
 	}
 	defer os.RemoveAll(work)
-	for _, name := range []string{Metadata, Snapshots} {
+	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		for _, dir := range []string{work, root} {
 			if err := os.MkdirAll(filepath.Join(dir, path.Dir(name)), 0o755); err != nil {
 				return fmt.Errorf("write databases: %w", err)
@@ -92,7 +85,7 @@ func Write(ctx context.Context, root string, c *Content) error {
 	if err := fill(namespaces.WithNamespace(ctx, c.Namespace), work, c); err != nil {
 		return fmt.Errorf("write databases: %w", err)
 	}
-	for _, name := range []string{Metadata, Snapshots} {
+	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		if err := settle(filepath.Join(work, name), filepath.Join(root, name)); err != nil {
 			return fmt.Errorf("write databases: %s: %w", name, err)
 		}
@@ -111,7 +104,7 @@ func fill(ctx context.Context, root string, c *Content) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := storage.NewMetaStore(filepath.Join(root, Snapshots), func(o *bbolt.Options) error {
+	store, err := storage.NewMetaStore(filepath.Join(root, layout.SnapshotMetadata), func(o *bbolt.Options) error {
 		*o = *options()
 		return nil
 	})
@@ -119,7 +112,7 @@ func fill(ctx context.Context, root string, c *Content) (err error) {
 		return err
 	}
 	defer closeInto(&err, store)
-	bolt, err := bbolt.Open(filepath.Join(root, Metadata), 0o600, options())
+	bolt, err := bbolt.Open(filepath.Join(root, layout.Metadata), 0o600, options())
 	if err != nil {
 		return err
 	}

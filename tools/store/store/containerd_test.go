@@ -44,6 +44,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/spool"
 	"github.com/dind-cluster/dind-cluster/tools/store/database"
+	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 	"github.com/dind-cluster/dind-cluster/tools/store/snapshot"
 )
 
@@ -56,21 +57,21 @@ type containerd struct {
 // openRoot opens a root directory as containerd does.
 func openRoot(ctx context.Context, t *testing.T, root string) *containerd {
 	t.Helper()
-	for _, name := range []string{database.Metadata, database.Snapshots} {
+	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	blobs, err := local.NewStore(filepath.Dir(filepath.Dir(filepath.Join(root, database.Blobs))))
+	blobs, err := local.NewStore(filepath.Join(root, layout.Content))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sn, err := overlay.NewSnapshotter(filepath.Dir(filepath.Join(root, database.Snapshots)))
+	sn, err := overlay.NewSnapshotter(filepath.Dir(filepath.Join(root, layout.SnapshotMetadata)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { sn.Close() })
-	bolt, err := bbolt.Open(filepath.Join(root, database.Metadata), 0o644, nil)
+	bolt, err := bbolt.Open(filepath.Join(root, layout.Metadata), 0o644, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +370,7 @@ func TestContainerd(t *testing.T) {
 	extract(t, image, group(t, "/store/b", []string{first}, []string{second}, true).Entries())
 	root := t.TempDir()
 	for _, part := range []string{"a", "b"} {
-		for _, dir := range []string{database.Trees, database.Blobs} {
+		for _, dir := range []string{layout.Snapshots, layout.Blobs} {
 			if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -384,7 +385,7 @@ func TestContainerd(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{database.Metadata, database.Snapshots} {
+	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		b, err := os.ReadFile(filepath.Join(image, "store/b", name))
 		if err != nil {
 			t.Fatal(err)
@@ -499,7 +500,7 @@ func TestContainerd(t *testing.T) {
 	if _, err := ours.snapshots.Prepare(ctx, "more", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(root, database.Trees, "6", "fs")); err != nil {
+	if _, err := os.Stat(filepath.Join(root, layout.Snapshots, "6", "fs")); err != nil {
 		t.Error(err)
 	}
 	if err := ours.snapshots.Remove(ctx, "more"); err != nil {
@@ -518,12 +519,12 @@ func TestContainerd(t *testing.T) {
 	if _, err := ours.GarbageCollect(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{database.Trees, database.Blobs} {
+	for _, dir := range []string{layout.Snapshots, layout.Blobs} {
 		if entries, err := os.ReadDir(filepath.Join(root, dir)); err != nil || len(entries) > 0 {
 			t.Errorf("%s still has %v, %v", dir, entries, err)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(image, "store/a", database.Trees, "1/fs/usr/bin/su")); err != nil {
+	if _, err := os.Stat(filepath.Join(image, "store/a", layout.Snapshots, "1/fs/usr/bin/su")); err != nil {
 		t.Error(err)
 	}
 }

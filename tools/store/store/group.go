@@ -22,11 +22,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/imager/spool"
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
 	"github.com/dind-cluster/dind-cluster/tools/store/database"
+	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 	"github.com/dind-cluster/dind-cluster/tools/store/snapshot"
 )
-
-// SnapshotsAnnotation of an image in index.json lists the numbers of its snapshots, the lowest first, separated by spaces.
-const SnapshotsAnnotation = "dind-cluster.snapshots"
 
 // Group is a part of a store, in a folder of its own; all parts together are the store. So images that rarely change can lie in
 // another layer than those that often do.
@@ -92,12 +90,12 @@ func (g *Group) file(p string, content []byte) error {
 
 // root is where the files of snapshot number id are.
 func (g *Group) root(id int) string {
-	return path.Join(g.Path, database.Trees, strconv.Itoa(id), "fs")
+	return path.Join(g.Path, layout.Snapshots, strconv.Itoa(id), layout.Files)
 }
 
 // addTree adds the files of snapshot number id.
 func (g *Group) addTree(id int, t snapshot.Tree) {
-	g.folders(database.Trees)
+	g.folders(layout.Snapshots)
 	root := g.root(id)
 	// As containerd makes it: the files are nobody's business but those who may see the container.
 	g.folder(path.Dir(root), 0o700)
@@ -118,7 +116,7 @@ func (g *Group) addBlobs(i *Image) error {
 		return fmt.Errorf("image %s: manifest: %w", i, err)
 	}
 	for digest, content := range map[string][]byte{i.Target.Digest.Encoded(): i.Manifest, manifest.Config.Digest.Encoded(): i.Config} {
-		if err := g.file(path.Join(database.Blobs, digest), content); err != nil {
+		if err := g.file(path.Join(layout.Blobs, digest), content); err != nil {
 			return err
 		}
 	}
@@ -143,14 +141,14 @@ func (g *Group) addDatabases(ctx context.Context, namespace string, all []*Image
 		for _, name := range i.Names {
 			desc := i.Target
 			desc.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
-			desc.Annotations = map[string]string{images.AnnotationImageName: name, SnapshotsAnnotation: strings.Join(ids, " ")}
+			desc.Annotations = map[string]string{images.AnnotationImageName: name, layout.SnapshotsAnnotation: strings.Join(ids, " ")}
 			index.Manifests = append(index.Manifests, desc)
 		}
 	}
 	if err := database.Write(ctx, dir, c); err != nil {
 		return err
 	}
-	for _, name := range []string{database.Metadata, database.Snapshots} {
+	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		content, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return err
@@ -163,7 +161,7 @@ func (g *Group) addDatabases(ctx context.Context, namespace string, all []*Image
 	if err != nil {
 		return err
 	}
-	return g.file("index.json", text)
+	return g.file(layout.Index, text)
 }
 
 // AddImages unpacks images into the group. Those below lie in other groups, which have been made with the same list before, and

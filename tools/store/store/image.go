@@ -126,9 +126,9 @@ func ReadBlob(blob, metadata string, content *spool.Spool) (*snapshot.Layer, err
 	if err != nil {
 		return nil, err
 	}
-	r, err := open(blob, m)
+	r, err := layer.Open(blob, m)
 	if err != nil {
-		return nil, fmt.Errorf("layer %s: %w", m.Name, err)
+		return nil, err
 	}
 	defer r.Close()
 	return read(m.Name, r, digest.Digest(m.DiffID), content)

@@ -20,6 +20,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/imager/spool"
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
 	"github.com/dind-cluster/dind-cluster/tools/store/database"
+	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 	"github.com/dind-cluster/dind-cluster/tools/store/snapshot"
 )
 
@@ -158,7 +159,7 @@ func TestLayers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := fmt.Sprintf("usr/lib/x/store/node/%s/%d/fs", database.Trees, n+1); root != want {
+		if want := fmt.Sprintf("usr/lib/x/store/node/%s/%d/fs", layout.Snapshots, n+1); root != want {
 			t.Errorf("layer %d is at %s, want %s", n, root, want)
 		}
 		file := filepath.Join(t.TempDir(), "usage")
@@ -181,7 +182,7 @@ func TestLayers(t *testing.T) {
 	if err := g.AddImage(t.Context(), "moby", i, usage); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []string{database.Trees + "/2/fs/dir/two", database.Metadata, database.Snapshots, "index.json"} {
+	for _, p := range []string{layout.Snapshots + "/2/fs/dir/two", layout.Metadata, layout.SnapshotMetadata, "index.json"} {
 		if e := g.Entries()["usr/lib/x/store/node/"+p]; e == nil || e.Type != tar.TypeReg || e.Size == 0 {
 			t.Errorf("%s is %+v", p, e)
 		}
