@@ -20,8 +20,11 @@ type Metrics struct {
 	Wall, Execution time.Duration
 }
 
-// Events is the option that makes Bazel write the file that ReadMetrics reads.
-func Events(path string) string { return "--build_event_json_file=" + path }
+// Events are the options that make Bazel write the file that ReadMetrics reads, and leave what its events refer to where it is,
+// not in a remote cache.
+func Events(path string) []string {
+	return []string{"--build_event_json_file=" + path, "--experimental_build_event_upload_strategy=local"}
+}
 
 // ReadMetrics reads the metrics that Bazel wrote at the end of a build's events.
 func ReadMetrics(path string) (*Metrics, error) {

@@ -80,10 +80,6 @@ func TestRemoteCache(t *testing.T) {
 		t.Fatal("nothing to build: this test runs under Bazel")
 	}
 	s := start(t)
-	if err := s.get("/status", nil); err != nil {
-		t.Fatal(err)
-	}
-
 	first := newBuild(t, "remote-cache-fill")
 	first.run(ctx, "fill the empty cache", "--config=remote-cache-write", s.address(), s.trust(), s.credentials())
 	first.require(func(sp elsewhere.Spawn) string {
@@ -194,7 +190,7 @@ func (b *build) close() {
 func (b *build) run(ctx context.Context, what string, options ...string) {
 	b.t.Helper()
 	log, events := filepath.Join(b.place.Dir, "execution.log"), filepath.Join(b.place.Dir, "events.json")
-	args := slices.Concat([]string{"--disk_cache=", "--remote_executor=", elsewhere.Events(events)}, elsewhere.ExecutionLog(log), options, targets)
+	args := slices.Concat([]string{"--disk_cache=", "--remote_executor="}, elsewhere.Events(events), elsewhere.ExecutionLog(log), options, targets)
 	if err := b.place.Bazel(ctx, "build", args...); err != nil {
 		b.t.Fatalf("%s: %v", what, err)
 	}
@@ -282,7 +278,7 @@ const user, password = "ci", "correct horse"
 // server is a bazel-remote on the loopback.
 type server struct {
 	dir    string
-	grpc   string
+	host   string // with its port
 	client *http.Client
 	cmd    *exec.Cmd
 	log    *os.File
@@ -291,27 +287,17 @@ type server struct {
 // start starts a server with an empty cache. Anybody may read, only those with a password write.
 func start(t *testing.T) *server {
 	t.Helper()
-	// The name of a socket has to be short.
-	dir, err := os.MkdirTemp("", "remote")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &server{dir: dir}
-	t.Cleanup(func() {
-		s.stop()
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	s := &server{dir: t.TempDir()}
+	t.Cleanup(s.stop)
 	sum := sha1.Sum([]byte(password))
-	s.write(t, "htpasswd", user+":{SHA}"+base64.StdEncoding.EncodeToString(sum[:])+"\n")
+	s.write(t, "htpasswd", user+":{SHA}"+base64.StdEncoding.EncodeToString(sum[:])+"\n", 0o600)
+	s.write(t, "helper", "#!/bin/sh\ncat >/dev/null\necho '{\"headers\": {\"authorization\": [\"Basic "+
+		base64.StdEncoding.EncodeToString([]byte(user+":"+password))+"\"]}}'\n", 0o700)
 	pool := s.makeCertificate(t)
 	s.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost"},
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", s.path("http"))
-		},
 	}}
+	var err error
 	if s.log, err = os.Create(s.path("log")); err != nil {
 		t.Fatal(err)
 	}
@@ -330,9 +316,9 @@ func start(t *testing.T) *server {
 
 func (s *server) path(name string) string { return filepath.Join(s.dir, name) }
 
-func (s *server) write(t *testing.T, name, text string) {
+func (s *server) write(t *testing.T, name, text string, mode os.FileMode) {
 	t.Helper()
-	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(s.path(name), []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -358,8 +344,8 @@ func (s *server) makeCertificate(t *testing.T) *x509.CertPool {
 		t.Fatal(err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
-	s.write(t, "cert.pem", string(text))
-	s.write(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+	s.write(t, "cert.pem", string(text), 0o644)
+	s.write(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), 0o600)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(text)
 	return pool
@@ -371,11 +357,11 @@ func (s *server) up() error {
 	if err != nil {
 		return err
 	}
-	s.grpc = listener.Addr().String()
+	s.host = listener.Addr().String()
 	listener.Close()
 	s.cmd = exec.Command(*program,
 		"--dir="+s.path("cache"), "--max_size=20",
-		"--grpc_address="+s.grpc, "--http_address=unix://"+s.path("http"),
+		"--http_address="+s.host, "--grpc_address=none",
 		"--tls_cert_file="+s.path("cert.pem"), "--tls_key_file="+s.path("key.pem"),
 		"--htpasswd_file="+s.path("htpasswd"), "--allow_unauthenticated_reads",
 		"--enable_endpoint_metrics", "--access_log_level=none")
@@ -389,11 +375,7 @@ func (s *server) up() error {
 	go func() { s.cmd.Wait(); close(ended) }()
 	deadline := time.After(30 * time.Second)
 	for {
-		connection, err := tls.Dial("tcp", s.grpc, &tls.Config{InsecureSkipVerify: true})
-		if err == nil {
-			connection.Close()
-			err = s.get("/status", nil)
-		}
+		err := s.get("/status", nil)
 		if err == nil {
 			return nil
 		}
@@ -418,19 +400,17 @@ func (s *server) stop() {
 // Options of Bazel.
 
 func (s *server) address() string {
-	_, port, _ := net.SplitHostPort(s.grpc)
-	return "--remote_cache=grpcs://localhost:" + port
+	_, port, _ := net.SplitHostPort(s.host)
+	return "--remote_cache=https://localhost:" + port
 }
 
 func (s *server) trust() string { return "--tls_certificate=" + s.path("cert.pem") }
 
-func (s *server) credentials() string {
-	return "--remote_cache_header=authorization=Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
-}
+func (s *server) credentials() string { return "--credential_helper=localhost=" + s.path("helper") }
 
-// get asks the server's HTTP side.
+// get asks the server about itself.
 func (s *server) get(path string, read func(io.Reader) error) error {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://localhost"+path, nil)
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+s.host+path, nil)
 	if err != nil {
 		return err
 	}

@@ -112,15 +112,14 @@ func TestReproducible(t *testing.T) {
 
 	begin := time.Now()
 	events := filepath.Join(place.Dir, "events.json")
-	err = place.Bazel(ctx, "build", append([]string{
+	err = place.Bazel(ctx, "build", slices.Concat([]string{
 		"--disk_cache=",
 		"--remote_cache=" + cache.URL,
 		"--remote_executor=",
 		"--noremote_upload_local_results",
 		"--noremote_cache_compression",
 		"--output_groups=+config,+manifest,+blobs",
-		elsewhere.Events(events),
-	}, targets...)...)
+	}, elsewhere.Events(events), targets)...)
 	if err != nil {
 		t.Fatalf("the second build failed: %v%s", err, changes(place))
 	}
