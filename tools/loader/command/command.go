@@ -18,10 +18,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/loader/docker"
 	"github.com/dind-cluster/dind-cluster/tools/loader/load"
 	"github.com/dind-cluster/dind-cluster/tools/loader/nodes"
+	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 )
-
-// nodeImage is in the cluster's container only, so that it tells where we are.
-const nodeImage = "/usr/lib/dind-cluster/node-image"
 
 const (
 	toNode   = "node"
@@ -139,6 +137,19 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
+// nodesOf returns the nodes that are meant when none are named, from the file that says what this container is: all in the
+// cluster's container, else this machine.
+func nodesOf(roleFile string) (string, error) {
+	role, err := os.ReadFile(roleFile)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("finding out what this container is: %w", err)
+	}
+	if strings.TrimSpace(string(role)) == "cluster" {
+		return nodeAll, nil
+	}
+	return nodeLocal, nil
+}
+
 // runtime picks what to load into.
 func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runtime, error) {
 	if f.to == toDocker {
@@ -146,10 +157,11 @@ func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runt
 	}
 	where := f.node
 	if len(where) == 0 {
-		where = []string{nodeLocal}
-		if _, err := os.Stat(nodeImage); err == nil {
-			where = []string{nodeAll}
+		here, err := nodesOf(paths.Role)
+		if err != nil {
+			return nil, err
 		}
+		where = []string{here}
 	}
 	if where[0] == nodeLocal {
 		return containerd.New(ctx, containerd.Options{

@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,5 +29,25 @@ func TestErrors(t *testing.T) {
 		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.args, err, tt.want)
 		}
+	}
+}
+
+func TestNodesOf(t *testing.T) {
+	dir := t.TempDir()
+	for role, want := range map[string]string{"cluster\n": "all", "node\n": "local", "": "local"} {
+		path := filepath.Join(dir, strings.TrimSpace(role))
+		if role != "" {
+			if err := os.WriteFile(path, []byte(role), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			path = filepath.Join(dir, "none")
+		}
+		if got, err := nodesOf(path); got != want || err != nil {
+			t.Errorf("role %q: %q, %v, want %q", role, got, err, want)
+		}
+	}
+	if _, err := nodesOf(dir); err == nil {
+		t.Error("no error for a folder")
 	}
 }
