@@ -35,6 +35,7 @@ func TestSmoke(t *testing.T) {
 	}
 	step("nodes", func(t *testing.T) { testNodes(ctx, t, first, options) })
 	step("secrets", func(t *testing.T) { testSecrets(ctx, t, first) })
+	step("images", func(t *testing.T) { testStore(ctx, t, first) })
 	step("network", func(t *testing.T) { testNetwork(ctx, t, first) })
 	step("second cluster without a network", func(t *testing.T) {
 		untouched := first.pods(ctx, t, "--all-namespaces")
@@ -287,6 +288,7 @@ func testRestart(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 	for _, namespace := range []string{"default", "kube-system"} {
 		b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pods", "--all", "--namespace="+namespace, "--timeout=60s")
 	}
+	checkSeeded(ctx, t, b, "kept", "control-plane", "worker1", "worker2")
 	if after := b.kubectl(ctx, t, "get", kinds, "--namespace=default", objects); after != before {
 		t.Errorf("objects are\n%swere\n%s", after, before)
 	}
