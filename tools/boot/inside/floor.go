@@ -152,6 +152,12 @@ func floorConfig(config []byte, plain bool) ([]byte, error) {
 					delete(doc, key)
 				}
 			}
+		case "KubeProxyConfiguration":
+			if plain {
+				for _, key := range []string{"iptables", "nftables"} {
+					delete(doc, key)
+				}
+			}
 		case "KubeletConfiguration":
 			if plain {
 				for key := range doc {

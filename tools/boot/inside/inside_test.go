@@ -180,7 +180,7 @@ func TestFloorConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := string(out)
-		for _, ours := range []string{"leader-elect", "kube-api-qps", "ECDSA", "patches"} {
+		for _, ours := range []string{"leader-elect", "kube-api-qps", "ECDSA", "patches", "minSyncPeriod", "tls-cert-file"} {
 			if strings.Contains(text, ours) == plain {
 				t.Errorf("plain %v: %q in it: %v", plain, ours, !plain)
 			}

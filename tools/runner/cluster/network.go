@@ -22,14 +22,15 @@ const (
 // namespace, so there is nobody to ask. Certificates, static pods and routes stay right after a restart.
 func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 	mtu := c.mtu()
-	if _, err := c.docker.Output(ctx, "look for the nodes' network", "network", "inspect", networkName); err != nil {
-		if err := c.docker.Do(ctx, "make the nodes' network", "network", "create",
-			"--driver", "bridge",
-			"--subnet", c.plan.NodeSubnet.String(),
-			"--gateway", c.plan.Gateway().String(),
-			"--opt", "com.docker.network.bridge.name="+bridgeName,
-			"--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu),
-			networkName); err != nil {
+	if err := c.docker.Do(ctx, "make the nodes' network", "network", "create",
+		"--driver", "bridge",
+		"--subnet", c.plan.NodeSubnet.String(),
+		"--gateway", c.plan.Gateway().String(),
+		"--opt", "com.docker.network.bridge.name="+bridgeName,
+		"--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu),
+		networkName); err != nil {
+		// After a restart it is there. The first time nobody has to look.
+		if _, missing := c.docker.Output(ctx, "look for the nodes' network", "network", "inspect", networkName); missing != nil {
 			return "", err
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -29,30 +32,67 @@ func (c *cluster) startNodes(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// An earlier start that was interrupted may have left some.
-	old, err := nodes.All(ctx, c.docker)
-	if err != nil {
+	if err := c.removeLeftovers(ctx); err != nil {
 		return "", err
 	}
-	for _, o := range old {
-		if err := c.docker.Remove(ctx, o.ID); err != nil {
-			return "", err
-		}
+	if err := c.connect(); err != nil {
+		return "", err
 	}
 	all := c.plan.All()
 	c.watch(ctx)
 	if err := c.startNode(ctx, all[0], image, stores); err != nil {
 		return "", err
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(parallel)
-	for _, n := range all[1:] {
-		group.Go(func() error { return c.startNode(ctx, n, image, stores) })
+	workers := all[1:]
+	if cores := runtime.NumCPU(); len(workers) > 0 && cores < coresPerNode*len(all) {
+		go func() {
+			err := c.api.WaitForServer(ctx)
+			if err == nil {
+				begin := time.Now()
+				err = c.startWorkers(ctx, workers, image, stores)
+				c.spans.Add(timeline.Span{Name: "starting the workers", Start: begin, End: time.Now(), Failed: err != nil})
+			}
+			if err != nil && ctx.Err() == nil {
+				c.fail(err)
+			}
+		}()
+		return fmt.Sprintf("1 control plane, %d worker(s) when the API server answers", len(workers)), nil
 	}
-	if err := group.Wait(); err != nil {
+	if err := c.startWorkers(ctx, workers, image, stores); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("1 control plane, %d worker(s)", len(all)-1), nil
+	return fmt.Sprintf("1 control plane, %d worker(s)", len(workers)), nil
+}
+
+// coresPerNode is how many of the machine's cores a node keeps busy while it starts. Where there are fewer, the workers wait
+// until the API server answers: it needs the cores until then, and after that it mostly waits for the disk, while there is
+// nothing yet that the workers miss.
+const coresPerNode = 2
+
+func (c *cluster) startWorkers(ctx context.Context, workers []plan.Node, image string, stores []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	for _, n := range workers {
+		group.Go(func() error { return c.startNode(ctx, n, image, stores) })
+	}
+	return group.Wait()
+}
+
+// removeLeftovers removes the nodes of an earlier start that was interrupted. A node's directory is there before the node.
+func (c *cluster) removeLeftovers(ctx context.Context) error {
+	if _, err := os.Stat(nodeDir("")); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	old, err := nodes.All(ctx, c.docker)
+	if err != nil {
+		return err
+	}
+	for _, o := range old {
+		if err := c.docker.Remove(ctx, o.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *cluster) startNode(ctx context.Context, n plan.Node, image string, stores []string) error {

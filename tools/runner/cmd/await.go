@@ -1,47 +1,69 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
+	"github.com/dind-cluster/dind-cluster/tools/runner/kubeadm"
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
-	"github.com/spf13/cobra"
 )
 
-func newAwait() *cobra.Command {
-	c := &cobra.Command{
-		Use:    "await KUBECONFIG PROGRAM [ARGUMENT...]",
-		Short:  "Waits until the API server is ready, and becomes a program (a container of a static pod)",
-		Args:   cobra.MinimumNArgs(2),
-		Hidden: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			program, err := exec.LookPath(args[1])
-			if err != nil {
-				return err
-			}
-			data, err := os.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			config, err := kubeconfig.Parse(data)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			api, err := kubeapi.New(config)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			// Without a deadline: the kubelet sees that the container has not started, and gives up when it is time.
-			if err := api.WaitFor(cmd.Context(), "/readyz"); err != nil {
-				return err
-			}
-			return fmt.Errorf("becoming %s: %w", program, syscall.Exec(program, args[1:], os.Environ()))
-		},
+// waits says whether the runner was called by the name of a component in front of which it is mounted, to start it when
+// the API server is ready.
+func waits(name string) bool { return slices.Contains(kubeadm.Waiting, name) }
+
+// await waits until the API server is ready, for the one who is in the --kubeconfig of a component's command line, and
+// becomes the component: the next program of its name on PATH.
+func await(ctx context.Context, args []string) error {
+	program, err := next(filepath.Base(args[0]))
+	if err != nil {
+		return err
 	}
-	// What follows the program's name is the program's.
-	c.Flags().SetInterspersed(false)
-	return c
+	path := ""
+	for _, a := range args[1:] {
+		if value, ok := strings.CutPrefix(a, "--kubeconfig="); ok {
+			path = value
+		}
+	}
+	if path == "" {
+		return fmt.Errorf("%s: its command line has no --kubeconfig=FILE", args[0])
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	config, err := kubeconfig.Parse(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	api, err := kubeapi.New(config)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	// Without a deadline: the kubelet sees that the container has not started, and gives up when it is time.
+	if err := api.WaitFor(ctx, "/readyz"); err != nil {
+		return err
+	}
+	return fmt.Errorf("becoming %s: %w", program, syscall.Exec(program, args, os.Environ()))
+}
+
+// next returns the first program of a name on PATH that is not this one.
+func next(name string) (string, error) {
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && !os.SameFile(info, self) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("there is no program %s on PATH (%s)", name, os.Getenv("PATH"))
 }

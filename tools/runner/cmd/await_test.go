@@ -14,20 +14,12 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
 )
 
-// The test's own process becomes the runner when it is told so.
+// The test's own program plays the runner when it is called by the name of a component.
 func TestMain(m *testing.M) {
-	if os.Getenv("AWAIT_TEST") != "" {
-		os.Exit(Main(append([]string{"runner", "await"}, os.Args[1:]...)))
+	if waits(filepath.Base(os.Args[0])) {
+		os.Exit(Main(os.Args))
 	}
 	os.Exit(m.Run())
-}
-
-func await(t *testing.T, args ...string) (string, error) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "AWAIT_TEST=1")
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }
 
 func TestAwait(t *testing.T) {
@@ -43,28 +35,51 @@ func TestAwait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "config")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "config")
+	if err := os.WriteFile(config, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The program's flags are its own, also those that the runner has.
-	out, err := await(t, path, "sh", "-c", `echo "$0 $@"; exit 7`, "--help", "-x=1", "--")
-	if want := "--help -x=1 --\n"; out != want || !strings.Contains(err.Error(), "exit status 7") {
+	// The runner is in front of the component, and a directory of the component's name is not it.
+	path := func(elements ...string) string { return filepath.Join(append([]string{dir}, elements...)...) }
+	for _, d := range []string{"front", "odd/kube-scheduler", "back"} {
+		if err := os.MkdirAll(path(d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, path("front", "kube-scheduler")); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\necho \"component: $@\"; exit 7\n"
+	if err := os.WriteFile(path("back", "kube-scheduler"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	call := func(folders string, args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), path("front", "kube-scheduler"), args...)
+		cmd.Env = append(os.Environ(), "PATH="+strings.ReplaceAll(folders, "DIR", dir))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+
+	// The flags are the component's, also those that the runner has.
+	out, err := call("DIR/front:DIR/odd:DIR/back:/bin:/usr/bin", "--kubeconfig="+config, "--help", "x")
+	if want := "component: --kubeconfig=" + config + " --help x\n"; out != want || err == nil || err.Error() != "exit status 7" {
 		t.Errorf("got %q, %v, want %q", out, err, want)
 	}
 	if n := asked.Load(); n != 3 {
 		t.Errorf("asked %d times", n)
 	}
-	for _, test := range []struct {
-		args []string
-		want string
-	}{
-		{[]string{path}, "requires at least 2 arg(s)"},
-		{[]string{path, "no-such-program"}, "no-such-program"},
-		{[]string{path + "x", "sh"}, "no such file"},
+	for _, test := range []struct{ folders, arg, want string }{
+		{"DIR/front:DIR/odd", "--kubeconfig=" + config, "there is no program kube-scheduler on PATH"},
+		{"DIR/front:DIR/back", "--v=2", "no --kubeconfig=FILE"},
+		{"DIR/front:DIR/back", "--kubeconfig=" + config + "x", "no such file"},
 	} {
-		if out, err := await(t, test.args...); err == nil || !strings.Contains(out, test.want) {
-			t.Errorf("%q: got %q, %v", test.args, out, err)
+		if out, err := call(test.folders, test.arg); err == nil || err.Error() != "exit status 1" || !strings.Contains(out, test.want) {
+			t.Errorf("%+v: got %q, %v", test, out, err)
 		}
 	}
 }

@@ -24,7 +24,6 @@ func Main(args []string) int {
 	root.AddCommand(
 		newEntrypoint(),
 		newConsole(),
-		newAwait(),
 		newCluster(),
 		newNode(),
 		newDNS(),
@@ -41,7 +40,11 @@ func Main(args []string) int {
 	root.SetArgs(verb)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := root.ExecuteContext(ctx); err != nil {
+	run := root.ExecuteContext
+	if waits(filepath.Base(args[0])) {
+		run = func(ctx context.Context) error { return await(ctx, args) }
+	}
+	if err := run(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "error: %v\n", err)
 		return 1
 	}

@@ -68,6 +68,9 @@ func Skip(all ...string) string {
 	return strings.Join(skip, ",")
 }
 
+// Waiting are the components of a control plane in whose place the runner waits until they can work.
+var Waiting = []string{"kube-controller-manager", "kube-scheduler"}
+
 type object map[string]any
 
 // arg is a command line flag as v1beta4 writes it.
@@ -135,6 +138,10 @@ func Init(in Input) ([]byte, error) {
 			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
 			"kind":       "KubeProxyConfiguration",
 			"mode":       in.Cluster.ProxyMode,
+			// With the default of a second, CoreDNS would be there and nobody would reach it yet. A sync of a small cluster's
+			// rules takes some ten milliseconds.
+			"iptables": object{"minSyncPeriod": "100ms"},
+			"nftables": object{"minSyncPeriod": "100ms"},
 			// The connection tracking table belongs to the host: leave its size and time-outs alone.
 			"conntrack": object{"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
 		},
@@ -158,12 +165,12 @@ func Join(in Input) ([]byte, error) {
 // kubeadm's probes look every ten seconds, which is right for a cluster that runs for months. Here people wait for it.
 //
 // The controller manager and the scheduler start when, and not before, the API server is ready: what they ask too early is
-// refused, and asked again only after seconds; the controller manager even ends after ten. The runner waits in their place
-// and then becomes them. An init container would be simpler, but the kubelet takes a second to see that one has ended.
+// refused, and asked again only after seconds; the controller manager even ends after ten. The runner, mounted under their
+// names where PATH leads to it first, waits in their place and then becomes them. An init container would be simpler, but the
+// kubelet takes a second to see that one has ended; another command would hide from kubeadm what the pod is.
 //
 // A component that has not started within the cluster's own time limit is started again by the kubelet, never earlier.
 func Patches(limit time.Duration) (map[string][]byte, error) {
-	const runner = "/usr/bin/runner"
 	files := map[string][]byte{}
 	add := func(name string, patch any) error {
 		text, err := yaml.Marshal(patch)
@@ -173,37 +180,24 @@ func Patches(limit time.Duration) (map[string][]byte, error) {
 		files[name] = text
 		return nil
 	}
-	for _, c := range []struct{ name, kubeconfig string }{
-		{"etcd", ""},
-		{"kube-apiserver", ""},
-		{"kube-controller-manager", "/etc/kubernetes/controller-manager.conf"},
-		{"kube-scheduler", "/etc/kubernetes/scheduler.conf"},
-	} {
+	for _, name := range append([]string{"etcd", "kube-apiserver"}, Waiting...) {
 		container := object{
-			"name":         c.name,
+			"name":         name,
 			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
 		}
 		spec := object{"containers": []object{container}}
-		if c.kubeconfig != "" {
-			serving := servingDir(c.name)
+		if slices.Contains(Waiting, name) {
+			serving := servingDir(name)
 			container["volumeMounts"] = []object{
-				{"name": "runner", "mountPath": runner, "readOnly": true},
+				{"name": "runner", "mountPath": "/usr/local/sbin/" + name, "readOnly": true},
 				{"name": "serving", "mountPath": serving, "readOnly": true},
 			}
 			spec["volumes"] = []object{
-				{"name": "runner", "hostPath": object{"path": runner, "type": "File"}},
+				{"name": "runner", "hostPath": object{"path": "/usr/bin/runner", "type": "File"}},
 				{"name": "serving", "hostPath": object{"path": serving, "type": "Directory"}},
 			}
-			// In front of the program's name.
-			var command []object
-			for i, word := range []string{runner, "await", c.kubeconfig} {
-				command = append(command, object{"op": "add", "path": fmt.Sprintf("/spec/containers/0/command/%d", i), "value": word})
-			}
-			if err := add(c.name+"+json.yaml", command); err != nil {
-				return nil, err
-			}
 		}
-		if err := add(c.name+"+strategic.yaml", object{"spec": spec}); err != nil {
+		if err := add(name+"+strategic.yaml", object{"spec": spec}); err != nil {
 			return nil, err
 		}
 	}
@@ -239,7 +233,7 @@ func servingArgs(component string) []arg {
 
 // WriteServing makes the serving certificates that Init names, below root, which is / but for tests.
 func WriteServing(root string, now time.Time) error {
-	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+	for _, component := range Waiting {
 		// They listen at 127.0.0.1 alone.
 		pair, err := pki.NewSelfSigned("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, now)
 		if err != nil {

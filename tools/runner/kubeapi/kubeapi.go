@@ -157,6 +157,23 @@ func (c *Client) WaitFor(ctx context.Context, path string) error {
 	}
 }
 
+// WaitForServer waits until there is a server that answers, in whatever way.
+func (c *Client) WaitForServer(ctx context.Context) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := c.Get(try, "/livez", nil)
+		cancel()
+		if err == nil || errors.As(err, new(*StatusError)) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; no answer from %s: %w", context.Cause(ctx), c.server, err)
+		case <-time.After(poll):
+		}
+	}
+}
+
 // Meta is the metadata that every object has.
 type Meta struct {
 	Name              string            `json:"name"`

@@ -84,6 +84,21 @@ func TestWaitFor(t *testing.T) {
 	}
 }
 
+func TestWaitForServer(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "etcd not ready", http.StatusInternalServerError)
+	})
+	if err := c.WaitForServer(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.server = "https://127.0.0.1:1"
+	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Millisecond)
+	defer cancel()
+	if err := c.WaitForServer(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer from https://127.0.0.1:1") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFollow(t *testing.T) {
 	node := func(name, ready string) string {
 		return fmt.Sprintf(`{"metadata":{"name":%q},"status":{"conditions":[{"type":"Ready","status":%q,"message":"not yet"}]}}`, name, ready)
