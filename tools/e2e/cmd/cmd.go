@@ -98,7 +98,7 @@ Exit status: 0 all specs passed, 1 some did not, 2 nothing was run because of a 
 	fs.StringVar(&f.Selection.LabelFilter, "label-filter", "", "run specs whose labels meet this `expression` of Ginkgo's, such as 'sig-node && !Slow'")
 	fs.StringArrayVar(&f.Selection.Specs, "spec", nil, "run the spec of this full `name`; may be repeated, each has to exist and to run")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "only list the specs that would run")
-	fs.IntVar(&f.Processes, "parallel", 0, "how `many` specs to run at a time; serial specs run alone, after the others (default two per CPU, from 4 to 25)")
+	fs.IntVar(&f.Processes, "parallel", 0, "how `many` specs to run at a time; serial specs run alone, after the others (default two per CPU, from 8 to 25)")
 	fs.DurationVar(&f.Timeout, "timeout", 3*time.Hour, "stop after this `time`; the results tell what had passed until then")
 	fs.IntVar(&f.FlakeAttempts, "flake-attempts", 1, "try a spec that fails again, so `often` in all; if it passes then, it is reported as a flake")
 	fs.StringVar(&f.Results, "results", DefaultResults, "`folder` for the results; earlier results in it are replaced")

@@ -325,7 +325,7 @@ func TestGuardOutlivesUs(t *testing.T) {
 }
 
 func TestDefaultProcesses(t *testing.T) {
-	if n := DefaultProcesses(); n < 4 || n > 25 {
+	if n := DefaultProcesses(); n < 8 || n > 25 {
 		t.Errorf("got %d", n)
 	}
 }
