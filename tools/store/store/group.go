@@ -29,9 +29,9 @@ import (
 // Group is a part of a store, in a folder of its own; all parts together are the store. So images that rarely change can lie in
 // another layer than those that often do.
 type Group struct {
-	// Path is the folder in the outer image, absolute. Other groups are next to it.
+	// Path is the folder in the outer image, without a leading slash. Other groups are next to it.
 	Path string
-	// Content says where the contents of files are kept.
+	// Content is where the contents of files are kept.
 	Content *spool.Spool
 
 	tree snapshot.Tree
