@@ -324,6 +324,10 @@ func overlay(root, lower string) (err error) {
 	}
 	options := "lowerdir=" + lower + ",upperdir=" + upper + ",workdir=" + work
 	if err := unix.Mount("overlay", merged, "overlay", 0, options); err != nil {
+		if errors.Is(err, unix.EINVAL) {
+			// The kernel says more in its own log only.
+			return fmt.Errorf("mounting an overlay of %s: %w, as where overlays are stacked two deep already or the file system does not take part in them", lower, err)
+		}
 		return fmt.Errorf("mounting an overlay of %s: %w", lower, err)
 	}
 	defer func() {
