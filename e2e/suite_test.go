@@ -33,25 +33,33 @@ func outputs(t *testing.T) string {
 func (b *box) runSuite(ctx context.Context, t *testing.T, folder string, args ...string) error {
 	t.Helper()
 	follow := b.followSuite(t, folder)
-	// Not with the test's context, whose end would end the client, not the specs.
-	cmd := b.command(append([]string{"e2e"}, args...)...)
+	// Not with the test's context, whose end would end the client, not the specs. They end with their standard input, and
+	// so even if this process is killed.
+	cmd := b.command("--interactive", append([]string{"e2e", "--stop-on-eof"}, args...)...)
 	log := &lineWriter{t: t}
 	cmd.Stdout, cmd.Stderr = log, log
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	var err error
 	select {
 	case err = <-done:
 	case <-ctx.Done():
-		ctx, cancel := cleanup(t)
+		stdin.Close()
+		writing, cancel := cleanup(t)
 		defer cancel()
-		if _, err := b.launcher.Docker.Exec(ctx, b.name, "sh", "-c", endSuite); err != nil {
-			t.Error(err)
+		select {
+		case <-done:
+		case <-writing.Done():
+			t.Errorf("the e2e program did not end when it was asked to: %v", context.Cause(writing))
+			cmd.Process.Kill()
+			<-done
 		}
-		<-done
 		err = context.Cause(ctx)
 	}
 	follow()
@@ -63,11 +71,9 @@ func (b *box) runSuite(ctx context.Context, t *testing.T, folder string, args ..
 	return err
 }
 
-// endSuite ends the specs and waits until their results are written.
-const endSuite = "pkill -TERM -x e2e; while pgrep -x e2e >/dev/null; do sleep 0.1; done"
-
-func (b *box) command(args ...string) *exec.Cmd {
-	return exec.Command(b.launcher.Docker.Path, append([]string{"exec", b.name}, args...)...)
+// command is `docker exec` in the cluster's container, with an option of it.
+func (b *box) command(option string, args ...string) *exec.Cmd {
+	return exec.Command(b.launcher.Docker.Path, append([]string{"exec", option, b.name}, args...)...)
 }
 
 // followSuite copies what the e2e program writes while it runs, so that it is there even if this process is killed:
@@ -80,7 +86,7 @@ func (b *box) followSuite(t *testing.T, folder string) (stop func()) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := b.command("tail", "--bytes=+1", "--follow=name", "--retry", "--quiet", suiteResults+"/"+name)
+		cmd := b.command("--interactive=false", "tail", "--bytes=+1", "--follow=name", "--retry", "--quiet", suiteResults+"/"+name)
 		cmd.Stdout = file
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
