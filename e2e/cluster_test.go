@@ -190,7 +190,10 @@ func (m *machine) dump(t *testing.T, name string) {
 	ctx, cancel := cleanup(t)
 	defer cancel()
 	show := func(title string, out []byte, err error) {
-		t.Logf("--- %s: %s\n%s\nerror: %v", name, title, out, err)
+		t.Logf("--- %s: %s\n%s", name, title, out)
+		if err != nil {
+			t.Log(err)
+		}
 	}
 	docker := m.launcher.Docker
 	var log bytes.Buffer
