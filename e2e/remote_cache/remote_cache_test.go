@@ -80,8 +80,8 @@ func TestRemoteCache(t *testing.T) {
 		t.Fatal("nothing to build: this test runs under Bazel")
 	}
 	s := start(t)
-	first := newBuild(t, "remote-cache-fill")
-	first.run(ctx, "fill the empty cache", "--config=remote-cache-write", s.address(), s.trust(), s.credentials())
+	first := newBuild(t, "remote-cache-fill", s.options()+s.credentials())
+	first.run(ctx, "fill the empty cache", "--config=remote-cache-write")
 	first.require(func(sp elsewhere.Spawn) string {
 		if sp.CacheHit {
 			return "was in the cache already"
@@ -97,8 +97,8 @@ func TestRemoteCache(t *testing.T) {
 	t.Logf("in the cache: %d actions, %d files, %d MiB (%d MiB on disk)", full.AC, full.CAS, full.LogicalBytes>>20, full.Bytes>>20)
 
 	// Another machine's: it reads without a password, and has no right to write.
-	second := newBuild(t, "remote-cache-read")
-	second.run(ctx, "build with the full cache", "--config=remote-cache", s.address(), s.trust())
+	second := newBuild(t, "remote-cache-read", s.options())
+	second.run(ctx, "build with the full cache", "--config=remote-cache")
 	joined := second.require(func(sp elsewhere.Spawn) string {
 		switch {
 		case sp.Mnemonic == joining && sp.RemoteCacheable:
@@ -129,14 +129,14 @@ func TestRemoteCache(t *testing.T) {
 
 	// Who may not write builds as well, and nothing of it gets into the cache: neither when it does not try …
 	second.change(1)
-	second.run(ctx, "build something new without writing", "--config=remote-cache", s.address(), s.trust())
+	second.run(ctx, "build something new without writing", "--config=remote-cache")
 	second.someNew()
 	if now := s.state(t); now.AC != full.AC || now.CAS != full.CAS {
 		t.Errorf("a reader wrote to the cache: %+v, before %+v", now, full)
 	}
 	// … nor when it does.
 	second.change(2)
-	second.run(ctx, "build something new, writing without a password", "--config=remote-cache-write", s.address(), s.trust())
+	second.run(ctx, "build something new, writing without a password", "--config=remote-cache-write")
 	second.someNew()
 	if now := s.state(t); now.AC != full.AC || now.CAS != full.CAS {
 		t.Errorf("somebody wrote to the cache without a password: %+v, before %+v", now, full)
@@ -144,7 +144,7 @@ func TestRemoteCache(t *testing.T) {
 	// A cache that is away only makes a build slower.
 	s.stop()
 	second.change(3)
-	second.run(ctx, "build something new without a server", "--config=remote-cache", s.address(), s.trust())
+	second.run(ctx, "build something new without a server", "--config=remote-cache")
 	second.someNew()
 }
 
@@ -157,7 +157,8 @@ type build struct {
 	metrics *elsewhere.Metrics
 }
 
-func newBuild(t *testing.T, name string) *build {
+// newBuild makes a place to build in, with options for Bazel as people have them in user.bazelrc.
+func newBuild(t *testing.T, name, options string) *build {
 	t.Helper()
 	workspace, err := filepath.EvalSymlinks(filepath.Join("..", *source))
 	if err != nil {
@@ -173,6 +174,14 @@ func newBuild(t *testing.T, name string) *build {
 	}
 	b := &build{t: t, place: place}
 	t.Cleanup(b.close)
+	f, err := os.OpenFile(filepath.Join(place.Workspace, "user.bazelrc"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("\n" + options)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 	return b
 }
 
@@ -397,16 +406,16 @@ func (s *server) stop() {
 	}
 }
 
-// Options of Bazel.
-
-func (s *server) address() string {
+// options are the lines of user.bazelrc for everybody.
+func (s *server) options() string {
 	_, port, _ := net.SplitHostPort(s.host)
-	return "--remote_cache=https://localhost:" + port
+	return "build:remote --remote_cache=https://localhost:" + port + "\nbuild:remote --tls_certificate=" + s.path("cert.pem") + "\n"
 }
 
-func (s *server) trust() string { return "--tls_certificate=" + s.path("cert.pem") }
-
-func (s *server) credentials() string { return "--credential_helper=localhost=" + s.path("helper") }
+// credentials are those for whoever may write.
+func (s *server) credentials() string {
+	return "build:remote-cache-write --credential_helper=localhost=" + s.path("helper") + "\n"
+}
 
 // get asks the server about itself.
 func (s *server) get(path string, read func(io.Reader) error) error {
