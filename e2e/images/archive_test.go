@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"strings"
@@ -17,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagefiles"
 )
 
 type list []string
@@ -55,20 +58,15 @@ func names(t *testing.T, archive string) []string {
 type image struct {
 	config *v1.ConfigFile
 	layers []v1.Hash
-	// files are by path without leading slash, those of upper layers over those of lower ones.
-	files map[string]*file
-}
-
-type file struct {
-	*tar.Header
-	content []byte
+	// files are those of upper layers over those of lower ones.
+	files imagefiles.Files
 }
 
 // layers are those read so far, since most images share some.
 var layers = struct {
 	sync.Mutex
-	files map[v1.Hash]map[string]*file
-}{files: map[v1.Hash]map[string]*file{}}
+	files map[v1.Hash]imagefiles.Files
+}{files: map[v1.Hash]imagefiles.Files{}}
 
 // load reads the image agnhost:2.55 and so on.
 func load(t *testing.T, short string) *image {
@@ -89,7 +87,7 @@ func read(short string) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &image{files: map[string]*file{}}
+	i := &image{files: imagefiles.Files{}}
 	if i.config, err = from.ConfigFile(); err != nil {
 		return nil, err
 	}
@@ -107,14 +105,12 @@ func read(short string) (*image, error) {
 			return nil, fmt.Errorf("layer %s: %w", id, err)
 		}
 		i.layers = append(i.layers, id)
-		for p, f := range files {
-			i.files[p] = f
-		}
+		maps.Copy(i.files, files)
 	}
 	return i, nil
 }
 
-func readLayer(id v1.Hash, l v1.Layer) (map[string]*file, error) {
+func readLayer(id v1.Hash, l v1.Layer) (imagefiles.Files, error) {
 	layers.Lock()
 	defer layers.Unlock()
 	if files, ok := layers.files[id]; ok {
@@ -125,61 +121,22 @@ func readLayer(id v1.Hash, l v1.Layer) (map[string]*file, error) {
 		return nil, err
 	}
 	defer r.Close()
-	files := map[string]*file{}
-	for tr := tar.NewReader(r); ; {
-		hdr, err := tr.Next()
-		if err == io.EOF {
-			layers.files[id] = files
-			return files, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		content, err := io.ReadAll(tr)
-		if err != nil {
-			return nil, err
-		}
-		files[path.Clean(hdr.Name)] = &file{hdr, content}
+	files, err := imagefiles.ReadLayer(r)
+	if err == nil {
+		layers.files[id] = files
 	}
-}
-
-// resolve finds the file at a path, following links; nil if there is none.
-func (i *image) resolve(p string) *file {
-	for range 40 {
-		f := i.files[p]
-		if f == nil {
-			// A folder above may be a link.
-			dir := path.Dir(p)
-			if d := i.files[dir]; dir != "." && d != nil && d.Typeflag == tar.TypeSymlink {
-				p = path.Join(target(dir, d.Linkname), path.Base(p))
-				continue
-			}
-			return nil
-		}
-		if f.Typeflag != tar.TypeSymlink {
-			return f
-		}
-		p = target(p, f.Linkname)
-	}
-	return nil
-}
-
-func target(link, to string) string {
-	if path.IsAbs(to) {
-		return strings.TrimPrefix(path.Clean(to), "/")
-	}
-	return path.Join(path.Dir(link), to)
+	return files, err
 }
 
 // program writes a program of the image to a file that can be run here.
 func (i *image) program(t *testing.T, p string) string {
 	t.Helper()
-	f := i.resolve(p)
+	f := i.files.Resolve(p)
 	if f == nil || f.Typeflag != tar.TypeReg {
 		t.Fatalf("no program /%s", p)
 	}
 	to := path.Join(t.TempDir(), path.Base(p))
-	if err := os.WriteFile(to, f.content, 0o755); err != nil {
+	if err := os.WriteFile(to, f.Content, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return to

@@ -113,7 +113,7 @@ func TestFiles(t *testing.T) {
 	} {
 		i := load(t, short)
 		for _, w := range files {
-			f := i.resolve(w.path)
+			f := i.files.Resolve(w.path)
 			if f == nil {
 				t.Errorf("%s: no /%s", short, w.path)
 				continue
@@ -121,7 +121,7 @@ func TestFiles(t *testing.T) {
 			if f.Mode&0o7777 != w.mode {
 				t.Errorf("%s: /%s has mode %o, want %o", short, w.path, f.Mode&0o7777, w.mode)
 			}
-			if !bytes.Contains(f.content, []byte(w.content)) {
+			if !bytes.Contains(f.Content, []byte(w.content)) {
 				t.Errorf("%s: /%s holds no %q", short, w.path, w.content)
 			}
 		}
@@ -176,7 +176,7 @@ func TestBusybox(t *testing.T) {
 		if a == "sh" {
 			continue // TestBusyboxShell
 		}
-		if f := i.resolve("bin/" + a); f == nil || f != i.files["usr/bin/busybox"] {
+		if f := i.files.Resolve("bin/" + a); f == nil || f != i.files["usr/bin/busybox"] {
 			t.Errorf("/bin/%s is not busybox: add it to //e2e/images/busybox:applets.yaml", a)
 		}
 	}
@@ -224,7 +224,7 @@ func TestLibraries(t *testing.T) {
 			t.Errorf("%s: no /%s", short, p)
 			continue
 		}
-		e, err := elf.NewFile(bytes.NewReader(f.content))
+		e, err := elf.NewFile(bytes.NewReader(f.Content))
 		if err != nil {
 			t.Fatalf("%s: /%s: %v", short, p, err)
 		}
@@ -233,7 +233,7 @@ func TestLibraries(t *testing.T) {
 			t.Fatalf("%s: /%s: libraries %q, %v", short, p, libraries, err)
 		}
 		for _, l := range libraries {
-			if i.resolve("usr/lib/x86_64-linux-gnu/"+l) == nil {
+			if i.files.Resolve("usr/lib/x86_64-linux-gnu/"+l) == nil {
 				t.Errorf("%s: /%s needs %s", short, p, l)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -16,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagefiles"
 )
 
 type list []string
@@ -49,12 +52,7 @@ type image struct {
 			WorkingDir string
 		}
 	}
-	files map[string]*file // by path without leading slash, upper layers over lower ones
-}
-
-type file struct {
-	*tar.Header
-	content []byte
+	files imagefiles.Files // upper layers' over lower ones'
 }
 
 func load(t *testing.T, name string) *image {
@@ -94,26 +92,16 @@ func load(t *testing.T, name string) *image {
 	if err := json.Unmarshal(members["manifest.json"], &manifest); err != nil || len(manifest) != 1 {
 		t.Fatalf("%s: manifest.json: %v, %d images", name, err, len(manifest))
 	}
-	i := &image{tags: manifest[0].RepoTags, files: map[string]*file{}}
+	i := &image{tags: manifest[0].RepoTags, files: imagefiles.Files{}}
 	if err := json.Unmarshal(members[manifest[0].Config], &i.config); err != nil {
 		t.Fatalf("%s: config: %v", name, err)
 	}
 	for _, layer := range manifest[0].Layers {
-		tr := tar.NewReader(bytes.NewReader(members[layer]))
-		for {
-			hdr, err := tr.Next()
-			if err == io.EOF {
-				break
-			}
-			if err != nil {
-				t.Fatalf("%s: %s: %v", name, layer, err)
-			}
-			content, err := io.ReadAll(tr)
-			if err != nil {
-				t.Fatalf("%s: %s: %v", name, layer, err)
-			}
-			i.files[path.Clean(hdr.Name)] = &file{hdr, content}
+		files, err := imagefiles.ReadLayer(bytes.NewReader(members[layer]))
+		if err != nil {
+			t.Fatalf("%s: %s: %v", name, layer, err)
 		}
+		maps.Copy(i.files, files)
 	}
 	return i
 }
@@ -202,14 +190,14 @@ func TestContents(t *testing.T) {
 			if f.Mode&0o6000 != 0 {
 				t.Errorf("%s: /%s has mode %o", name, p, f.Mode)
 			}
-			if f.Typeflag == tar.TypeSymlink && !strings.HasPrefix(p, "usr/share/zoneinfo/") && i.resolve(p) == nil {
+			if f.Typeflag == tar.TypeSymlink && !strings.HasPrefix(p, "usr/share/zoneinfo/") && i.files.Resolve(p) == nil {
 				t.Errorf("%s: /%s points to %s, which is not there", name, p, f.Linkname)
 			}
 			if base := path.Base(p); name != "kube-proxy" && (base == "sh" || base == "bash" || strings.Contains(base, ".so")) {
 				t.Errorf("%s: /%s is in an image of a static program", name, p)
 			}
-			if f.Typeflag == tar.TypeReg && bytes.HasPrefix(f.content, []byte(elf.ELFMAG)) {
-				for _, missing := range i.missingLibraries(t, f.content) {
+			if f.Typeflag == tar.TypeReg && bytes.HasPrefix(f.Content, []byte(elf.ELFMAG)) {
+				for _, missing := range i.missingLibraries(t, f.Content) {
 					t.Errorf("%s: /%s needs %s, which is not there", name, p, missing)
 				}
 			}
@@ -228,37 +216,6 @@ func TestContents(t *testing.T) {
 	}
 }
 
-// resolve finds the file at a path, following links; nil if there is none.
-func (i *image) resolve(p string) *file {
-	for range 20 {
-		f := i.files[p]
-		if f == nil {
-			// A folder above may be a link.
-			dir := path.Dir(p)
-			if dir == "." {
-				return nil
-			}
-			if d := i.files[dir]; d != nil && d.Typeflag == tar.TypeSymlink {
-				p = path.Join(target(dir, d.Linkname), path.Base(p))
-				continue
-			}
-			return nil
-		}
-		if f.Typeflag != tar.TypeSymlink {
-			return f
-		}
-		p = target(p, f.Linkname)
-	}
-	return nil
-}
-
-func target(link, to string) string {
-	if path.IsAbs(to) {
-		return strings.TrimPrefix(path.Clean(to), "/")
-	}
-	return path.Join(path.Dir(link), to)
-}
-
 func (i *image) missingLibraries(t *testing.T, content []byte) []string {
 	t.Helper()
 	e, err := elf.NewFile(bytes.NewReader(content))
@@ -271,7 +228,7 @@ func (i *image) missingLibraries(t *testing.T, content []byte) []string {
 	}
 	var missing []string
 	for _, l := range libraries {
-		if i.resolve("usr/lib/x86_64-linux-gnu/"+l) == nil {
+		if i.files.Resolve("usr/lib/x86_64-linux-gnu/"+l) == nil {
 			missing = append(missing, l)
 		}
 	}
@@ -281,7 +238,7 @@ func (i *image) missingLibraries(t *testing.T, content []byte) []string {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if name := strings.Trim(string(interpreter), "/\x00"); i.resolve(name) == nil {
+			if name := strings.Trim(string(interpreter), "/\x00"); i.files.Resolve(name) == nil {
 				missing = append(missing, name)
 			}
 		}
@@ -310,7 +267,7 @@ func TestKubeProxyPrograms(t *testing.T) {
 		case tar.TypeSymlink:
 			err = os.Symlink(f.Linkname, to)
 		case tar.TypeReg:
-			err = os.WriteFile(to, f.content, os.FileMode(f.Mode).Perm())
+			err = os.WriteFile(to, f.Content, os.FileMode(f.Mode).Perm())
 		}
 		if err != nil {
 			t.Fatal(err)

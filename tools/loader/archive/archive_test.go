@@ -3,7 +3,6 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +22,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
-	"github.com/klauspost/compress/zstd"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/compresstest"
 )
 
 // plain returns an image of n uncompressed layers, as dind-cluster's own images have.
@@ -115,26 +115,6 @@ func tarDir(t testing.TB, dir string) []byte {
 	return buf.Bytes()
 }
 
-func gzipped(t testing.TB, b []byte) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	w := gzip.NewWriter(&buf)
-	w.Write(b)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
-func zstded(t testing.TB, b []byte) []byte {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.EncodeAll(b, nil)
-}
-
 func spoolTo(t testing.TB) Options { return Options{SpoolDir: t.TempDir()} }
 
 // load opens an archive from a stream and reads all of it.
@@ -160,11 +140,11 @@ func TestOpen(t *testing.T) {
 	}{
 		{"docker-save", save, unpacked},
 		{"docker-save, gzip layers", dockerSave(t, map[string]v1.Image{ref: packed}), packed},
-		{"docker-save, gzip", gzipped(t, save), unpacked},
-		{"docker-save, zstd", zstded(t, save), unpacked},
+		{"docker-save, gzip", compresstest.Gzip(t, save), unpacked},
+		{"docker-save, zstd", compresstest.Zstd(t, save), unpacked},
 		{"OCI", oci, packed},
-		{"OCI, gzip", gzipped(t, oci), packed},
-		{"OCI, zstd", zstded(t, oci), packed},
+		{"OCI, gzip", compresstest.Gzip(t, oci), packed},
+		{"OCI, zstd", compresstest.Zstd(t, oci), packed},
 		{"OCI, uncompressed layers", tarDir(t, layoutDir(t, unpacked, ref)), unpacked},
 	}
 	for _, tt := range tests {
@@ -368,7 +348,7 @@ func TestDamaged(t *testing.T) {
 				}
 			}
 		})
-		for c, pack := range map[string]func(testing.TB, []byte) []byte{"gzip": gzipped, "zstd": zstded} {
+		for c, pack := range map[string]func(testing.TB, []byte) []byte{"gzip": compresstest.Gzip, "zstd": compresstest.Zstd} {
 			t.Run(kind+"/truncated "+c, func(t *testing.T) {
 				small := pack(t, good)
 				for n := 0; n < len(small)-1; n += 1 + len(small)/50 {
@@ -480,7 +460,7 @@ func TestNotAnArchive(t *testing.T) {
 		{"short", "x", "test.tar"},
 		{"another tar", other.String(), "neither an index.json (OCI) nor a manifest.json (docker save)"},
 		{"xz", "\xfd7zXZ\x00rest", "xz compression is not supported"},
-		{"gzip of text", string(gzipped(t, bytes.Repeat([]byte("no tar "), 200))), "neither a tar archive nor"},
+		{"gzip of text", string(compresstest.Gzip(t, bytes.Repeat([]byte("no tar "), 200))), "neither a tar archive nor"},
 	}
 	for _, tt := range tests {
 		_, err := load(t, []byte(tt.content))
@@ -563,8 +543,8 @@ func TestWrite(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	good := dockerSave(f, map[string]v1.Image{"a:1": plain(f, 1)})
 	f.Add(good)
-	f.Add(gzipped(f, good))
-	f.Add(zstded(f, good))
+	f.Add(compresstest.Gzip(f, good))
+	f.Add(compresstest.Zstd(f, good))
 	f.Add(good[:len(good)/2])
 	f.Add(tarDir(f, layoutDir(f, plain(f, 1), "a:1")))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -3,7 +3,6 @@ package scan
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/dind-cluster/dind-cluster/tools/internal/compresstest"
 )
 
 type entry struct {
@@ -44,28 +43,6 @@ func archive(t testing.TB, entries ...entry) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
-}
-
-func gzipped(t testing.TB, b []byte) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
-}
-
-func zstded(t testing.TB, b []byte) []byte {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.EncodeAll(b, nil)
 }
 
 // self is this test's program, which is made with Go.
@@ -105,11 +82,11 @@ func TestBlob(t *testing.T) {
 		entry{name: "blobs/" + digest + ".json", content: ` {"a":1}`},
 		entry{name: "empty.tar", content: string(archive(t))},
 		entry{name: "inner.tar", content: string(archive(t,
-			entry{name: digest + ".tar.gz", content: string(gzipped(t, archive(t, entry{name: "deep", content: program})))},
-			entry{name: "other.gz", content: string(gzipped(t, archive(t, entry{name: "unseen"})))},
+			entry{name: digest + ".tar.gz", content: string(compresstest.Gzip(t, archive(t, entry{name: "deep", content: program})))},
+			entry{name: "other.gz", content: string(compresstest.Gzip(t, archive(t, entry{name: "unseen"})))},
 		))},
 	)
-	for name, blob := range map[string][]byte{"plain": layer, "gzip": gzipped(t, layer), "zstd": zstded(t, layer)} {
+	for name, blob := range map[string][]byte{"plain": layer, "gzip": compresstest.Gzip(t, layer), "zstd": compresstest.Zstd(t, layer)} {
 		t.Run(name, func(t *testing.T) {
 			a, err := Blob(context.Background(), "layer", bytes.NewReader(blob))
 			if err != nil {
@@ -212,7 +189,7 @@ func TestDamaged(t *testing.T) {
 		"nothing":          {nil, "not a tar archive"},
 		"cut in a file":    {layer[:len(layer)/2], "/usr/bin/self of the layer: it is cut off"},
 		"cut in a header":  {layer[:len(layer)-2100], "cut off"},
-		"cut gzip":         {gzipped(t, layer)[:5000], "cut off"},
+		"cut gzip":         {compresstest.Gzip(t, layer)[:5000], "cut off"},
 		"gzip only once":   {[]byte{0x1f, 0x8b}, "the layer"},
 		"damaged records":  {archive(t, entry{name: "bin/go", content: noGo}), "/bin/go of the layer is a Go program, but"},
 		"too deep":         {nested, "more than 6 deep"},
@@ -292,7 +269,7 @@ func TestSquash(t *testing.T) {
 func FuzzBlob(f *testing.F) {
 	f.Add(archive(f, entry{name: "var/lib/dpkg/status", content: "Package: a\n"}, entry{name: "b/.wh.c"}))
 	f.Add(archive(f, entry{name: "x.tar", content: string(archive(f, entry{name: "bin/y", content: elfMagicText + "\x02\x01\x01"}))}))
-	f.Add(gzipped(f, archive(f, entry{name: "manifest.json", content: "[]"}, entry{name: "l", kind: tar.TypeLink, link: "l"})))
+	f.Add(compresstest.Gzip(f, archive(f, entry{name: "manifest.json", content: "[]"}, entry{name: "l", kind: tar.TypeLink, link: "l"})))
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		a, err := Blob(context.Background(), "layer", bytes.NewReader(blob))
 		if (a == nil) == (err == nil) {
