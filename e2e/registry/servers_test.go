@@ -85,6 +85,9 @@ const (
 	htpasswd       = "someone:$2a$05$SCAg.hsN3gwrVvKpI1gRyeYZWN0owgJbwEyqW8rkeBnnq93fOoIUe\n"
 )
 
+// commit is what images are pushed as.
+const commit = "0123456789abcdef0123456789abcdef01234567"
+
 // kind is how a registry is started.
 type kind struct {
 	debian    bool // Debian's docker-registry, else distribution's
@@ -111,6 +114,7 @@ func start(t *testing.T, k kind) *server {
 			t.Fatal(err)
 		}
 	}
+	s.write(t, "status", "STABLE_COMMIT "+commit+"\n")
 	if k.secure {
 		s.write(t, "htpasswd", htpasswd)
 		s.makeCertificate(t)
@@ -349,7 +353,7 @@ var summary = regexp.MustCompile(`: ([0-9]+) blobs uploaded, ([0-9]+) bytes; ([0
 // pushCommand is the command line that pushes the images whose names are given, or all.
 func (s *server) pushCommand(ctx context.Context, t *testing.T, names []string, args ...string) *exec.Cmd {
 	t.Helper()
-	line := []string{"--registry", s.host + "/team", "--root", ".."}
+	line := []string{"--registry", s.host + "/team", "--root", "..", "--status", s.path("status")}
 	if s.secure {
 		line = append(line, "--ca-file", s.path("ca.pem"))
 	}
