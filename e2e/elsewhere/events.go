@@ -14,7 +14,7 @@ type Metrics struct {
 	// Runners says how many processes were run by what: linux-sandbox, local. "remote cache hit" and "disk cache hit" are
 	// those whose outputs came from a cache, "internal" are what Bazel does itself, and "total" is the sum of all.
 	Runners map[string]int
-	// Actions says how many actions of each mnemonic were done, in whatever way.
+	// Actions says how many actions were done, in whatever way, by mnemonic: the twenty most frequent ones.
 	Actions map[string]int
 	// Wall is how long the build took; Execution is its last part, in which actions were done.
 	Wall, Execution time.Duration

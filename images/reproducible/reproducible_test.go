@@ -41,7 +41,7 @@ const (
 	// timeout is less than Bazel's, so that nothing is left.
 	timeout = 150 * time.Minute
 	// needs is how much disk the second build takes, in bytes.
-	needs = 14 << 30
+	needs = 16 << 30
 )
 
 // joining are the mnemonics of actions whose outputs are too large for a cache that is shared: they only join what is there.
@@ -188,7 +188,7 @@ func checkAnew(t *testing.T, events string, cache *elsewhere.DiskCache) {
 		t.Errorf("some of the second build is from another cache: %s; %d packages were served", counts(metrics.Runners), n[elsewhere.Served])
 	}
 	t.Logf("processes of the second build: %s", counts(metrics.Runners))
-	t.Logf("its actions: %s", counts(metrics.Actions))
+	t.Logf("most of its actions: %s", counts(metrics.Actions))
 	// The cache is bounded and shared with other builds, so a key that is not in it proves no difference.
 	t.Logf("keys of its actions: %d the same in both places (of them %d packages of upstreams, which were taken from the cache), %d not in the first one's cache",
 		n[elsewhere.Served]+n[elsewhere.Withheld], n[elsewhere.Served], n[elsewhere.Unknown])
