@@ -2,7 +2,9 @@
 package probe
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -15,8 +17,10 @@ import (
 const Name = "kubernetes.default.svc.cluster.local."
 
 const (
-	// try bounds one question, and pause is the time between two. There is no event to wait for.
-	try   = 500 * time.Millisecond
+	// try bounds one question. A question whose packet is lost is not answered at all.
+	try = 2 * time.Second
+	// pause is the time between two questions. There is no event to wait for, and no reason to wait for the answer to an
+	// earlier question before the next one.
 	pause = 50 * time.Millisecond
 )
 
@@ -32,24 +36,43 @@ func lookup(ctx context.Context, server, want string) error {
 			return (&net.Dialer{}).DialContext(ctx, network, server)
 		},
 	}
-	var last error
-	for {
-		once, cancel := context.WithTimeout(ctx, try)
-		addresses, err := resolver.LookupHost(once, Name)
-		cancel()
+	ask := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, try)
+		defer cancel()
+		addresses, err := resolver.LookupHost(ctx, Name)
 		if err == nil && !slices.Contains(addresses, want) {
 			err = fmt.Errorf("%s is %v, want %s", Name, addresses, want)
 		}
-		if err == nil {
-			return nil
+		return err
+	}
+	questions, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Room for all questions that can be open, so that none of them waits for somebody to listen.
+	answers := make(chan error, try/pause+2)
+	next := time.NewTicker(pause)
+	defer next.Stop()
+	var last error
+	for open := 0; ; {
+		if open < cap(answers) {
+			open++
+			go func() { answers <- ask(questions) }()
 		}
-		if ctx.Err() == nil || last == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w; last answer of the DNS service: %w", context.Cause(ctx), last)
-		case <-time.After(pause):
+		for waiting := true; waiting; {
+			select {
+			case err := <-answers:
+				open--
+				if err == nil {
+					return nil
+				}
+				// That there was no answer in time tells less than any answer.
+				if late := net.Error(nil); last == nil || !errors.As(err, &late) || !late.Timeout() {
+					last = err
+				}
+			case <-next.C:
+				waiting = false
+			case <-ctx.Done():
+				return fmt.Errorf("%w; last answer of the DNS service: %w", context.Cause(ctx), cmp.Or(last, errors.New("none")))
+			}
 		}
 	}
 }

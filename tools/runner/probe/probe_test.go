@@ -55,6 +55,48 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// A question that nobody answers does not hold up the next ones.
+func TestLookupLost(t *testing.T) {
+	server := serve(t, 0, [4]byte{10, 96, 0, 1})
+	real, err := net.Dial("udp4", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer real.Close()
+	// It loses the first four questions, each of which is a packet for A and one for AAAA.
+	lossy, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lossy.Close()
+	go func() {
+		buffer := make([]byte, 512)
+		for i := 0; ; i++ {
+			n, from, err := lossy.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			if i < 8 {
+				continue
+			}
+			if _, err := real.Write(buffer[:n]); err != nil {
+				return
+			}
+			if n, err = real.Read(buffer); err != nil {
+				return
+			}
+			_, _ = lossy.WriteTo(buffer[:n], from)
+		}
+	}()
+	start := time.Now()
+	if err := lookup(t.Context(), lossy.LocalAddr().String(), "10.96.0.1"); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > try/2 {
+		t.Errorf("took %v", took)
+	}
+}
+
 func TestLookupDeadline(t *testing.T) {
 	for name, test := range map[string]struct{ server, want string }{
 		"wrong answer": {serve(t, 0, [4]byte{1, 2, 3, 4}), "is [1.2.3.4], want 10.96.0.1"},
