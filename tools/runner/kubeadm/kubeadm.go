@@ -68,6 +68,21 @@ func Skip(all ...string) string {
 	return strings.Join(skip, ",")
 }
 
+// AdminsBinding is the name of the ClusterRoleBinding of Admins.
+const AdminsBinding = "kubeadm:cluster-admins"
+
+// Admins is the ClusterRoleBinding by which those to whom kubeadm gives admin.conf are administrators, as kubeadm makes it when
+// there is none (EnsureAdminClusterRoleBinding in cmd/kubeadm/app/phases/kubeconfig).
+func Admins() map[string]any {
+	return object{
+		"apiVersion": "rbac.authorization.k8s.io/v1",
+		"kind":       "ClusterRoleBinding",
+		"metadata":   object{"name": AdminsBinding},
+		"roleRef":    object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+		"subjects":   []object{{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": AdminsBinding}},
+	}
+}
+
 // Waiting are the components of a control plane in whose place the runner waits until they can work.
 var Waiting = []string{"kube-controller-manager", "kube-scheduler"}
 

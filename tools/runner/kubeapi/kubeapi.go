@@ -138,10 +138,21 @@ const poll = 50 * time.Millisecond
 
 // WaitFor asks for path until the server answers well. The error of a context that ends says what the last answer was.
 func (c *Client) WaitFor(ctx context.Context, path string) error {
+	return c.until(ctx, "GET", path, func(ctx context.Context) error { return c.Get(ctx, path, nil) })
+}
+
+// ApplyUntil is Apply, again and again until the server takes it: one that has just started refuses for a while. The error of
+// a context that ends says what the last answer was.
+func (c *Client) ApplyUntil(ctx context.Context, path, manager string, object any) error {
+	return c.until(ctx, "PATCH", path, func(ctx context.Context) error { return c.Apply(ctx, path, manager, object) })
+}
+
+// until makes a request until it succeeds.
+func (c *Client) until(ctx context.Context, method, path string, request func(context.Context) error) error {
 	var last error
 	for {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := c.Get(try, path, nil)
+		err := request(try)
 		cancel()
 		if err == nil {
 			return nil
@@ -151,7 +162,7 @@ func (c *Client) WaitFor(ctx context.Context, path string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; last answer to GET %s%s: %w", context.Cause(ctx), c.server, path, last)
+			return fmt.Errorf("%w; last answer to %s %s%s: %w", context.Cause(ctx), method, c.server, path, last)
 		case <-time.After(poll):
 		}
 	}

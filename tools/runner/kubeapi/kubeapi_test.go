@@ -84,6 +84,18 @@ func TestWaitFor(t *testing.T) {
 	}
 }
 
+func TestApplyUntil(t *testing.T) {
+	var calls atomic.Int32
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) < 3 {
+			http.Error(w, "not yet", http.StatusForbidden)
+		}
+	})
+	if err := c.ApplyUntil(t.Context(), "/api/v1/nodes/n", "me", map[string]int{"a": 1}); err != nil || calls.Load() != 3 {
+		t.Errorf("got %v after %d calls", err, calls.Load())
+	}
+}
+
 func TestWaitForServer(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "etcd not ready", http.StatusInternalServerError)

@@ -32,9 +32,11 @@ const (
 	kubeletConfig = "/var/lib/kubelet/config.yaml"
 	// superAdminKubeconfig is of a user who needs no role.
 	superAdminKubeconfig = "/etc/kubernetes/super-admin.conf"
-	kubeadmConfig        = paths.Run + "/kubeadm.yaml"
-	discoveryFile        = paths.Run + "/discovery.conf"
-	patchesDir           = paths.Run + "/patches"
+	// adminKubeconfig is of the one that kubeadm acts as.
+	adminKubeconfig = "/etc/kubernetes/admin.conf"
+	kubeadmConfig   = paths.Run + "/kubeadm.yaml"
+	discoveryFile   = paths.Run + "/discovery.conf"
+	patchesDir      = paths.Run + "/patches"
 )
 
 type node struct {
@@ -116,7 +118,7 @@ func (n *node) initControlPlane(ctx context.Context) error {
 		if err := n.step("kubeadm init", func() error { return n.runInit(both, kubeadm.FilesPhases) }); err != nil {
 			return err
 		}
-		return n.step("API server", func() error { return waitForStorage(both) })
+		return n.step("API server", func() error { return waitForStorage(both, superAdminKubeconfig, adminKubeconfig) })
 	})
 	if err := group.Wait(); err != nil {
 		return err
@@ -145,30 +147,48 @@ func (n *node) runInit(ctx context.Context, phases []string) error {
 
 // waitForStorage waits until the API server takes what kubeadm has for it. It is not ready at that time: it goes on for
 // another second or two with making roles.
-func waitForStorage(ctx context.Context) error {
-	data, err := os.ReadFile(superAdminKubeconfig)
+//
+// kubeadm makes its administrator one by itself, when it first needs him, and goes on at once. But the API server learns of a
+// new role a moment after it has stored it, and some of kubeadm's phases take its refusal for an answer.
+func waitForStorage(ctx context.Context, superAdminFile, adminFile string) error {
+	superAdmin, err := apiOf(superAdminFile)
 	if err != nil {
 		return err
 	}
-	config, err := kubeconfig.Parse(data)
+	admin, err := apiOf(adminFile)
 	if err != nil {
-		return fmt.Errorf("%s: %w", superAdminKubeconfig, err)
-	}
-	api, err := kubeapi.New(config)
-	if err != nil {
-		return fmt.Errorf("%s: %w", superAdminKubeconfig, err)
+		return err
 	}
 	for _, path := range []string{
 		"/api/v1/namespaces/kube-system",
 		"/api/v1/namespaces/kube-public",
-		// What makes kubeadm's administrator one.
 		"/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
 	} {
-		if err := api.WaitFor(ctx, path); err != nil {
+		if err := superAdmin.WaitFor(ctx, path); err != nil {
 			return err
 		}
 	}
-	return nil
+	if err := superAdmin.ApplyUntil(ctx, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/"+kubeadm.AdminsBinding, "kubeadm", kubeadm.Admins()); err != nil {
+		return err
+	}
+	return admin.WaitFor(ctx, "/apis/apps/v1/namespaces/kube-system/deployments")
+}
+
+// apiOf is the API server that a kubeconfig leads to.
+func apiOf(file string) (*kubeapi.Client, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	config, err := kubeconfig.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	api, err := kubeapi.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return api, nil
 }
 
 func (n *node) joinWorker(ctx context.Context) error {
@@ -187,14 +207,25 @@ func (n *node) joinWorker(ctx context.Context) error {
 	if err := n.writeConfig(ctx, kubeadm.Join); err != nil {
 		return err
 	}
-	api, err := kubeapi.New(discovery)
+	joining := discovery
+	joining.Token = n.config.Token
+	api, err := kubeapi.New(joining)
 	if err != nil {
 		return err
 	}
-	// The last thing that kubeadm does for those who want to join is to publish this. Asked by kubeadm itself, a question
-	// too early costs five seconds.
+	// What kubeadm publishes for those who want to join: the first of these last. Asked by kubeadm itself, a question too
+	// early costs five seconds, or is taken for an answer when the API server has yet to learn of the role that allows it.
 	if err := n.step("waiting for the control plane", func() error {
-		return api.WaitFor(ctx, "/api/v1/namespaces/kube-public/configmaps/cluster-info")
+		for _, path := range []string{
+			"/api/v1/namespaces/kube-public/configmaps/cluster-info",
+			"/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
+			"/api/v1/namespaces/kube-system/configmaps/kubelet-config",
+		} {
+			if err := api.WaitFor(ctx, path); err != nil {
+				return err
+			}
+		}
+		return nil
 	}); err != nil {
 		return err
 	}

@@ -1,0 +1,56 @@
+package node
+
+import (
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
+)
+
+// The API server learns of a role a moment after it has stored it, and until then refuses what the role allows: kubeadm must
+// not begin in that moment.
+func TestWaitForStorage(t *testing.T) {
+	bound, refused := false, 0
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		admin := r.Header.Get("Authorization") == "Bearer admin"
+		switch {
+		case r.Method == http.MethodPatch && !admin && strings.HasSuffix(r.URL.Path, "/clusterrolebindings/kubeadm:cluster-admins"):
+			bound = true
+		case r.Method == http.MethodGet && !admin:
+		case r.Method == http.MethodGet && bound && refused >= 3:
+		default:
+			if bound {
+				refused++
+			}
+			http.Error(w, "forbidden", http.StatusForbidden)
+		}
+	}))
+	defer server.Close()
+	write := func(user string) string {
+		data, err := kubeconfig.Config{
+			Name:   "test",
+			Server: server.URL,
+			CA:     pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+			Token:  user,
+		}.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), user+".conf")
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if err := waitForStorage(t.Context(), write("super-admin"), write("admin")); err != nil {
+		t.Fatal(err)
+	}
+	if !bound || refused != 3 {
+		t.Errorf("kubeadm would begin too early: role bound: %t, refused %d times of 3", bound, refused)
+	}
+}
