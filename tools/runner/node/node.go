@@ -207,21 +207,24 @@ func (n *node) joinWorker(ctx context.Context) error {
 	if err := n.writeConfig(ctx, kubeadm.Join); err != nil {
 		return err
 	}
-	joining := discovery
-	joining.Token = n.config.Token
-	api, err := kubeapi.New(joining)
+	// What kubeadm publishes for those who want to join: the first of these last, for all the world and nobody else. Asked by
+	// kubeadm itself, a question too early costs five seconds, or is taken for an answer when the API server has yet to learn
+	// of the role that allows it.
+	anybody, err := kubeapi.New(discovery)
 	if err != nil {
 		return err
 	}
-	// What kubeadm publishes for those who want to join: the first of these last. Asked by kubeadm itself, a question too
-	// early costs five seconds, or is taken for an answer when the API server has yet to learn of the role that allows it.
+	discovery.Token = n.config.Token
+	joining, err := kubeapi.New(discovery)
+	if err != nil {
+		return err
+	}
 	if err := n.step("waiting for the control plane", func() error {
-		for _, path := range []string{
-			"/api/v1/namespaces/kube-public/configmaps/cluster-info",
-			"/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
-			"/api/v1/namespaces/kube-system/configmaps/kubelet-config",
-		} {
-			if err := api.WaitFor(ctx, path); err != nil {
+		if err := anybody.WaitFor(ctx, "/api/v1/namespaces/kube-public/configmaps/cluster-info"); err != nil {
+			return err
+		}
+		for _, name := range []string{"kubeadm-config", "kubelet-config"} {
+			if err := joining.WaitFor(ctx, "/api/v1/namespaces/kube-system/configmaps/"+name); err != nil {
 				return err
 			}
 		}
