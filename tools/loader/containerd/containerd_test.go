@@ -203,6 +203,24 @@ func (d *daemon) state(t *testing.T) string {
 	return strings.Join(out, "\n")
 }
 
+// removeAll removes all images, and fails the test if anything of them is left.
+func (d *daemon) removeAll(t *testing.T) {
+	t.Helper()
+	list, err := d.client.ImageService().List(d.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		if err := d.client.ImageService().Delete(d.ctx, i.Name, images.SynchronousDelete()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.collect(t)
+	if rest := d.state(t); rest != "" {
+		t.Errorf("left behind:\n%s", rest)
+	}
+}
+
 // collect runs containerd's garbage collection.
 func (d *daemon) collect(t *testing.T) {
 	t.Helper()
@@ -434,19 +452,7 @@ func TestLoad(t *testing.T) {
 		}
 	})
 	t.Run("removed images leave nothing", func(t *testing.T) {
-		list, err := d.client.ImageService().List(d.ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, i := range list {
-			if err := d.client.ImageService().Delete(d.ctx, i.Name, images.SynchronousDelete()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		d.collect(t)
-		if rest := d.state(t); rest != "" {
-			t.Errorf("left behind:\n%s", rest)
-		}
+		d.removeAll(t)
 	})
 }
 

@@ -107,19 +107,7 @@ func TestSeeded(t *testing.T) {
 	contents(d)
 
 	// All go.
-	list, err := d.client.ImageService().List(d.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range list {
-		if err := d.client.ImageService().Delete(d.ctx, i.Name, images.SynchronousDelete()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d.collect(t)
-	if rest := d.state(t); rest != "" {
-		t.Errorf("left behind:\n%s", rest)
-	}
+	d.removeAll(t)
 	if rest := dirEntries(t, filepath.Join(root, store.Snapshots)); len(rest) > 0 {
 		t.Errorf("left behind: %v", rest)
 	}
