@@ -26,24 +26,29 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 )
 
-// The layout of containerd's root directory (containerd 2.x).
+// Where everything is, in a group as in containerd's root directory.
 const (
-	metadataDir    = "io.containerd.metadata.v1.bolt"
-	snapshotterDir = "io.containerd.snapshotter.v1.overlayfs"
-	contentDir     = "io.containerd.content.v1.content"
-
-	metadataDB  = metadataDir + "/meta.db"
-	snapshotsDB = snapshotterDir + "/metadata.db"
+	metadataDB  = layout.Metadata
+	snapshotsDB = layout.SnapshotMetadata
 	// Snapshots has a folder for each snapshot, with its tree in "fs".
-	Snapshots = snapshotterDir + "/snapshots"
-	blobs     = contentDir + "/blobs/sha256"
+	Snapshots = layout.Snapshots
+	blobs     = layout.Blobs
 	// index names a group's images, as in an OCI layout.
-	index = "index.json"
+	index = layout.Index
 	// marker, in a root directory that was seeded, says from what: a symbolic link to that, since a short one has no
 	// content that could be lost without it.
 	marker = "dind-cluster.store"
+)
+
+// The folders of containerd's plugins in its root directory.
+var (
+	metadataDir    = filepath.Dir(metadataDB)
+	snapshotterDir = filepath.Dir(snapshotsDB)
+	contentDir     = layout.Content
 )
 
 // copyTime is how long the trees may take to copy, if they cannot be linked.
