@@ -170,19 +170,13 @@ func (c *Client) until(ctx context.Context, method, path string, request func(co
 
 // WaitForServer waits until there is a server that answers, in whatever way.
 func (c *Client) WaitForServer(ctx context.Context) error {
-	for {
-		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		err := c.Get(try, "/livez", nil)
-		cancel()
-		if err == nil || errors.As(err, new(*StatusError)) {
-			return nil
+	const path = "/livez"
+	return c.until(ctx, "GET", path, func(ctx context.Context) error {
+		if err := c.Get(ctx, path, nil); !errors.As(err, new(*StatusError)) {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w; no answer from %s: %w", context.Cause(ctx), c.server, err)
-		case <-time.After(poll):
-		}
-	}
+		return nil
+	})
 }
 
 // Meta is the metadata that every object has.

@@ -106,7 +106,7 @@ func TestWaitForServer(t *testing.T) {
 	c.server = "https://127.0.0.1:1"
 	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Millisecond)
 	defer cancel()
-	if err := c.WaitForServer(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer from https://127.0.0.1:1") {
+	if err := c.WaitForServer(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "last answer to GET https://127.0.0.1:1/livez: ") {
 		t.Errorf("got %v", err)
 	}
 }
