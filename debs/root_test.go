@@ -13,16 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
-
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 var (
 	rootArchive = flag.String("root", "", "tar archive of a Debian root")
-	packages    list
+	packages    repeated.Strings
 )
 
 // insideVariable marks the test program as started again, in namespaces of its own, to enter the root.

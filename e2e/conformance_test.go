@@ -8,20 +8,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
 // What follows --test_arg= on the command line of `bazel test //e2e:conformance`, or -- on that of `bazel run`. Those
 // with a namesake in the e2e program are handed on to it.
 var (
-	focus         stringList
-	skip          stringList
+	focus         repeated.Strings
+	skip          repeated.Strings
 	labelFilter   = flag.String("label-filter", "Conformance", "the specs to run, by Ginkgo's label query; empty for all")
 	parallel      = flag.Int("parallel", 0, "how many specs may run at a time (default: the e2e program's)")
 	flakeAttempts = flag.Int("flake-attempts", 0, "how often a spec may be tried; one that needs more than one is reported as flaky")
@@ -34,11 +34,6 @@ func init() {
 	flag.Var(&focus, "focus", "regular expression of specs to run; may be repeated")
 	flag.Var(&skip, "skip", "regular expression of specs not to run; may be repeated")
 }
-
-type stringList []string
-
-func (l *stringList) String() string     { return strings.Join(*l, ", ") }
-func (l *stringList) Set(s string) error { *l = append(*l, s); return nil }
 
 // reportTime is what is left, of the time that the test has, for results and logs when the specs' time is up.
 const reportTime = 3 * time.Minute

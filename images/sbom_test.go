@@ -19,15 +19,11 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
 
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
-
 var (
-	pairs     list
+	pairs     repeated.Strings
 	kubelet   = flag.String("kubelet", "", "the kubelet of the same build")
 	validator = flag.String("validator", "", "the sbom-utility program")
 )

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"path"
-	"strings"
 	"sync"
 	"testing"
 
@@ -20,18 +19,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagefiles"
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
-
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 var (
 	archive    = flag.String("archive", "", "the archive of all test images")
 	e2e        = flag.String("e2e", "", "e2e.test of the same Kubernetes")
 	sources    = flag.String("sources", "", "tar archive of its sources")
-	nodeImages list
+	nodeImages repeated.Strings
 )
 
 func TestMain(m *testing.M) {

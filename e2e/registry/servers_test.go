@@ -33,6 +33,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
 
 // Where Bazel has put the programs and images: below the test's folder, and for the images below the one above it.
@@ -40,13 +42,8 @@ var (
 	publisher    = flag.String("publisher", "", "the publisher")
 	distribution = flag.String("distribution", "", "distribution's registry")
 	debianRoot   = flag.String("debian-root", "", "tar archive of a Debian root with docker-registry and skopeo")
-	images, docs list
+	images, docs repeated.Strings
 )
-
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 // smallDiskVariable makes the test program put a small file system at a path and become another program.
 const smallDiskVariable = "REGISTRY_TEST_SMALL_DISK"

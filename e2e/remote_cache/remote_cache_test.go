@@ -35,19 +35,15 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/e2e/elsewhere"
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
-
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 var (
 	source  = flag.String("source", "", "a file in the top folder of the workspace")
 	program = flag.String("bazel-remote", "", "the server")
 	edit    = flag.String("edit", "", "a source file of the targets, to be changed")
-	targets list
-	outputs list
+	targets repeated.Strings
+	outputs repeated.Strings
 )
 
 const (

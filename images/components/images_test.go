@@ -19,16 +19,12 @@ import (
 	"testing"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagefiles"
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
-
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 var (
 	kubeadm = flag.String("kubeadm", "", "the kubeadm of the same build")
-	images  list
+	images  repeated.Strings
 )
 
 func TestMain(m *testing.M) {

@@ -24,17 +24,13 @@ import (
 	"github.com/dind-cluster/dind-cluster/e2e/elsewhere"
 	"github.com/dind-cluster/dind-cluster/tools/compare"
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
-
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
 var (
 	source         = flag.String("source", "", "a file in the top folder of the workspace")
-	images, others list
-	targets        list
+	images, others repeated.Strings
+	targets        repeated.Strings
 )
 
 const (

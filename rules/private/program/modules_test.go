@@ -9,14 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
 
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
-
-var programs, locks list
+var programs, locks repeated.Strings
 
 func TestMain(m *testing.M) {
 	flag.Var(&programs, "program", "program to check; repeat")

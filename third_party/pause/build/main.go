@@ -8,16 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
+
+	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
 
-type list []string
-
-func (l *list) String() string     { return strings.Join(*l, " ") }
-func (l *list) Set(s string) error { *l = append(*l, s); return nil }
-
 func main() {
-	var packages list
+	var packages repeated.Strings
 	flag.Var(&packages, "deb", "a Debian `package` of the toolchain; repeat")
 	source := flag.String("source", "", "C source `file`")
 	version := flag.String("version", "", "what the program reports as its `version`")
