@@ -36,6 +36,7 @@ func TestSmoke(t *testing.T) {
 	step("nodes", func(t *testing.T) { testNodes(ctx, t, first, options) })
 	step("secrets", func(t *testing.T) { testSecrets(ctx, t, first) })
 	step("images", func(t *testing.T) { testStore(ctx, t, first) })
+	step("cgroups", func(t *testing.T) { testCgroups(ctx, t, first) })
 	step("network", func(t *testing.T) { testNetwork(ctx, t, first) })
 	step("second cluster without a network", func(t *testing.T) {
 		untouched := first.pods(ctx, t, "--all-namespaces")

@@ -1,0 +1,41 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+)
+
+// testCgroups checks that a node without pods, as each is at first, keeps the cgroups in which the kubelet is about to make
+// pods, while settings of the slices above change: the kubelet makes several pods at a time, and changes settings for each.
+func testCgroups(ctx context.Context, t *testing.T, b *box) {
+	const node = "alone"
+	image := strings.TrimSpace(b.exec(ctx, t, "docker", "container", "inspect", "--format={{.Config.Image}}", "worker1"))
+	b.exec(ctx, t, "docker", "run", "--detach", "--name", node, "--privileged", "--cgroupns", "private", "--network", "none", image)
+	defer b.exec(ctx, t, "docker", "rm", "--force", "--volumes", node)
+	in := func(script string) string {
+		t.Helper()
+		return strings.TrimSpace(b.exec(ctx, t, "docker", "exec", node, "sh", "-euc", script))
+	}
+	// It boots, and that is all, since nobody has told it what to be in which cluster.
+	in("until test -S /run/systemd/private; do sleep 0.05; done; systemctl is-system-running --wait || :")
+	if in("stat --file-system --format=%T /sys/fs/cgroup") == "cgroup2fs" {
+		t.Skip("with cgroup v2 there is one cgroup for all controllers")
+	}
+	for _, class := range []string{"burstable", "besteffort"} {
+		in(`slice=kubepods-` + class + `.slice
+			systemctl start "$slice"
+			for controller in cpu devices memory pids; do
+				mkdir -p "/sys/fs/cgroup/$controller/kubepods.slice/$slice/kubepods-` + class + `-podtest.slice"
+			done
+			systemctl set-property --runtime "$slice" CPUShares=512
+			systemctl set-property --runtime "$slice" CPUShares=1024`)
+		got := in(`cd /sys/fs/cgroup
+			for controller in cpu devices memory pids; do
+				test -d "$controller/kubepods.slice/kubepods-` + class + `.slice" || echo "$controller"
+			done`)
+		if got != "" {
+			t.Errorf("systemd has removed the cgroups of kubepods-%s.slice: %s", class, strings.Fields(got))
+		}
+	}
+}
