@@ -23,19 +23,20 @@ func testCgroups(ctx context.Context, t *testing.T, b *box) {
 		t.Skip("with cgroup v2 there is one cgroup for all controllers")
 	}
 	for _, class := range []string{"burstable", "besteffort"} {
-		in(`slice=kubepods-` + class + `.slice
+		got := in(`slice=kubepods-` + class + `.slice
+			pod="kubepods.slice/$slice/kubepods-` + class + `-podtest.slice"
+			cd /sys/fs/cgroup
 			systemctl start "$slice"
 			for controller in cpu devices memory pids; do
-				mkdir -p "/sys/fs/cgroup/$controller/kubepods.slice/$slice/kubepods-` + class + `-podtest.slice"
+				mkdir -p "$controller/$pod"
 			done
 			systemctl set-property --runtime "$slice" CPUShares=512
-			systemctl set-property --runtime "$slice" CPUShares=1024`)
-		got := in(`cd /sys/fs/cgroup
+			systemctl set-property --runtime "$slice" CPUShares=1024
 			for controller in cpu devices memory pids; do
-				test -d "$controller/kubepods.slice/kubepods-` + class + `.slice" || echo "$controller"
+				test -d "$controller/$pod" || echo "$controller"
 			done`)
 		if got != "" {
-			t.Errorf("systemd has removed the cgroups of kubepods-%s.slice: %s", class, strings.Fields(got))
+			t.Errorf("systemd has removed the cgroup of a pod in kubepods-%s.slice: %s", class, strings.Fields(got))
 		}
 	}
 }
