@@ -180,10 +180,14 @@ load("@bazel_gazelle//:deps.bzl", "go_repository")
 VERSION = {version}
 TIME = {time}
 
+# Build tags that the build files were made for: what go_program's gotags must have.
+TAGS = {tags}
+
 def go_repositories():
     existing = native.existing_rules()
 {calls}""".format(
         version = repr(placeholders.get("version", "")),
+        tags = repr(ctx.attr.build_tags),
         time = repr(placeholders.get("time", "")),
         calls = "".join(calls),
     ))

@@ -3,6 +3,17 @@
 load("@io_bazel_rules_go//go:def.bzl", "GoArchive", "go_context")
 load(":modules.bzl", "ModulesInfo", "modules_aspect")
 
+_TAGS = "@io_bazel_rules_go//go/config:tags"
+
+def _tags_transition_impl(_settings, attr):
+    return {_TAGS: attr.gotags}
+
+_tags_transition = transition(
+    implementation = _tags_transition_impl,
+    inputs = [],
+    outputs = [_TAGS],
+)
+
 # debug/buildinfo takes the module list from between two marks of this length and does not look at them. The go command's
 # own marks are no UTF-8 and could not be passed on.
 _MARK = "0123456789abcdef"
@@ -61,6 +72,7 @@ def _go_program_impl(ctx):
 
 go_program = rule(
     implementation = _go_program_impl,
+    cfg = _tags_transition,
     executable = True,
     doc = """Links a `go_binary` (or the test program of a `go_test`) of a universe, as upstream's release process would.
 
@@ -76,11 +88,13 @@ The rule offers the program's version to others as the make variables `VERSION` 
             aspects = [modules_aspect],
             doc = "The program as Gazelle declared it. Its packages are used, its own link step does not run.",
         ),
+        "gotags": attr.string_list(doc = "Build tags for the program and all its packages, those of upstream's own build. Tags that add files must stand in the universe's `build_tags`, too; its `modules.bzl` has them as `TAGS`."),
         "program": attr.string(doc = "Name of the file; default: the rule's."),
         "godebug": attr.string(doc = "Default of GODEBUG, as the go command derives it from the go line in upstream's go.mod."),
         "x_defs": attr.string_dict(doc = "Variables to set, package path and name to value, besides those that its libraries set."),
         "is_test": attr.bool(doc = "Whether binary is a go_test."),
         "_go_context_data": attr.label(default = "@io_bazel_rules_go//:go_context_data"),
+        "_allowlist_function_transition": attr.label(default = "@bazel_tools//tools/allowlists/function_transition_allowlist"),
     },
     toolchains = ["@io_bazel_rules_go//go:toolchain"],
 )
