@@ -1,5 +1,7 @@
 """build_layer: the action that makes a layer, for image_layer and component_layer."""
 
+load(":common.bzl", "EXTENSIONS")
+
 def build_layer(ctx, name, files, inputs, debs, declarations, below, compression):
     """Makes a layer with imager.
 
@@ -11,7 +13,7 @@ def build_layer(ctx, name, files, inputs, debs, declarations, below, compression
       debs: a list of Files: the packages to unpack.
       declarations: a list of Files: what to take from the packages, and what their scripts would do.
       below: File or None: the state of the layer below.
-      compression: gzip or none.
+      compression: zstd, gzip or none.
 
     Returns:
       A struct of Files: blob (a tar archive), metadata, mtree (its listing), and state (what layers above need to know).
@@ -28,7 +30,7 @@ def build_layer(ctx, name, files, inputs, debs, declarations, below, compression
         "below": below.path if below else "",
         "compression": compression,
     }))
-    blob = ctx.actions.declare_file(ctx.label.name + (".tar" if compression == "none" else ".tar.gz"))
+    blob = ctx.actions.declare_file(ctx.label.name + EXTENSIONS[compression])
     metadata = ctx.actions.declare_file(ctx.label.name + ".layer.json")
     mtree = ctx.actions.declare_file(ctx.label.name + ".mtree")
     state = ctx.actions.declare_file(ctx.label.name + ".state")

@@ -1,5 +1,31 @@
 """What the image rules share."""
 
+load("@bazel_skylib//rules:common_settings.bzl", "BuildSettingInfo")
+
+COMPRESSION = attr.label(
+    default = "//rules:compression",
+    doc = "How layers are compressed.",
+    providers = [BuildSettingInfo],
+)
+
+# What a blob's name ends in, by its compression.
+EXTENSIONS = {
+    "gzip": ".tar.gz",
+    "none": ".tar",
+    "zstd": ".tar.zst",
+}
+
+def compression(ctx):
+    """How the layers of a rule are compressed.
+
+    Args:
+      ctx: the context of a rule with the attribute _compression.
+
+    Returns:
+      gzip or zstd.
+    """
+    return ctx.attr._compression[BuildSettingInfo].value
+
 IMAGER = attr.label(
     default = "//tools/imager",
     doc = "The program that does the work, for actions.",

@@ -1,7 +1,7 @@
 """image_layer: one layer."""
 
 load(":build_layer.bzl", "build_layer")
-load(":common.bzl", "IMAGER")
+load(":common.bzl", "COMPRESSION", "IMAGER", "compression")
 load(":image_info.bzl", "ImageInfo")
 load(":layer_info.bzl", "LayerInfo")
 
@@ -55,7 +55,7 @@ def _image_layer_impl(ctx):
         debs = ctx.files.debs,
         declarations = ctx.files.declarations,
         below = _state_below(ctx.attr.base),
-        compression = ctx.attr.compression,
+        compression = ctx.attr.compression or compression(ctx),
     )
     layer = struct(blob = built.blob, metadata = built.metadata, mtree = built.mtree, golden = built.mtree)
     return [
@@ -77,9 +77,8 @@ declared, and a script that nobody acknowledged fails the build. So do two sourc
             providers = [[ImageInfo], [LayerInfo]],
         ),
         "compression": attr.string(
-            default = "gzip",
-            doc = "How the blob is compressed. What every engine and registry takes is gzip.",
-            values = ["gzip", "none"],
+            doc = "How the blob is compressed, where it is not as the flag //rules:compression says.",
+            values = ["", "gzip", "none", "zstd"],
         ),
         "debs": attr.label_list(
             allow_files = [".deb"],
@@ -100,9 +99,10 @@ the target. A directory's content goes to the path itself.""",
         ),
         "symlinks": attr.string_dict(doc = "Symbolic links to make: an absolute path to what it links to."),
         "tars": attr.label_list(
-            allow_files = [".tar", ".tar.gz", ".tgz"],
+            allow_files = [".tar", ".tar.gz", ".tar.zst", ".tgz"],
             doc = "Archives whose entries are taken as they are.",
         ),
+        "_compression": COMPRESSION,
         "_imager": IMAGER,
     },
 )

@@ -1,6 +1,6 @@
 """image_store and image_unpacked: layers with images as containerd has them once it has unpacked them."""
 
-load(":common.bzl", "write_description")
+load(":common.bzl", "COMPRESSION", "EXTENSIONS", "compression", "write_description")
 load(":image_info.bzl", "ImageInfo")
 load(":layer_info.bzl", "LayerInfo")
 
@@ -41,7 +41,7 @@ def _write_layer(ctx, verb, name, what, arguments, inputs, outputs = []):
     Returns:
       The layer, as in LayerInfo.
     """
-    blob = ctx.actions.declare_file(name + ".tar.gz")
+    blob = ctx.actions.declare_file(name + EXTENSIONS[compression(ctx)])
     metadata = ctx.actions.declare_file(name + ".layer.json")
     mtree = ctx.actions.declare_file(name + ".mtree")
     args = ctx.actions.args()
@@ -51,6 +51,7 @@ def _write_layer(ctx, verb, name, what, arguments, inputs, outputs = []):
     args.add("--namespace", ctx.attr.namespace)
     args.add("--label", "{}: {}".format(str(ctx.label).lstrip("@"), what))
     args.add("--blob", blob)
+    args.add("--compression", compression(ctx))
     args.add("--metadata", metadata)
     args.add("--mtree", mtree)
     args.add_all(arguments)
@@ -117,11 +118,39 @@ unpacked them; containerd's blobs of layers are not in it, as with containerd's 
             doc = "The absolute path of this part's folder. The other parts are next to it.",
             mandatory = True,
         ),
+        "_compression": COMPRESSION,
         "_store": _STORE,
     },
 )
 
-def _unpack(ctx, description, image, number, own, usages):
+def _list(ctx, layer, number):
+    """Lists a layer's files for the layers above it, so that they do not have to read it.
+
+    Args:
+      ctx: the rule's context.
+      layer: the layer, as in LayerInfo.
+      number: which layer of the image it is, from 0.
+
+    Returns:
+      The listing's file.
+    """
+    listing = ctx.actions.declare_file("{}_{}.listing.json".format(ctx.label.name, number))
+    args = ctx.actions.args()
+    args.add("list")
+    args.add("--blob", layer.blob)
+    args.add("--metadata", layer.metadata)
+    args.add("--output", listing)
+    ctx.actions.run(
+        executable = ctx.executable._store,
+        arguments = [args],
+        inputs = [layer.blob, layer.metadata],
+        outputs = [listing],
+        mnemonic = "ImageListing",
+        progress_message = "Listing layer {} for %{{label}}".format(number),
+    )
+    return listing
+
+def _unpack(ctx, description, image, number, own, listings, usages):
     """Makes a layer with one layer of an image unpacked, and with the files of a layer of the outer image's own, if any.
 
     Args:
@@ -130,6 +159,7 @@ def _unpack(ctx, description, image, number, own, usages):
       image: the image's ImageInfo.
       number: which layer of the image, from 0.
       own: the own layer, as in LayerInfo, or None.
+      listings: the listings of the layers below it.
       usages: the usages of all other layers of the image, if this one is to have the databases.
 
     Returns:
@@ -138,14 +168,15 @@ def _unpack(ctx, description, image, number, own, usages):
     name = "{}_{}".format(ctx.label.name, number)
     usage = ctx.actions.declare_file(name + ".usage.json")
     arguments = ["--image", description, "--number", str(number), "--usage", usage]
-    inputs = [description, image.config, image.manifest] + usages
+    inputs = [description, image.config, image.manifest, image.layers[number].blob] + listings + usages
     inputs += [layer.metadata for layer in image.layers]
-    inputs += [layer.blob for layer in image.layers[:number + 1]]
     what = "layer {} of {}".format(number, image.image_name)
     if own:
         arguments += ["--own-blob", own.blob, "--own-metadata", own.metadata]
         inputs += [own.blob, own.metadata]
         what += ", with " + own.blob.owner.name
+    for listing in listings:
+        arguments += ["--below", listing]
     for other in usages:
         arguments += ["--with-usage", other]
     layer = _write_layer(ctx, "layer", name, what, arguments, inputs, [usage])
@@ -186,9 +217,10 @@ def _image_unpacked_impl(ctx):
         own.append((number, info.layers[0]))
 
     description = write_description(ctx, image, ctx.label.name + ".inputs.json")
+    listings = [_list(ctx, layer, i) for i, layer in enumerate(image.layers[:last])]
     unpacked, usages = {}, []
     for i in range(len(image.layers)):
-        layer, usage = _unpack(ctx, description, image, i, beside.get(i), usages if i == last else [])
+        layer, usage = _unpack(ctx, description, image, i, beside.get(i), listings[:i], usages if i == last else [])
         unpacked[i] = layer
         usages.append(usage)
 
@@ -220,6 +252,7 @@ to lie in the same layer, or with an empty text.""",
             providers = [LayerInfo],
         ),
         "path": attr.string(doc = "The absolute path of the store's folder.", mandatory = True),
+        "_compression": COMPRESSION,
         "_store": _STORE,
     },
 )

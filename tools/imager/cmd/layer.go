@@ -21,7 +21,7 @@ type layerFlags struct {
 func newLayer() *cobra.Command {
 	f := &layerFlags{}
 	c := &cobra.Command{
-		Use:   "layer --spec layer.json --blob layer.tar.gz --metadata layer.meta.json",
+		Use:   "layer --spec layer.json --blob layer.tar.zst --metadata layer.meta.json",
 		Short: "Build one layer: its blob, its metadata, its listing, and the state for the layers above",
 		Args:  cobra.NoArgs,
 		RunE:  func(*cobra.Command, []string) error { return f.run() },

@@ -6,7 +6,10 @@ import (
 	"io"
 	"time"
 
+	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // archiveManifest is an entry of the manifest.json of a docker-save archive.
@@ -18,7 +21,15 @@ type archiveManifest struct {
 
 // WriteArchive writes a file for docker load, without the first skip layers: an
 // engine which has them already does not look for them.
+//
+// The file is an OCI layout with the manifest.json of docker save beside it, as docker save itself has written it since
+// Docker 25. An engine that keeps its images in containerd reads the first, and so has the image under the digest that
+// registries have it under, with its layers' true media types; a classic one reads the second.
 func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
+	named, err := reference.ParseDockerRef(tag)
+	if err != nil {
+		return fmt.Errorf("image name %q: %w", tag, err)
+	}
 	layers, err := img.Layers()
 	if err != nil {
 		return err
@@ -27,26 +38,47 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	if err != nil {
 		return err
 	}
-	am := archiveManifest{Config: Hash(config).Hex + ".json", RepoTags: []string{tag}}
+	manifest, err := img.RawManifest()
+	if err != nil {
+		return err
+	}
+	descriptor, err := partial.Descriptor(img)
+	if err != nil {
+		return err
+	}
+	descriptor.Annotations = NameAnnotations(named.String())
+	index, err := compact(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{*descriptor}})
+	if err != nil {
+		return err
+	}
+	am := archiveManifest{Config: blobPath(Hash(config)), RepoTags: []string{tag}}
 	for _, l := range layers {
 		digest, err := l.Digest()
 		if err != nil {
 			return err
 		}
-		am.Layers = append(am.Layers, digest.Hex+".tar.gz")
+		am.Layers = append(am.Layers, blobPath(digest))
 	}
-	index, err := compact([]archiveManifest{am})
+	saved, err := compact([]archiveManifest{am})
 	if err != nil {
 		return err
 	}
 	tw := tar.NewWriter(w)
 	// What is small comes first, so that a reader of the stream knows at once what
 	// it is getting.
-	if err := writeMember(tw, "manifest.json", index); err != nil {
-		return err
-	}
-	if err := writeMember(tw, am.Config, config); err != nil {
-		return err
+	for _, m := range []struct {
+		name    string
+		content []byte
+	}{
+		{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)},
+		{"manifest.json", saved},
+		{"index.json", index},
+		{am.Config, config},
+		{blobPath(descriptor.Digest), manifest},
+	} {
+		if err := writeMember(tw, m.name, m.content); err != nil {
+			return err
+		}
 	}
 	written := map[string]bool{}
 	for i, l := range layers {
@@ -60,6 +92,9 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	}
 	return tw.Close()
 }
+
+// blobPath is where an OCI layout has a blob.
+func blobPath(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 
 func header(name string, size int64) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0)}

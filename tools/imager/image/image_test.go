@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,19 +20,22 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
 	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
 	"github.com/dind-cluster/dind-cluster/tools/imager/state"
 )
 
 func TestBuild(t *testing.T) {
 	base := imagetest.New(t, imagetest.Spec{
-		Name: "base:1", Layers: []string{"one", "two"},
+		Compression: "gzip",
+		Name:        "base:1", Layers: []string{"one", "two"},
 		Config: image.Config{
 			Entrypoint: []string{"/init"}, Cmd: []string{"--flag"}, StopSignal: "SIGRTMIN+3", Volumes: []string{"/a"},
 			Env: map[string]string{"PATH": "/bin", "container": "docker"}, Labels: map[string]string{"x": "1"},
 		},
 	})
 	files := imagetest.New(t, imagetest.Spec{
-		Name: "upper:1", Base: base, Layers: []string{"three"},
+		// go-containerregistry's validate knows no zstd.
+		Compression: "gzip", Name: "upper:1", Base: base, Layers: []string{"three"},
 		Config: image.Config{
 			Entrypoint: []string{"/run", "<it>"}, Env: map[string]string{"PATH": "/sbin", "B": "2"}, Labels: map[string]string{"y": "2"},
 			Volumes: []string{"/b"}, ExposedPorts: []string{"6443", "53/udp"}, WorkingDir: "/w", User: "1",
@@ -107,7 +111,7 @@ func TestAnnotations(t *testing.T) {
 			t.Errorf("%s is %s with manifest %s and config %s, %v", c.files.Name, media, m.MediaType, m.Config.MediaType, err)
 		}
 		for _, l := range m.Layers {
-			if l.MediaType != types.OCILayer {
+			if l.MediaType != layer.MediaTypeZstd {
 				t.Errorf("%s has a layer of the type %s", c.files.Name, l.MediaType)
 			}
 		}
@@ -132,7 +136,7 @@ func TestBuildErrors(t *testing.T) {
 }
 
 func TestArchive(t *testing.T) {
-	img := open(t, imagetest.New(t, imagetest.Spec{Name: "a:1", Layers: []string{"one", "two", "one"}}))
+	img := open(t, imagetest.New(t, imagetest.Spec{Compression: "gzip", Name: "a:1", Layers: []string{"one", "two", "one"}}))
 	var b bytes.Buffer
 	if err := image.WriteArchive(&b, img, "name:tag", 0); err != nil {
 		t.Fatal(err)
@@ -154,8 +158,61 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-func TestLayout(t *testing.T) {
+// TestArchiveIsLayout: an engine that keeps its images in containerd has the image under its true digest, with zstd's layers.
+func TestArchiveIsLayout(t *testing.T) {
 	img := open(t, imagetest.New(t, imagetest.Spec{Name: "a:1", Layers: []string{"one", "two"}}))
+	archive, err := os.Create(filepath.Join(t.TempDir(), "a.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer archive.Close()
+	if err := image.WriteArchive(archive, img, "a:1", 0); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("tar", "--extract", "--file", archive.Name(), "--directory", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := index.IndexManifest()
+	if err != nil || len(m.Manifests) != 1 || m.Manifests[0].Digest != digest(t, img) || m.Manifests[0].Annotations["io.containerd.image.name"] != "docker.io/library/a:1" {
+		t.Fatalf("index %+v, %v", m, err)
+	}
+	read, err := index.Image(m.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := read.Layers()
+	if err != nil || len(layers) != 2 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	for _, l := range layers {
+		want, err := l.DiffID()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := v1.SHA256(r)
+		if err != nil || got != want {
+			t.Errorf("a layer's content is %s, want %s, %v", got, want, err)
+		}
+		if media, err := l.MediaType(); err != nil || media != layer.MediaTypeZstd {
+			t.Errorf("a layer is %s, %v", media, err)
+		}
+	}
+	if err := image.WriteArchive(io.Discard, img, "Not A Name", 0); err == nil {
+		t.Error("an image without a good name was written")
+	}
+}
+
+func TestLayout(t *testing.T) {
+	img := open(t, imagetest.New(t, imagetest.Spec{Compression: "gzip", Name: "a:1", Layers: []string{"one", "two"}}))
 	dir := filepath.Join(t.TempDir(), "layout")
 	if err := image.WriteLayout(dir, img, "a:1"); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/effects"
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
@@ -112,7 +113,7 @@ func sumContent(content tree.Content) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// addTars adds the entries of tar archives, gzip compressed or not.
+// addTars adds the entries of tar archives, compressed with gzip or zstd or not at all.
 func (b *builder) addTars() error {
 	for _, name := range b.spec.Tars {
 		if err := b.addTar(name); err != nil {
@@ -128,7 +129,7 @@ func (b *builder) addTar(name string) error {
 		return err
 	}
 	defer f.Close()
-	r, err := maybeGunzip(f)
+	r, err := decompressed(f)
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (b *builder) addTar(name string) error {
 	}
 }
 
-func maybeGunzip(f io.ReadSeeker) (io.Reader, error) {
+func decompressed(f io.ReadSeeker) (io.Reader, error) {
 	magic := make([]byte, 2)
 	_, err := io.ReadFull(f, magic)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
@@ -164,8 +165,15 @@ func maybeGunzip(f io.ReadSeeker) (io.Reader, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	if magic[0] == 0x1f && magic[1] == 0x8b {
+	switch {
+	case magic[0] == 0x1f && magic[1] == 0x8b:
 		return gzip.NewReader(f)
+	case magic[0] == 0x28 && magic[1] == 0xb5:
+		z, err := zstd.NewReader(f)
+		if err != nil {
+			return nil, err
+		}
+		return z, nil
 	}
 	return f, nil
 }

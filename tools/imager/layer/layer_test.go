@@ -3,7 +3,6 @@ package layer_test
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -105,14 +104,16 @@ func (b *built) file(t testing.TB, path string) string {
 
 func (b *built) tar(t testing.TB) io.Reader {
 	t.Helper()
-	if b.metadata.MediaType == layer.MediaTypeUncompressed {
-		return bytes.NewReader(b.blob)
+	path := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(path, b.blob, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	z, err := gzip.NewReader(bytes.NewReader(b.blob))
+	r, err := layer.Open(path, b.metadata)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return z
+	t.Cleanup(func() { r.Close() })
+	return r
 }
 
 func declaration(t testing.TB, text string) string {
@@ -202,7 +203,7 @@ func TestMergedUsr(t *testing.T) {
 }
 
 func TestMetadata(t *testing.T) {
-	for compression, mediaType := range map[string]string{"": layer.MediaTypeGzip, "none": layer.MediaTypeUncompressed} {
+	for compression, mediaType := range map[string]string{"": layer.MediaTypeZstd, "gzip": layer.MediaTypeGzip, "none": layer.MediaTypeUncompressed} {
 		b := mustBuild(t, layer.Spec{Debs: []string{program.Write(t)}, Compression: compression})
 		plain, err := io.ReadAll(b.tar(t))
 		if err != nil {

@@ -23,7 +23,7 @@ type Spec struct {
 	Tars []string `json:"tars,omitempty"`
 	// Below is the state of the layers below; empty for the first layer.
 	Below string `json:"below,omitempty"`
-	// Compression is "gzip" (the default) or "none".
+	// Compression is "zstd" (the default), "gzip" or "none".
 	Compression string `json:"compression,omitempty"`
 	// Time is the modification time of all entries, in seconds since 1970.
 	Time int64 `json:"time,omitempty"`

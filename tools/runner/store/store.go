@@ -2,7 +2,7 @@
 //
 // Such a folder, a group, is laid out as containerd's own root directory is: the trees of the snapshots, the blobs of
 // manifests and configs, and in one of the groups the two databases that tell of all of them. Seed makes a root
-// directory from groups. What it writes are copies of the databases and a symbolic link for each snapshot and blob, so
+// directory from groups. What it writes are copies of the databases and a symbolic link for each blob and for each snapshot but the smallest, so
 // that it takes milliseconds, and any number of containerds share the trees. They are never written to: a container's
 // own changes go to a snapshot of its own above them, and to remove an image removes links.
 //
@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -179,7 +180,16 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 			r.How, r.Why = Copied, why.Error()
 		}
 		for _, entry := range g.entries {
-			if err := put(ctx, filepath.Join(g.path, entry), filepath.Join(root, entry)); err != nil {
+			from, to := filepath.Join(g.path, entry), filepath.Join(root, entry)
+			put := put
+			if strings.HasPrefix(entry, Snapshots) {
+				if few, err := small(from); err != nil {
+					return Result{}, err
+				} else if few {
+					put = copySynced
+				}
+			}
+			if err := put(ctx, from, to); err != nil {
 				return Result{}, err
 			}
 		}
@@ -345,6 +355,48 @@ func overlay(root, lower string) (err error) {
 		return fmt.Errorf("writing to an overlay of %s: %w", lower, err)
 	}
 	return nil
+}
+
+// small reports whether a snapshot has so little in it that a copy takes no longer than a link. A copy can do more: its file
+// system, unlike an overlay, has idmapped mounts (mount_setattr(2)), which containerd uses for pods in a user namespace of
+// their own. Each such pod needs the image of pause, which is one file.
+func small(snapshot string) (bool, error) {
+	entries, size := 0, int64(0)
+	err := filepath.WalkDir(snapshot, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		entries++
+		if info.Mode().IsRegular() {
+			size += info.Size()
+		}
+		if entries > 8 || size > 1<<20 {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return entries <= 8 && size <= 1<<20, err
+}
+
+// copySynced copies a small tree onto the disk: unlike a link, a file can be empty after a power failure.
+func copySynced(ctx context.Context, from, to string) error {
+	if err := copyTree(ctx, from, to); err != nil {
+		return err
+	}
+	return filepath.WalkDir(to, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
 }
 
 func link(_ context.Context, from, to string) error { return os.Symlink(from, to) }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,6 +49,11 @@ func groups(t *testing.T, dir string) []string {
 	t.Helper()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	write(t, a+"/"+Snapshots+"/1/fs/etc/hostname", "one")
+	for i := range 9 {
+		for _, snapshot := range []string{a + "/" + Snapshots + "/1", b + "/" + Snapshots + "/3"} {
+			write(t, fmt.Sprintf("%s/fs/usr/share/%d", snapshot, i), "not a small snapshot")
+		}
+	}
 	write(t, a+"/"+blobs+"/aa", "{}")
 	write(t, a+"/index.json", `{"manifests":[{"digest":"sha256:aa"}]}`)
 	write(t, b+"/"+Snapshots+"/2/fs/bin/app", "two")
@@ -94,6 +100,10 @@ func TestLinked(t *testing.T) {
 		if got := read(t, filepath.Join(root, name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
+	}
+	// The small one is a copy.
+	if info, err := os.Lstat(filepath.Join(root, Snapshots, "2")); err != nil || !info.IsDir() || read(t, filepath.Join(root, Snapshots, "2/fs/bin/app")) != "two" {
+		t.Errorf("the small snapshot is %v, %v, want a copy", info, err)
 	}
 	if info, err := os.Lstat(filepath.Join(root, metadataDB)); err != nil || info.Mode() != 0o600 {
 		t.Errorf("the database is %v, %v, want a file that only its owner can read and write", info.Mode(), err)

@@ -19,7 +19,7 @@ func newImages() *cobra.Command {
 	f := &imagesFlags{}
 	c := &cobra.Command{
 		Use: `images --path /usr/lib/x/store/part --under /usr/lib/x --namespace k8s.io
-    --blob layer.tar.gz --metadata layer.json archive…`,
+    --blob layer.tar.zst --metadata layer.json archive…`,
 		Short: "Make a layer with images unpacked, from archives as docker save writes them",
 		Args:  cobra.MinimumNArgs(1),
 		RunE:  func(c *cobra.Command, archives []string) error { return f.run(c.Context(), archives) },

@@ -17,14 +17,14 @@ type outerFlags struct {
 	image, usage         string
 	number               int
 	ownBlob, ownMetadata string
-	usages               []string
+	usages, below        []string
 }
 
 func newLayer() *cobra.Command {
 	f := &outerFlags{}
 	c := &cobra.Command{
 		Use: `layer --path /usr/lib/x/store/part --under /usr/lib/x --namespace moby --image image.files.json --number 0
-    [--own-blob B --own-metadata M] --blob layer.tar.gz --metadata layer.json --usage usage.json`,
+    [--below L]... [--own-blob B --own-metadata M] --blob layer.tar.zst --metadata layer.json --usage usage.json`,
 		Short: "Make a layer with one layer of another image unpacked, and with a layer's own files, of which the equal ones become hard links",
 		Args:  cobra.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return f.run(c.Context()) },
@@ -32,6 +32,7 @@ func newLayer() *cobra.Command {
 	f.add(c)
 	c.Flags().StringVar(&f.image, "image", "", "the description of the other image's files (JSON)")
 	c.Flags().IntVar(&f.number, "number", 0, "which of its layers, counted from 0")
+	c.Flags().StringArrayVar(&f.below, "below", nil, "the listing of each layer of the image under that one, from the lowest to the highest (store list)")
 	c.Flags().StringVar(&f.ownBlob, "own-blob", "", "a layer that this one is to have all files of")
 	c.Flags().StringVar(&f.ownMetadata, "own-metadata", "", "its metadata")
 	c.Flags().StringVar(&f.usage, "usage", "", "output: what the unpacked layer takes on disk (JSON)")
@@ -58,19 +59,19 @@ func (f *outerFlags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var layers []*snapshot.Layer
-	for n, l := range files.Layers[:f.number+1] {
-		into := content
-		if n < f.number {
-			into = nil
-		}
-		layer, err := store.ReadBlob(l.Blob, l.Metadata, into)
+	var below []*snapshot.Layer
+	for _, path := range f.below {
+		l, err := snapshot.ReadListing(path)
 		if err != nil {
 			return err
 		}
-		layers = append(layers, layer)
+		below = append(below, l)
 	}
-	tree, root, err := g.AddLayer(f.number, layers[f.number], layers[:f.number])
+	l, err := store.ReadBlob(files.Layers[f.number].Blob, files.Layers[f.number].Metadata, content)
+	if err != nil {
+		return err
+	}
+	tree, root, err := g.AddLayer(f.number, l, below)
 	if err != nil {
 		return fmt.Errorf("image %s: layer %d: %w", files.Name, f.number, err)
 	}

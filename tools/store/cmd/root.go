@@ -23,7 +23,7 @@ func New() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(newImages(), newLayer())
+	c.AddCommand(newImages(), newLayer(), newList())
 	return c
 }
 
@@ -31,6 +31,7 @@ func New() *cobra.Command {
 type layerFlags struct {
 	path, under, label, namespace string
 	blob, metadata, mtree         string
+	compression                   string
 }
 
 func (f *layerFlags) add(c *cobra.Command) {
@@ -38,7 +39,8 @@ func (f *layerFlags) add(c *cobra.Command) {
 	c.Flags().StringVar(&f.under, "under", "", "the folder above it from which on the layer has entries for folders: /usr/lib/x")
 	c.Flags().StringVar(&f.label, "label", "", "the layer's name in the outer image's history")
 	c.Flags().StringVar(&f.namespace, "namespace", "", "containerd's namespace of the images: k8s.io for its CRI plugin, moby for Docker")
-	c.Flags().StringVar(&f.blob, "blob", "", "output: the layer, compressed with gzip")
+	c.Flags().StringVar(&f.blob, "blob", "", "output: the layer, compressed")
+	c.Flags().StringVar(&f.compression, "compression", "zstd", "how: zstd, gzip or none")
 	c.Flags().StringVar(&f.metadata, "metadata", "", "output: its digests and sizes (JSON)")
 	c.Flags().StringVar(&f.mtree, "mtree", "", "output: a listing of its files")
 	for _, required := range []string{"path", "under", "namespace", "blob", "metadata"} {
@@ -52,7 +54,7 @@ func (f *layerFlags) write(t snapshot.Tree) error {
 		return fmt.Errorf("write layer: %w", err)
 	}
 	defer blob.Close()
-	metadata, err := store.WriteLayer(blob, f.label, t)
+	metadata, err := store.WriteLayer(blob, f.label, f.compression, t)
 	if err != nil {
 		return fmt.Errorf("write layer %s: %w", f.label, err)
 	}

@@ -17,7 +17,7 @@ import (
 // Entry is one path of a tree.
 type Entry struct {
 	tree.Entry
-	ModTime time.Time
+	ModTime time.Time `json:"modTime"`
 }
 
 // Identical says whether two files could be one: content, mode, owner, extended attributes and time are the same.

@@ -25,9 +25,10 @@ const (
 // Layer is a layer as its archive has it.
 type Layer struct {
 	// Tree has directories that the archive has no entry for as Implied.
-	Tree Tree
+	Tree Tree `json:"tree"`
 	// Whiteouts are paths which the layer removes from the layers below, Opaque directories of which it removes all content.
-	Whiteouts, Opaque []string
+	Whiteouts []string `json:"whiteouts,omitempty"`
+	Opaque    []string `json:"opaque,omitempty"`
 }
 
 // Removes says whether the layer removes anything from those below.

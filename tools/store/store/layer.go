@@ -9,9 +9,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/store/snapshot"
 )
 
-// WriteLayer writes a tree as a compressed layer. The name is for the image's history.
-func WriteLayer(w io.Writer, name string, t snapshot.Tree) (*layer.Metadata, error) {
-	return layer.WriteArchive(w, name, "gzip", func(w io.Writer) error { return WriteTar(w, t) })
+// WriteLayer writes a tree as a layer, compressed with zstd, gzip or none. The name is for the image's history.
+func WriteLayer(w io.Writer, name, compression string, t snapshot.Tree) (*layer.Metadata, error) {
+	return layer.WriteArchive(w, name, compression, func(w io.Writer) error { return WriteTar(w, t) })
 }
 
 // WriteTar writes a tree as a tar archive.

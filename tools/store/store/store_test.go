@@ -32,7 +32,7 @@ func TestReproducible(t *testing.T) {
 	})
 	var blobs [2]bytes.Buffer
 	for i := range blobs {
-		m, err := WriteLayer(&blobs[i], "test", group(t, "/store/a", nil, []string{archive}, true).Entries())
+		m, err := WriteLayer(&blobs[i], "test", "zstd", group(t, "/store/a", nil, []string{archive}, true).Entries())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,6 +25,8 @@ type Spec struct {
 	// Annotations and State are as in image.Spec.
 	Annotations map[string]string
 	State       string
+	// Compression is that of the layers, as in layer.Spec.
+	Compression string
 }
 
 // New makes an image in a temporary folder.
@@ -37,7 +39,7 @@ func New(t testing.TB, s Spec) *image.Files {
 	}
 	var own []image.LayerFiles
 	for i, name := range s.Layers {
-		own = append(own, writeLayer(t, filepath.Join(dir, fmt.Sprint(i)), name))
+		own = append(own, writeLayer(t, filepath.Join(dir, fmt.Sprint(i)), name, s.Compression))
 	}
 	files.Layers = append(files.Layers, own...)
 	config, manifest, err := image.Build(&image.Spec{Base: s.Base, Layers: own, Config: s.Config, Annotations: s.Annotations, State: s.State})
@@ -49,14 +51,14 @@ func New(t testing.TB, s Spec) *image.Files {
 	return files
 }
 
-func writeLayer(t testing.TB, path, name string) image.LayerFiles {
+func writeLayer(t testing.TB, path, name, compression string) image.LayerFiles {
 	t.Helper()
 	e, err := effects.Text(name, name, 0o644, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var blob bytes.Buffer
-	m, err := layer.WriteBlob(&blob, []*tree.Entry{e}, &layer.Spec{Name: name})
+	m, err := layer.WriteBlob(&blob, []*tree.Entry{e}, &layer.Spec{Name: name, Compression: compression})
 	if err != nil {
 		t.Fatal(err)
 	}
