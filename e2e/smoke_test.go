@@ -38,6 +38,7 @@ func TestSmoke(t *testing.T) {
 	step("images", func(t *testing.T) { testStore(ctx, t, first) })
 	step("cgroups", func(t *testing.T) { testCgroups(ctx, t, first) })
 	step("network", func(t *testing.T) { testNetwork(ctx, t, first) })
+	step("user namespace", func(t *testing.T) { testUserNamespace(ctx, t, first) })
 	step("second cluster without a network", func(t *testing.T) {
 		untouched := first.pods(ctx, t, "--all-namespaces")
 		o := m.options(t, "second", 1)
