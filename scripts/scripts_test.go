@@ -5,6 +5,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -299,6 +302,160 @@ func TestEnginePID(t *testing.T) {
 	}
 	if running(os.Getpid()) {
 		t.Error("another program with the engine's number counts as the engine")
+	}
+}
+
+// engine runs COMMAND with the functions of lib/engine.sh, for a socket other than the usual one.
+func (h *host) engine(t *testing.T, socket, command string) (output string, status int) {
+	t.Helper()
+	cmd := exec.Command("bash", "-c", `set -euo pipefail
+SCRIPTS=$1
+. "$1/lib/log.sh"; . "$1/lib/root.sh"; . "$1/lib/engine.sh"
+ENGINE_SOCKET=$2 SOCKET_PATIENCE=1 ENGINE_PATIENCE=1
+`+command, "-", filepath.Join(h.dir, "scripts"), socket)
+	cmd.Env = append(append([]string{}, h.env...), "DOCKER_API_VERSION=9.99")
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// needPerl puts it on PATH.
+func (h *host) needPerl(t *testing.T) {
+	t.Helper()
+	path, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip("this machine has no Perl")
+	}
+	if err := os.Symlink(path, filepath.Join(h.bin, "perl")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A client that fails does not mean that there is no engine. The socket tells.
+func TestSecondEngine(t *testing.T) {
+	const failing, working = "echo 'client version 9.99 is too new' >&2; exit 1", "echo 28.5.2"
+	answer := func(status int) func(net.Listener) {
+		return func(l net.Listener) {
+			http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/_ping" {
+					status = http.StatusTeapot
+				}
+				w.WriteHeader(status)
+			}))
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		listen func(net.Listener) // nil: nobody listens
+		stale  bool               // a socket is there, whoever listened is not
+		client string
+		want   string // what is said; "start" if an engine may be started, "use" if there is one after all
+	}{
+		{name: "nobody", client: failing, want: "start"},
+		{name: "the socket of an engine that was killed", stale: true, client: failing, want: "start"},
+		{name: "an engine that the client does not get through to", listen: answer(http.StatusOK), client: failing, want: "client version 9.99 is too new"},
+		{name: "its variables are named", listen: answer(http.StatusOK), client: failing, want: "the variables DOCKER_API_VERSION, "},
+		{name: "an engine that has come up meanwhile", listen: answer(http.StatusOK), client: working, want: "use"},
+		{name: "something else", listen: answer(http.StatusNotFound), client: failing, want: "is no Docker engine"},
+		{name: "an engine that is busy", listen: func(l net.Listener) {
+			conn, err := l.Accept()
+			if err == nil {
+				defer conn.Close()
+				io.Copy(io.Discard, conn) // until the other side has had enough
+			}
+		}, client: failing, want: "gives no answer within 1 seconds"},
+		{name: "one that does not even accept", listen: func(net.Listener) {}, client: failing, want: "gives no answer within 1 seconds"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			h.needPerl(t)
+			h.program(t, "docker", tt.client)
+			// A socket's path has 107 characters at most.
+			dir, err := os.MkdirTemp("", "engine")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			socket := filepath.Join(dir, "docker.sock")
+			if tt.listen != nil || tt.stale {
+				l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				if tt.stale {
+					l.SetUnlinkOnClose(false)
+					l.Close()
+				} else {
+					go tt.listen(l)
+				}
+			}
+			// This machine's own engines do not count here.
+			out, status := h.engine(t, socket, `foreign_engine() { return 1; }
+if refuse_second_engine "$(engine_version || true)"; then echo start; else echo use; fi`)
+			refused := tt.want != "start" && tt.want != "use"
+			if !strings.Contains(out, tt.want) || refused != (status == 36) || refused && strings.Contains(out, "start\n") {
+				t.Errorf("status %d, %q; want %q", status, out, tt.want)
+			}
+			if _, err := os.Lstat(socket); (tt.listen != nil || tt.stale) && err != nil {
+				t.Errorf("the socket is gone: %v", err)
+			}
+		})
+	}
+}
+
+// An engine that listens elsewhere works on the same packet filters.
+func TestForeignEngine(t *testing.T) {
+	h := newHost(t)
+	h.needPerl(t)
+	h.program(t, "docker", "exit 1")
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dockerd := filepath.Join(h.dir, "dockerd")
+	copyFile(t, sleep, dockerd)
+	engine := exec.Command(dockerd, "60")
+	if err := engine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Wait()
+	defer engine.Process.Kill()
+	socket := filepath.Join(h.dir, "docker.sock")
+	want := "runs, but does not listen at " + socket
+	if out, status := h.engine(t, socket, `refuse_second_engine none; echo start`); status != 36 || !strings.Contains(out, want) || strings.Contains(out, "start\n") {
+		t.Errorf("status %d, %q; want %q", status, out, want)
+	}
+}
+
+// Whoever has the client talk to another engine does not get one here.
+func TestClientLeadsElsewhere(t *testing.T) {
+	for _, tt := range []struct{ name, env, context, want string }{
+		{"DOCKER_HOST", "DOCKER_HOST=tcp://192.0.2.1:1", "exit 1", "no Docker engine answers at tcp://192.0.2.1:1 (DOCKER_HOST)"},
+		{"a context", "", "echo ssh://far.test", "no Docker engine answers at ssh://far.test (docker context)"},
+		{"a context that is not there", "", "echo 'context \"gone\" not found' >&2; exit 1", `the Docker client does not work: context "gone" not found`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			h.program(t, "docker", "if [[ $1 == context ]]; then "+tt.context+"; else echo 'no route' >&2; exit 1; fi")
+			if _, errs, status := h.run(t, []string{tt.env}, "docker-engine", "start"); status != 36 || !strings.Contains(errs, tt.want) {
+				t.Errorf("status %d, %q; want %q", status, errs, tt.want)
+			}
+		})
+	}
+}
+
+// The private root's group docker has another group's number on the host.
+func TestSocketGroup(t *testing.T) {
+	for getent, want := range map[string]string{"echo docker:x:1234:alice": "1234", "exit 2": "root"} {
+		h := newHost(t)
+		h.program(t, "getent", getent)
+		if out, status := h.engine(t, "/nowhere", "socket_group"); status != 0 || out != want+"\n" {
+			t.Errorf("%s: %q, status %d; want %s", getent, out, status, want)
+		}
 	}
 }
 

@@ -89,7 +89,7 @@ def copy_module(ctx, source, module, version, sum):
         fail("""{source} is not {module}@{version} as it was published: somebody changed the files in Go's module cache.
   locked: {locked}
   there:  {found}
-Find out who if you can. To have the module fetched anew, remove that folder and start again.""".format(
+Find out who if you can. To have the module fetched anew: go clean -modcache.""".format(
             source = source,
             module = module,
             version = version,
@@ -114,4 +114,4 @@ def vendor_modules(ctx, module):
         result = ctx.execute([ctx.which("go"), "mod"] + command, environment = environment, timeout = 1200)
         if result.return_code != 0:
             fail("""the dependencies of {}: go mod {}: {}
-Of a module that has been modified, remove the folder, and start again.""".format(module, command[0], result.stderr))
+To have a module that was modified fetched anew: go clean -modcache.""".format(module, command[0], result.stderr))
