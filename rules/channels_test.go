@@ -127,6 +127,38 @@ func TestDebianMirror(t *testing.T) {
 	}
 }
 
+// A mirror's user and password are in no message.
+func TestDebianLogin(t *testing.T) {
+	bazel := newBazel(t)
+	bazel.copyRules(t)
+	deb := []byte("a company's package\n")
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "alice" || password != "s@cret%/:" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if r.URL.Path != "/debian/pool/h/hello.deb" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(deb)
+	}))
+	defer mirror.Close()
+	bazel.write("WORKSPACE", debianWorkspace)
+	env := []string{"DEBIAN_MIRROR=" + strings.Replace(mirror.URL, "//", "//alice:s%40cret%25%2F%3A@", 1) + "/debian"}
+	for path, want := range map[string][]string{
+		"pool/h/hello.deb": nil,
+		"pool/h/gone.deb":  {"could not fetch hello 1.0", "mirror: " + mirror.URL + "/debian", "404"},
+	} {
+		bazel.write("demo.lock.json", fmt.Sprintf(`{"suite": "trixie", "snapshot": "20260102T030405Z", "packages": [
+			{"name": "hello", "version": "1.0", "architecture": "amd64", "path": "%s", "size": %d, "sha256": "%x"}]}`,
+			path, len(deb), sha256.Sum256(deb)))
+		if out := bazel.check(t, want, env, "deps(@demo//:hello)"); strings.Contains(out, "cret") {
+			t.Errorf("the password is in what bazel says:\n%s", out)
+		}
+	}
+}
+
 // A security update comes from an archive of its own.
 func TestDebianSecurity(t *testing.T) {
 	bazel := newBazel(t)
@@ -355,8 +387,9 @@ func fill(t *testing.T, goCommand string, env []string, module string) {
 	}
 }
 
-// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists.
-func (b *bazel) check(t *testing.T, want, env []string, expression string) {
+// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists. What it says is
+// the result.
+func (b *bazel) check(t *testing.T, want, env []string, expression string) string {
 	t.Helper()
 	args := []string{"query", "--noenable_bzlmod", "--enable_workspace", "--repository_cache="}
 	out, err := b.run(env, append(args, expression)...)
@@ -364,7 +397,7 @@ func (b *bazel) check(t *testing.T, want, env []string, expression string) {
 		if err != nil {
 			t.Fatalf("bazel: %v\n%s", err, out)
 		}
-		return
+		return out
 	}
 	if err == nil {
 		t.Fatalf("bazel accepted it:\n%s", out)
@@ -374,6 +407,7 @@ func (b *bazel) check(t *testing.T, want, env []string, expression string) {
 			t.Errorf("bazel does not say %q:\n%s", w, out)
 		}
 	}
+	return out
 }
 
 // publish puts version v1.0.0 of a module into a proxy's folder, as `go help goproxy` describes it, and gives its hash.

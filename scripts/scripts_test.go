@@ -64,7 +64,7 @@ func newHost(t *testing.T) *host {
 	}
 	h.env = []string{
 		"PATH=" + h.bin, "HOME=" + dir, "XDG_CACHE_HOME=" + filepath.Join(dir, "cache"),
-		"OS_RELEASE=" + filepath.Join(dir, "os-release"),
+		"OS_RELEASE=" + filepath.Join(dir, "os-release"), "APT_LISTS=" + filepath.Join(dir, "apt", "lists"),
 	}
 	return h
 }
@@ -490,6 +490,30 @@ func TestMirrors(t *testing.T) {
 				"deb https://other.test/pgdg bookworm-pgdg main\ndeb https://other.test/tool stable main\n",
 			"sources.list.d/debian.sources": "Types: deb\nURIs: http://a.test/debian\nSuites: bookworm\nComponents: main\n",
 		}, want: both},
+		{name: "a third party that ends in /debian, by what apt's lists say", files: map[string]string{
+			"sources.list.d/runner.list":                                       "deb https://third.test/runner/debian bookworm main\n",
+			"sources.list.d/debian.sources":                                    "Types: deb\nURIs: http://user:secret@a.test:8080/de_b~ian\nSuites: bookworm bookworm-security\nComponents: main\n",
+			"lists/third.test_runner_debian_dists_bookworm_InRelease":          "-----BEGIN PGP SIGNED MESSAGE-----\n\nOrigin: packages.third.test/runner\nLabel: runner\n",
+			"lists/a.test:8080_de%5fb%7eian_dists_bookworm_InRelease":          "-----BEGIN PGP SIGNED MESSAGE-----\n\nOrigin: Debian\nLabel: Debian\n",
+			"lists/a.test:8080_de%5fb%7eian_dists_bookworm-security_InRelease": "Origin: Debian\n",
+		}, want: "debian http://user:secret@a.test:8080/de_b~ian\ndebian-security http://user:secret@a.test:8080/de_b~ian\n"},
+		{name: "only a third party", files: map[string]string{
+			"sources.list": "deb https://third.test/runner/debian bookworm main\n",
+			"lists/third.test_runner_debian_dists_bookworm_Release": "Origin: third\n",
+		}},
+		{name: "lists that say nothing before a mirror's", files: map[string]string{
+			"sources.list": "deb http://x.test/debian trixie main\ndeb http://a.test/debian trixie main\n",
+			"lists/a.test_debian_dists_trixie_InRelease": "Origin: Debian\n",
+		}, want: both},
+		{name: "no lists, a third party with keys of its own", files: map[string]string{
+			"sources.list.d/a.list":    "deb [arch=amd64 signed-by=/usr/share/keyrings/runner.gpg] https://third.test/runner/debian trixie main\n",
+			"sources.list.d/b.sources": "Types: deb\nURIs: https://other.test/debian\nSuites: trixie\nComponents: main\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n",
+			"sources.list.d/c.list":    "deb http://a.test/debian trixie main\n",
+		}, want: both},
+		{name: "no lists, Debian's keys", files: map[string]string{
+			"sources.list.d/a.list":    "deb http://third.test/debian trixie main\n",
+			"sources.list.d/d.sources": "Types: deb\nURIs: http://a.test/debian\nSuites: trixie\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+		}, want: both},
 		{name: "security elsewhere", files: map[string]string{
 			"sources.list": "deb http://a.test/debian trixie main\ndeb http://s.test/debian-security trixie-security main\n",
 		}, want: "debian http://a.test/debian\ndebian-security http://s.test/debian-security\n"},
@@ -546,16 +570,36 @@ ${DEBIAN_SECURITY_MIRROR+echo debian-security "$DEBIAN_SECURITY_MIRROR"}`)
 		})
 	}
 	t.Run("no URL", func(t *testing.T) {
-		for _, env := range []string{"DEBIAN_MIRROR=mirror.test/debian", "DEBIAN_SECURITY_MIRROR=http://a b"} {
+		for env, said := range map[string]string{
+			"DEBIAN_MIRROR=mirror.test/debian":                     "mirror.test/debian",
+			"DEBIAN_SECURITY_MIRROR=http://a b":                    "http://a b",
+			"DEBIAN_MIRROR=user:secret@mirror.test/debian":         "…@mirror.test/debian",
+			"DEBIAN_SECURITY_MIRROR=ftp://user:secret@mirror.test": "ftp://…@mirror.test",
+		} {
 			h := newHost(t)
 			h.program(t, "bazel", fakeBazel("bazel", "7.7.1"))
 			out, errs, status := h.run(t, []string{env}, "bazel", "build")
-			name, value, _ := strings.Cut(env, "=")
-			if status != 36 || out != "" || !strings.Contains(errs, name+` is "`+value+`"`) {
+			name, _, _ := strings.Cut(env, "=")
+			if status != 36 || out != "" || !strings.Contains(errs, name+` is "`+said+`"`) {
 				t.Errorf("%s: status %d, output %q, errors %q", env, status, out, errs)
 			}
 		}
 	})
+}
+
+// Passwords in a mirror's URL are shown nowhere: apt gets them from a file.
+func TestMirrorLogin(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://a.test/debian":                        "http://a.test/debian\n",
+		"https://alice@a.test/debian":                 "https://a.test/debian\nmachine https://a.test/debian login alice password \n",
+		"http://alice:s%40cret%5c@a.test:8080/debian": "http://a.test:8080/debian\nmachine http://a.test:8080/debian login alice password s@cret\\\n",
+		"file:///srv/debian@home":                     "file:///srv/debian@home\n",
+	} {
+		h := newHost(t)
+		if out, status := h.engine(t, "", `. "$1/lib/mirrors.sh"; bare_url "`+url+`"; url_login "`+url+`"`); out != want || status != 0 {
+			t.Errorf("%s: %q, status %d; want %q", url, out, status, want)
+		}
+	}
 }
 
 // What needs a mirror says so before it begins.
