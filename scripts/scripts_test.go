@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -598,6 +599,72 @@ func TestMirrorLogin(t *testing.T) {
 		h := newHost(t)
 		if out, status := h.engine(t, "", `. "$1/lib/mirrors.sh"; bare_url "`+url+`"; url_login "`+url+`"`); out != want || status != 0 {
 			t.Errorf("%s: %q, status %d; want %q", url, out, status, want)
+		}
+	}
+}
+
+// Passwords of proxies and mirrors are for root alone in the private root, and apt's other settings for all.
+func TestRootSettings(t *testing.T) {
+	h := newHost(t)
+	h.program(t, "apt-config", `printf '%s\n' 'APT::Architecture "amd64";' 'Acquire::http::Proxy "http://alice:secret@proxy.test:3128";' 'Acquire::https::Proxy::a.test "DIRECT";'`)
+	root, login := filepath.Join(h.dir, "root"), filepath.Join(h.dir, "auth.conf")
+	write(t, filepath.Join(root, "etc/apt/apt.conf.d/01"), "", 0o644)
+	write(t, login, "machine http://a.test/debian login bob password secret\n", 0o600)
+	cmd := exec.Command(filepath.Join(h.dir, "scripts/lib/recipe.sh"), "settings", root, "http://a.test/debian", "testing")
+	cmd.Env = append(append([]string{}, h.env...), "AUTH="+login)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := map[string]os.FileMode{}
+	err := filepath.WalkDir(filepath.Join(root, "etc/apt"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(text), "secret") {
+			got[filepath.Base(path)] = info.Mode()
+		} else if info.Mode() != 0o644 {
+			t.Errorf("%s has mode %s", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (map[string]os.FileMode{"98dind-cluster-proxy": 0o600, "dind-cluster.conf": 0o600}); !maps.Equal(got, want) {
+		t.Errorf("passwords are in %v, want %v", got, want)
+	}
+}
+
+// Old packages are worth a line.
+func TestRootAge(t *testing.T) {
+	for days, want := range map[int]string{0: "", 30: "", 31: "31 days old: scripts/docker-engine update"} {
+		h := newHost(t)
+		for _, tool := range []string{"stat", "date"} {
+			path, err := exec.LookPath(tool)
+			if err != nil {
+				t.Skip(err)
+			}
+			if err := os.Symlink(path, filepath.Join(h.bin, tool)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		root, _ := h.engine(t, "", "root_path")
+		stamp := filepath.Join(strings.TrimSpace(root), "etc/dind-cluster-updated")
+		write(t, stamp, "", 0o644)
+		then := time.Now().Add(-time.Duration(days)*24*time.Hour - time.Minute)
+		if err := os.Chtimes(stamp, then, then); err != nil {
+			t.Fatal(err)
+		}
+		if out, status := h.engine(t, "", "note_age"); status != 0 || want == "" && out != "" || !strings.Contains(out, want) {
+			t.Errorf("%d days: %q, status %d; want %q", days, out, status, want)
 		}
 	}
 }

@@ -40,6 +40,7 @@ engine_version() {
 # socket_state SOCKET: prints "nobody" when nobody listens there, "engine" when a Docker engine answers, else what is wrong. The
 # client's configuration takes no part. Debian and Ubuntu, where alone an engine is started, cannot be without Perl.
 socket_state() {
+  # shellcheck disable=SC2016 # they are Perl's variables
   timeout --foreground "$SOCKET_PATIENCE" perl -MSocket -MErrno -e '
     socket(my $socket, PF_UNIX, SOCK_STREAM, 0) or die "$!\n";
     if (!connect($socket, pack_sockaddr_un($ARGV[0]))) {

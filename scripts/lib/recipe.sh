@@ -33,10 +33,10 @@ settings() {
 	Acquire::Languages "none";
 	Dpkg::Use-Pty "0";
 	END
+  mkdir -p "$root/etc/apt/auth.conf.d"
   # Both may have passwords.
   umask 077
   apt-config dump | grep -iE '^Acquire::(https?|ftp)::(Proxy|No-Proxy|Verify)' >"$root/etc/apt/apt.conf.d/98dind-cluster-proxy" || true
-  mkdir -p -m 755 "$root/etc/apt/auth.conf.d"
   cat "${AUTH:-/dev/null}" >"$root/etc/apt/auth.conf.d/dind-cluster.conf"
   umask 022
 }

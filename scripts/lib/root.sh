@@ -136,8 +136,8 @@ SUITE=testing
 
 # root_age: prints how many days ago the private root's packages were those of its mirror.
 root_age() {
-  local then
-  then=$(stat -c %Y "$(root_path)/etc/dind-cluster-updated" 2>/dev/null) && echo $((($(date +%s) - then) / 86400))
+  local updated
+  updated=$(stat -c %Y "$(root_path)/etc/dind-cluster-updated" 2>/dev/null) && echo $((($(date +%s) - updated) / 86400))
 }
 
 # note_age: says so when the private root's packages are old. Security updates come on request only: an engine that runs, and
