@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +15,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -259,7 +263,7 @@ func (b *box) testImage(ctx context.Context, t *testing.T, repository string) st
 	list := b.exec(ctx, t, "e2e.test", "--list-images")
 	newest := ""
 	for ref := range strings.FieldsSeq(list) {
-		if strings.HasPrefix(ref, repository+":") && ref > newest {
+		if strings.HasPrefix(ref, repository+":") && newer(ref, newest) {
 			newest = ref
 		}
 	}
@@ -267,6 +271,30 @@ func (b *box) testImage(ctx context.Context, t *testing.T, repository string) st
 		t.Fatalf("e2e.test --list-images names no %s: %s", repository, list)
 	}
 	return newest
+}
+
+// newer reports whether an image's tag is a later version than another's of the same name: 2.10 is later than 2.9.
+func newer(ref, than string) bool {
+	numbers := regexp.MustCompile(`\d+|\D+`)
+	return slices.CompareFunc(numbers.FindAllString(ref, -1), numbers.FindAllString(than, -1), func(a, b string) int {
+		x, errX := strconv.Atoi(a)
+		y, errY := strconv.Atoi(b)
+		if errX != nil || errY != nil {
+			return strings.Compare(a, b)
+		}
+		return cmp.Compare(x, y)
+	}) > 0
+}
+
+func TestNewer(t *testing.T) {
+	for _, tt := range []struct{ ref, than string }{
+		{"r/agnhost:2.10", "r/agnhost:2.9"}, {"r/busybox:1.37.0-1", "r/busybox:1.36.1-9"}, {"r/nginx:1.14-4", "r/nginx:1.14-2"},
+		{"r/nginx:1.15-1", "r/nginx:1.14-10"}, {"r/etcd:3.7.0-0", "r/etcd:3.7.0"}, {"r/pause:3.9", ""},
+	} {
+		if !newer(tt.ref, tt.than) || newer(tt.than, tt.ref) || newer(tt.ref, tt.ref) {
+			t.Errorf("%s is not newer than %q, or is newer than itself", tt.ref, tt.than)
+		}
+	}
 }
 
 // pod is what the tests look at in a pod.

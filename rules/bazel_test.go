@@ -36,7 +36,7 @@ func newBazel(t *testing.T) *bazel {
 // copyRules puts our rules of the two channels into the workspace.
 func (b *bazel) copyRules(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"*.bzl", "private/go/*.bzl", "private/debian/*.bzl", "private/debian/*.sh"} {
+	for _, pattern := range []string{"*.bzl", "private/go/*.bzl", "private/go/*.sh", "private/debian/*.bzl", "private/debian/*.sh"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no rules match %s: %v", pattern, err)

@@ -127,6 +127,38 @@ func TestDebianMirror(t *testing.T) {
 	}
 }
 
+// A mirror's user and password are in no message.
+func TestDebianLogin(t *testing.T) {
+	bazel := newBazel(t)
+	bazel.copyRules(t)
+	deb := []byte("a company's package\n")
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "alice" || password != "s@cret%/:" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if r.URL.Path != "/debian/pool/h/hello.deb" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(deb)
+	}))
+	defer mirror.Close()
+	bazel.write("WORKSPACE", debianWorkspace)
+	env := []string{"DEBIAN_MIRROR=" + strings.Replace(mirror.URL, "//", "//alice:s%40cret%25%2F%3A@", 1) + "/debian"}
+	for path, want := range map[string][]string{
+		"pool/h/hello.deb": nil,
+		"pool/h/gone.deb":  {"could not fetch hello 1.0", "mirror: " + mirror.URL + "/debian", "404"},
+	} {
+		bazel.write("demo.lock.json", fmt.Sprintf(`{"suite": "trixie", "snapshot": "20260102T030405Z", "packages": [
+			{"name": "hello", "version": "1.0", "architecture": "amd64", "path": "%s", "size": %d, "sha256": "%x"}]}`,
+			path, len(deb), sha256.Sum256(deb)))
+		if out := bazel.check(t, want, env, "deps(@demo//:hello)"); strings.Contains(out, "cret") {
+			t.Errorf("the password is in what bazel says:\n%s", out)
+		}
+	}
+}
+
 // A security update comes from an archive of its own.
 func TestDebianSecurity(t *testing.T) {
 	bazel := newBazel(t)
@@ -164,19 +196,21 @@ func TestDebianSecurity(t *testing.T) {
 }
 
 func TestGoModule(t *testing.T) {
-	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("no go command on PATH")
-	}
+	goCommand := needGo(t)
 	bazel := newBazel(t)
 	bazel.copyRules(t)
-	proxy, sum := newProxy(t)
+	proxy := t.TempDir()
+	sum := publish(t, proxy, "example.org/demo", map[string]string{"go.mod": "module example.org/demo\n", "hello.txt": "hello\n"})
 	gone := filepath.Join(t.TempDir(), "gone")
+	changed := []string{"example.org/demo@v1.0.0 as it was published", "changed the files in Go's module cache", "locked: " + sum, "there:  "}
 
 	for _, tc := range []struct {
 		name, proxy, sum string
+		change           func(dir string) error // what becomes of the module in the cache before Bazel asks for it
 		want             []string
 	}{
 		{name: "right", proxy: proxy, sum: sum},
+		{name: "right, from the cache", proxy: proxy, sum: sum, change: func(string) error { return nil }},
 		{
 			name: "wrong hash in the lock", proxy: proxy, sum: "h1:AAAA",
 			want: []string{"example.org/demo@v1.0.0 has the wrong hash", "locked:  h1:AAAA", "fetched: " + sum},
@@ -185,22 +219,177 @@ func TestGoModule(t *testing.T) {
 			name: "the proxy does not serve it", proxy: gone, sum: "h1:BBBB",
 			want: []string{"fetching example.org/demo@v1.0.0 through GOPROXY=file://" + gone},
 		},
+		{name: "a file added in the cache", proxy: proxy, sum: sum, want: changed, change: func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "new.txt"), nil, 0o644)
+		}},
+		{name: "a file changed in the cache", proxy: proxy, sum: sum, want: changed, change: func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "hello.txt"), []byte("bye\n"), 0o644)
+		}},
+		{name: "a link in the cache", proxy: proxy, sum: sum, want: []string{changed[0], "there:  ./link is neither a file nor a folder"}, change: func(dir string) error {
+			return os.Symlink("hello.txt", filepath.Join(dir, "link"))
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			bazel.write("WORKSPACE", fmt.Sprintf(goWorkspace, tc.sum))
 			cache := t.TempDir()
-			bazel.check(t, tc.want, []string{
-				"GOPROXY=file://" + tc.proxy,
-				// -modcacherw: so that the test's folder can be removed.
-				"GOFLAGS=-modcacherw",
-				"GOMODCACHE=" + cache,
-			}, "@demo//:hello.txt")
+			env := moduleEnv(tc.proxy, cache)
+			if tc.change != nil {
+				fill(t, goCommand, env, "example.org/demo@v1.0.0")
+				if err := tc.change(filepath.Join(cache, "example.org/demo@v1.0.0")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			bazel.check(t, tc.want, env, "@demo//:hello.txt")
 		})
 	}
 }
 
-// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists.
-func (b *bazel) check(t *testing.T, want, env []string, expression string) {
+const vendorWorkspace = `workspace(name = "dind_cluster")
+load("//rules:go.bzl", "go_module")
+go_module(
+    name = "demo",
+    files = {"BUILD.bazel": 'exports_files(["vendor/example.org/dep/dep.go"])'},
+    module = "example.org/demo",
+    sum = "%s",
+    vendor = True,
+    version = "v1.0.0",
+)
+`
+
+// The dependencies of a module come through the same cache.
+func TestVendoredModules(t *testing.T) {
+	goCommand := needGo(t)
+	bazel := newBazel(t)
+	bazel.copyRules(t)
+	proxy := t.TempDir()
+	const depMod = "module example.org/dep\n"
+	depSum := publish(t, proxy, "example.org/dep", map[string]string{"go.mod": depMod, "dep.go": "package dep\n"})
+	depModSum, err := dirhash.Hash1([]string{"go.mod"}, func(string) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(depMod)), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"go.mod":  "module example.org/demo\n\ngo 1.21\n\nrequire example.org/dep v1.0.0\n",
+		"go.sum":  "example.org/dep v1.0.0 " + depSum + "\nexample.org/dep v1.0.0/go.mod " + depModSum + "\n",
+		"demo.go": "package demo\n\nimport _ \"example.org/dep\"\n",
+	}
+	bazel.write("WORKSPACE", fmt.Sprintf(vendorWorkspace, publish(t, proxy, "example.org/demo", files)))
+	target := "@demo//:vendor/example.org/dep/dep.go"
+
+	for name, change := range map[string]func(dir string) error{
+		"right": nil,
+		"a file added": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "new.go"), []byte("package dep\n"), 0o644)
+		},
+		"a file changed": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "dep.go"), []byte("package dep // changed\n"), 0o644)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache := t.TempDir()
+			env := moduleEnv(proxy, cache)
+			fill(t, goCommand, env, "example.org/dep@v1.0.0")
+			var want []string
+			if change != nil {
+				if err := change(filepath.Join(cache, "example.org/dep@v1.0.0")); err != nil {
+					t.Fatal(err)
+				}
+				want = []string{"the dependencies of example.org/demo: go mod verify", "example.org/dep v1.0.0: dir has been modified"}
+			}
+			bazel.check(t, want, env, target)
+		})
+	}
+}
+
+// The hash of files that lie unpacked is the one that the go command computes of an archive.
+func TestDirHash(t *testing.T) {
+	run := func(dir string) (string, error) {
+		out, err := exec.Command("bash", "private/go/dirhash.sh", dir, "example.org/Demo@v1.0.0-pre+incompatible").CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	want := func(dir string) string {
+		sum, err := dirhash.HashDir(dir, "example.org/Demo@v1.0.0-pre+incompatible", dirhash.Hash1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	dir := t.TempDir()
+	same := func(what string) {
+		t.Helper()
+		if got, err := run(dir); err != nil || got != want(dir) {
+			t.Errorf("%s: %s, %v; want %s", what, got, err, want(dir))
+		}
+	}
+	// Names that sort differently with and without folders, and in locales; a hash with bytes of all kinds.
+	for i, name := range []string{
+		"a", "a.b", "a/b", "a-b", "B/c", "b", "with space", "-option", "ä.txt", "*", "$x", "'quoted'", "x/.hidden", "x/y/z/deep",
+	} {
+		file := filepath.Join(dir, name)
+		if name == "a" {
+			file += ".first"
+		}
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, bytes.Repeat([]byte{byte(i), 0, '\n'}, i), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		same(name)
+	}
+	for i := range 40 {
+		if err := os.WriteFile(filepath.Join(dir, "b"), fmt.Append(nil, i), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		same(fmt.Sprint("content ", i))
+	}
+	if err := os.Symlink("b", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := run(dir); err == nil || !strings.Contains(got, "./link is neither a file nor a folder") {
+		t.Errorf("a link: %q, %v", got, err)
+	}
+	if out, err := run(filepath.Join(dir, "gone")); err == nil {
+		t.Errorf("a folder that is not there has the hash %s", out)
+	}
+}
+
+// needGo returns the go command; there is none in some environments.
+func needGo(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("go")
+	if err != nil {
+		t.Skip("no go command on PATH")
+	}
+	return path
+}
+
+// moduleEnv has modules come from a proxy in a folder into an empty cache.
+func moduleEnv(proxy, cache string) []string {
+	return []string{
+		"GOPROXY=file://" + proxy,
+		// -modcacherw: so that the test can change its folder, and remove it.
+		"GOFLAGS=-modcacherw",
+		"GOMODCACHE=" + cache,
+	}
+}
+
+// fill brings a module into the cache.
+func fill(t *testing.T, goCommand string, env []string, module string) {
+	t.Helper()
+	cmd := exec.Command(goCommand, "mod", "download", module)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(append(os.Environ(), env...), "GONOSUMDB=*", "GOTOOLCHAIN=local", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+}
+
+// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists. What it says is
+// the result.
+func (b *bazel) check(t *testing.T, want, env []string, expression string) string {
 	t.Helper()
 	args := []string{"query", "--noenable_bzlmod", "--enable_workspace", "--repository_cache="}
 	out, err := b.run(env, append(args, expression)...)
@@ -208,7 +397,7 @@ func (b *bazel) check(t *testing.T, want, env []string, expression string) {
 		if err != nil {
 			t.Fatalf("bazel: %v\n%s", err, out)
 		}
-		return
+		return out
 	}
 	if err == nil {
 		t.Fatalf("bazel accepted it:\n%s", out)
@@ -218,25 +407,25 @@ func (b *bazel) check(t *testing.T, want, env []string, expression string) {
 			t.Errorf("bazel does not say %q:\n%s", w, out)
 		}
 	}
+	return out
 }
 
-// newProxy makes a module proxy in a folder, as `go help goproxy` describes it, and gives its module's hash.
-func newProxy(t *testing.T) (folder, sum string) {
+// publish puts version v1.0.0 of a module into a proxy's folder, as `go help goproxy` describes it, and gives its hash.
+func publish(t *testing.T, proxy, module string, files map[string]string) (sum string) {
 	t.Helper()
 	var archive bytes.Buffer
 	w := zip.NewWriter(&archive)
-	contents := map[string]string{
-		"example.org/demo@v1.0.0/go.mod":    "module example.org/demo\n",
-		"example.org/demo@v1.0.0/hello.txt": "hello\n",
-	}
 	var names []string
-	for name, content := range contents {
+	contents := map[string]string{}
+	for name, content := range files {
+		name = module + "@v1.0.0/" + name
 		f, err := w.Create(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		io.WriteString(f, content)
 		names = append(names, name)
+		contents[name] = content
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -247,20 +436,19 @@ func newProxy(t *testing.T) (folder, sum string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder = t.TempDir()
-	versions := filepath.Join(folder, "example.org/demo/@v")
+	versions := filepath.Join(proxy, module, "@v")
 	if err := os.MkdirAll(versions, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
 		"list":        "v1.0.0\n",
 		"v1.0.0.info": `{"Version":"v1.0.0","Time":"2026-01-02T03:04:05Z"}`,
-		"v1.0.0.mod":  "module example.org/demo\n",
+		"v1.0.0.mod":  files["go.mod"],
 		"v1.0.0.zip":  archive.String(),
 	} {
 		if err := os.WriteFile(filepath.Join(versions, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return folder, sum
+	return sum
 }

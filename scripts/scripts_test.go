@@ -5,6 +5,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +65,7 @@ func newHost(t *testing.T) *host {
 	}
 	h.env = []string{
 		"PATH=" + h.bin, "HOME=" + dir, "XDG_CACHE_HOME=" + filepath.Join(dir, "cache"),
-		"OS_RELEASE=" + filepath.Join(dir, "os-release"),
+		"OS_RELEASE=" + filepath.Join(dir, "os-release"), "APT_LISTS=" + filepath.Join(dir, "apt", "lists"),
 	}
 	return h
 }
@@ -302,6 +306,160 @@ func TestEnginePID(t *testing.T) {
 	}
 }
 
+// engine runs COMMAND with the functions of lib/engine.sh, for a socket other than the usual one.
+func (h *host) engine(t *testing.T, socket, command string) (output string, status int) {
+	t.Helper()
+	cmd := exec.Command("bash", "-c", `set -euo pipefail
+SCRIPTS=$1
+. "$1/lib/log.sh"; . "$1/lib/root.sh"; . "$1/lib/engine.sh"
+ENGINE_SOCKET=$2 SOCKET_PATIENCE=1 ENGINE_PATIENCE=1
+`+command, "-", filepath.Join(h.dir, "scripts"), socket)
+	cmd.Env = append(append([]string{}, h.env...), "DOCKER_API_VERSION=9.99")
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// needPerl puts it on PATH.
+func (h *host) needPerl(t *testing.T) {
+	t.Helper()
+	path, err := exec.LookPath("perl")
+	if err != nil {
+		t.Skip("this machine has no Perl")
+	}
+	if err := os.Symlink(path, filepath.Join(h.bin, "perl")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A client that fails does not mean that there is no engine. The socket tells.
+func TestSecondEngine(t *testing.T) {
+	const failing, working = "echo 'client version 9.99 is too new' >&2; exit 1", "echo 28.5.2"
+	answer := func(status int) func(net.Listener) {
+		return func(l net.Listener) {
+			http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/_ping" {
+					status = http.StatusTeapot
+				}
+				w.WriteHeader(status)
+			}))
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		listen func(net.Listener) // nil: nobody listens
+		stale  bool               // a socket is there, whoever listened is not
+		client string
+		want   string // what is said; "start" if an engine may be started, "use" if there is one after all
+	}{
+		{name: "nobody", client: failing, want: "start"},
+		{name: "the socket of an engine that was killed", stale: true, client: failing, want: "start"},
+		{name: "an engine that the client does not get through to", listen: answer(http.StatusOK), client: failing, want: "client version 9.99 is too new"},
+		{name: "its variables are named", listen: answer(http.StatusOK), client: failing, want: "the variables DOCKER_API_VERSION, "},
+		{name: "an engine that has come up meanwhile", listen: answer(http.StatusOK), client: working, want: "use"},
+		{name: "something else", listen: answer(http.StatusNotFound), client: failing, want: "is no Docker engine"},
+		{name: "an engine that is busy", listen: func(l net.Listener) {
+			conn, err := l.Accept()
+			if err == nil {
+				defer conn.Close()
+				io.Copy(io.Discard, conn) // until the other side has had enough
+			}
+		}, client: failing, want: "gives no answer within 1 seconds"},
+		{name: "one that does not even accept", listen: func(net.Listener) {}, client: failing, want: "gives no answer within 1 seconds"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			h.needPerl(t)
+			h.program(t, "docker", tt.client)
+			// A socket's path has 107 characters at most.
+			dir, err := os.MkdirTemp("", "engine")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			socket := filepath.Join(dir, "docker.sock")
+			if tt.listen != nil || tt.stale {
+				l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+				if tt.stale {
+					l.SetUnlinkOnClose(false)
+					l.Close()
+				} else {
+					go tt.listen(l)
+				}
+			}
+			// This machine's own engines do not count here.
+			out, status := h.engine(t, socket, `foreign_engine() { return 1; }
+if refuse_second_engine "$(engine_version || true)"; then echo start; else echo use; fi`)
+			refused := tt.want != "start" && tt.want != "use"
+			if !strings.Contains(out, tt.want) || refused != (status == 36) || refused && strings.Contains(out, "start\n") {
+				t.Errorf("status %d, %q; want %q", status, out, tt.want)
+			}
+			if _, err := os.Lstat(socket); (tt.listen != nil || tt.stale) && err != nil {
+				t.Errorf("the socket is gone: %v", err)
+			}
+		})
+	}
+}
+
+// An engine that listens elsewhere works on the same packet filters.
+func TestForeignEngine(t *testing.T) {
+	h := newHost(t)
+	h.needPerl(t)
+	h.program(t, "docker", "exit 1")
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dockerd := filepath.Join(h.dir, "dockerd")
+	copyFile(t, sleep, dockerd)
+	engine := exec.Command(dockerd, "60")
+	if err := engine.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Wait()
+	defer engine.Process.Kill()
+	socket := filepath.Join(h.dir, "docker.sock")
+	want := "runs, but does not listen at " + socket
+	if out, status := h.engine(t, socket, `refuse_second_engine none; echo start`); status != 36 || !strings.Contains(out, want) || strings.Contains(out, "start\n") {
+		t.Errorf("status %d, %q; want %q", status, out, want)
+	}
+}
+
+// Whoever has the client talk to another engine does not get one here.
+func TestClientLeadsElsewhere(t *testing.T) {
+	for _, tt := range []struct{ name, env, context, want string }{
+		{"DOCKER_HOST", "DOCKER_HOST=tcp://192.0.2.1:1", "exit 1", "no Docker engine answers at tcp://192.0.2.1:1 (DOCKER_HOST)"},
+		{"a context", "", "echo ssh://far.test", "no Docker engine answers at ssh://far.test (docker context)"},
+		{"a context that is not there", "", "echo 'context \"gone\" not found' >&2; exit 1", `the Docker client does not work: context "gone" not found`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			h.program(t, "docker", "if [[ $1 == context ]]; then "+tt.context+"; else echo 'no route' >&2; exit 1; fi")
+			if _, errs, status := h.run(t, []string{tt.env}, "docker-engine", "start"); status != 36 || !strings.Contains(errs, tt.want) {
+				t.Errorf("status %d, %q; want %q", status, errs, tt.want)
+			}
+		})
+	}
+}
+
+// The private root's group docker has another group's number on the host.
+func TestSocketGroup(t *testing.T) {
+	for getent, want := range map[string]string{"echo docker:x:1234:alice": "1234", "exit 2": "root"} {
+		h := newHost(t)
+		h.program(t, "getent", getent)
+		if out, status := h.engine(t, "/nowhere", "socket_group"); status != 0 || out != want+"\n" {
+			t.Errorf("%s: %q, status %d; want %s", getent, out, status, want)
+		}
+	}
+}
+
 func TestMirrors(t *testing.T) {
 	const both = "debian http://a.test/debian\ndebian-security http://a.test/debian-security\n"
 	for _, tt := range []struct {
@@ -332,6 +490,30 @@ func TestMirrors(t *testing.T) {
 			"sources.list.d/a.list": "deb https://other.test/apt cloud-sdk-bookworm main\ndeb https://other.test/linux/debian bookworm stable\n" +
 				"deb https://other.test/pgdg bookworm-pgdg main\ndeb https://other.test/tool stable main\n",
 			"sources.list.d/debian.sources": "Types: deb\nURIs: http://a.test/debian\nSuites: bookworm\nComponents: main\n",
+		}, want: both},
+		{name: "a third party that ends in /debian, by what apt's lists say", files: map[string]string{
+			"sources.list.d/runner.list":                                       "deb https://third.test/runner/debian bookworm main\n",
+			"sources.list.d/debian.sources":                                    "Types: deb\nURIs: http://user:secret@a.test:8080/de_b~ian\nSuites: bookworm bookworm-security\nComponents: main\n",
+			"lists/third.test_runner_debian_dists_bookworm_InRelease":          "-----BEGIN PGP SIGNED MESSAGE-----\n\nOrigin: packages.third.test/runner\nLabel: runner\n",
+			"lists/a.test:8080_de%5fb%7eian_dists_bookworm_InRelease":          "-----BEGIN PGP SIGNED MESSAGE-----\n\nOrigin: Debian\nLabel: Debian\n",
+			"lists/a.test:8080_de%5fb%7eian_dists_bookworm-security_InRelease": "Origin: Debian\n",
+		}, want: "debian http://user:secret@a.test:8080/de_b~ian\ndebian-security http://user:secret@a.test:8080/de_b~ian\n"},
+		{name: "only a third party", files: map[string]string{
+			"sources.list": "deb https://third.test/runner/debian bookworm main\n",
+			"lists/third.test_runner_debian_dists_bookworm_Release": "Origin: third\n",
+		}},
+		{name: "lists that say nothing before a mirror's", files: map[string]string{
+			"sources.list": "deb http://x.test/debian trixie main\ndeb http://a.test/debian trixie main\n",
+			"lists/a.test_debian_dists_trixie_InRelease": "Origin: Debian\n",
+		}, want: both},
+		{name: "no lists, a third party with keys of its own", files: map[string]string{
+			"sources.list.d/a.list":    "deb [arch=amd64 signed-by=/usr/share/keyrings/runner.gpg] https://third.test/runner/debian trixie main\n",
+			"sources.list.d/b.sources": "Types: deb\nURIs: https://other.test/debian\nSuites: trixie\nComponents: main\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n abc\n",
+			"sources.list.d/c.list":    "deb http://a.test/debian trixie main\n",
+		}, want: both},
+		{name: "no lists, Debian's keys", files: map[string]string{
+			"sources.list.d/a.list":    "deb http://third.test/debian trixie main\n",
+			"sources.list.d/d.sources": "Types: deb\nURIs: http://a.test/debian\nSuites: trixie\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
 		}, want: both},
 		{name: "security elsewhere", files: map[string]string{
 			"sources.list": "deb http://a.test/debian trixie main\ndeb http://s.test/debian-security trixie-security main\n",
@@ -389,16 +571,102 @@ ${DEBIAN_SECURITY_MIRROR+echo debian-security "$DEBIAN_SECURITY_MIRROR"}`)
 		})
 	}
 	t.Run("no URL", func(t *testing.T) {
-		for _, env := range []string{"DEBIAN_MIRROR=mirror.test/debian", "DEBIAN_SECURITY_MIRROR=http://a b"} {
+		for env, said := range map[string]string{
+			"DEBIAN_MIRROR=mirror.test/debian":                     "mirror.test/debian",
+			"DEBIAN_SECURITY_MIRROR=http://a b":                    "http://a b",
+			"DEBIAN_MIRROR=user:secret@mirror.test/debian":         "…@mirror.test/debian",
+			"DEBIAN_SECURITY_MIRROR=ftp://user:secret@mirror.test": "ftp://…@mirror.test",
+		} {
 			h := newHost(t)
 			h.program(t, "bazel", fakeBazel("bazel", "7.7.1"))
 			out, errs, status := h.run(t, []string{env}, "bazel", "build")
-			name, value, _ := strings.Cut(env, "=")
-			if status != 36 || out != "" || !strings.Contains(errs, name+` is "`+value+`"`) {
+			name, _, _ := strings.Cut(env, "=")
+			if status != 36 || out != "" || !strings.Contains(errs, name+` is "`+said+`"`) {
 				t.Errorf("%s: status %d, output %q, errors %q", env, status, out, errs)
 			}
 		}
 	})
+}
+
+// Passwords in a mirror's URL are shown nowhere: apt gets them from a file.
+func TestMirrorLogin(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://a.test/debian":                        "http://a.test/debian\n",
+		"https://alice@a.test/debian":                 "https://a.test/debian\nmachine https://a.test/debian login alice password \n",
+		"http://alice:s%40cret%5c@a.test:8080/debian": "http://a.test:8080/debian\nmachine http://a.test:8080/debian login alice password s@cret\\\n",
+		"file:///srv/debian@home":                     "file:///srv/debian@home\n",
+	} {
+		h := newHost(t)
+		if out, status := h.engine(t, "", `. "$1/lib/mirrors.sh"; bare_url "`+url+`"; url_login "`+url+`"`); out != want || status != 0 {
+			t.Errorf("%s: %q, status %d; want %q", url, out, status, want)
+		}
+	}
+}
+
+// Passwords of proxies and mirrors are for root alone in the private root, and apt's other settings for all.
+func TestRootSettings(t *testing.T) {
+	h := newHost(t)
+	h.program(t, "apt-config", `printf '%s\n' 'APT::Architecture "amd64";' 'Acquire::http::Proxy "http://alice:secret@proxy.test:3128";' 'Acquire::https::Proxy::a.test "DIRECT";'`)
+	root, login := filepath.Join(h.dir, "root"), filepath.Join(h.dir, "auth.conf")
+	write(t, filepath.Join(root, "etc/apt/apt.conf.d/01"), "", 0o644)
+	write(t, login, "machine http://a.test/debian login bob password secret\n", 0o600)
+	cmd := exec.Command(filepath.Join(h.dir, "scripts/lib/recipe.sh"), "settings", root, "http://a.test/debian", "testing")
+	cmd.Env = append(append([]string{}, h.env...), "AUTH="+login)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := map[string]os.FileMode{}
+	err := filepath.WalkDir(filepath.Join(root, "etc/apt"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(string(text), "secret") {
+			got[filepath.Base(path)] = info.Mode()
+		} else if info.Mode() != 0o644 {
+			t.Errorf("%s has mode %s", path, info.Mode())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (map[string]os.FileMode{"98dind-cluster-proxy": 0o600, "dind-cluster.conf": 0o600}); !maps.Equal(got, want) {
+		t.Errorf("passwords are in %v, want %v", got, want)
+	}
+}
+
+// Old packages are worth a line.
+func TestRootAge(t *testing.T) {
+	for days, want := range map[int]string{0: "", 30: "", 31: "31 days old: scripts/docker-engine update"} {
+		h := newHost(t)
+		for _, tool := range []string{"stat", "date"} {
+			path, err := exec.LookPath(tool)
+			if err != nil {
+				t.Skip(err)
+			}
+			if err := os.Symlink(path, filepath.Join(h.bin, tool)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		root, _ := h.engine(t, "", "root_path")
+		stamp := filepath.Join(strings.TrimSpace(root), "etc/dind-cluster-updated")
+		write(t, stamp, "", 0o644)
+		then := time.Now().Add(-time.Duration(days)*24*time.Hour - time.Minute)
+		if err := os.Chtimes(stamp, then, then); err != nil {
+			t.Fatal(err)
+		}
+		if out, status := h.engine(t, "", "note_age"); status != 0 || want == "" && out != "" || !strings.Contains(out, want) {
+			t.Errorf("%d days: %q, status %d; want %q", days, out, status, want)
+		}
+	}
 }
 
 // What needs a mirror says so before it begins.

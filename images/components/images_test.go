@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -130,6 +131,16 @@ func TestNames(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
 		t.Errorf("the images are\n  %s\nkubeadm asks for\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+
+	// A node's containerd must not take another one for pods' sandboxes, nor remove this one as unused.
+	config, err := os.ReadFile("images/node/containerd/config.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sandbox := regexp.MustCompile(`(?m)^ *sandbox = "(.*)"$`).FindSubmatch(config)
+	if sandbox == nil || !slices.Contains(want, string(sandbox[1])) || !strings.Contains(string(sandbox[1]), "/pause:") {
+		t.Errorf("containerd's sandbox image is %q, and kubeadm asks for\n  %s", sandbox, strings.Join(want, "\n  "))
 	}
 }
 

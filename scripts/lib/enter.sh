@@ -83,6 +83,21 @@ case $go in
     path=${go%/go}:$path
     ;;
 esac
+
+# Docker's credential helpers are the host's, with whatever they need: so they run there.
+mapfile -t helpers < <(compgen -c docker-credential- | sort -u)
+if [[ -n ${DIND_CLUSTER_HOST_MOUNTS:-} && ${#helpers[@]} -gt 0 ]]; then
+  folder=/usr/local/lib/dind-cluster
+  mkdir -p "$root$folder"
+  mount -t tmpfs -o size=1m,mode=755 helpers "$root$folder"
+  for helper in "${helpers[@]}"; do
+    printf '#!/bin/bash\nPATH=%q exec nsenter --mount=%q -- %q "$@"\n' \
+      "$PATH" "$DIND_CLUSTER_HOST_MOUNTS" "$(type -P "$helper")" >"$root$folder/$helper"
+    chmod +x "$root$folder/$helper"
+  done
+  path=$folder:$path
+fi
+unset DIND_CLUSTER_HOST_MOUNTS
 export PATH=$path:$PATH
 
 # Debian's Bazel finds its own Java; the host's is not there.

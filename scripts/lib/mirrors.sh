@@ -24,3 +24,14 @@ need_mirror() {
     die "{snapshot} in DEBIAN_MIRROR stands for the date of a lock, and here is none to take it from" \
       "Put a date in its place, such as 20260102T030405Z."
 }
+
+# bare_url URL: prints it without user and password, as it may be shown, stored and passed to programs.
+bare_url() { sed -E 's|^([^/]*//)[^/@]*@|\1|' <<<"$1"; }
+
+# url_login URL: prints a line for apt's auth.conf with the user and password of the URL; nothing if it has none.
+url_login() {
+  [[ $1 =~ ^(https?://)([^/@:]*):?([^/@]*)@(.*)$ ]] || return 0
+  local user=${BASH_REMATCH[2]//%/\\x} password=${BASH_REMATCH[3]//%/\\x}
+  # A machine without a scheme is one of https alone.
+  printf 'machine %s login %b password %b\n' "${BASH_REMATCH[1]}${BASH_REMATCH[4]}" "$user" "$password"
+}

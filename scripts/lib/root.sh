@@ -50,7 +50,7 @@ while [ $# -gt 0 ]; do
   case $1 in -O) out=$2; shift ;; esac
   shift
 done
-exec /usr/lib/apt/apt-helper -o APT::Sandbox::User=root -o Acquire::Retries=3 download-file "$last" "$out"
+exec /usr/lib/apt/apt-helper ${AUTH:+-o "Dir::Etc::netrc=$AUTH"} -o APT::Sandbox::User=root -o Acquire::Retries=3 download-file "$last" "$out"
 END
   chmod +x "$dir/bin/wget"
 }
@@ -73,10 +73,25 @@ make_root() {
   exec {lock}>&-
 }
 
+# new_log: an empty log for the steps, readable for its owner: it has what apt says about proxies.
+new_log() {
+  STEP_LOG=$CACHE/root.log
+  rm -f "$STEP_LOG"
+  (umask 077 && : >"$STEP_LOG")
+}
+
+# keep_login FILE: the user and password in DEBIAN_MIRROR, for apt; AUTH is FILE then, else "".
+keep_login() {
+  (umask 077 && url_login "$DEBIAN_MIRROR" >"$1")
+  AUTH=
+  [[ ! -s $1 ]] || AUTH=$1
+  export AUTH
+}
+
 build_root() {
   local root=$1 mirror tmp begin=$SECONDS free want why
   need_mirror
-  mirror=$DEBIAN_MIRROR
+  mirror=$(bare_url "$DEBIAN_MIRROR")
   free=$(df --output=avail -k "$CACHE" | tail -n 1)
   ((free > 5 * 1024 * 1024)) || die "the private root needs 5 GiB below $CACHE; $((free / 1024)) MiB are free" \
     "Make room, or point XDG_CACHE_HOME elsewhere."
@@ -90,8 +105,8 @@ build_root() {
   trap 'interrupt 130' INT
   trap 'interrupt 143' TERM HUP
   mkdir -p "$tmp"
-  STEP_LOG=$CACHE/root.log
-  : >"$STEP_LOG"
+  new_log
+  keep_login "$tmp/auth.conf"
   KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
   say "making a private Debian root with Bazel $want and Docker in $root (once; some minutes, 3 GB)"
@@ -101,7 +116,7 @@ build_root() {
   # In a namespace of their own, so that no mount and no process is left when they are interrupted.
   local recipe=(setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child "$SCRIPTS/lib/recipe.sh")
   PATH=$tmp/tools/bin:$PATH step "Debian's base from $mirror" \
-    "${recipe[@]}" base "$tmp/root" "$mirror" testing "$tmp/tools" ||
+    "${recipe[@]}" base "$tmp/root" "$mirror" "$SUITE" "$tmp/tools" ||
     die "no Debian could be made from $mirror" "If it is the mirror's fault, name another in DEBIAN_MIRROR."
   if ! step "Bazel, Docker and what they need" "${recipe[@]}" packages "$tmp/root" "$want"; then
     if why=$(grep '^no-bazel: ' "$STEP_LOG"); then
@@ -114,6 +129,43 @@ build_root() {
   rm -rf --one-file-system "$tmp"
   trap - EXIT INT TERM HUP
   say "private root made in $((SECONDS - begin)) s"
+}
+
+# The suite of the private root.
+SUITE=testing
+
+# root_age: prints how many days ago the private root's packages were those of its mirror.
+root_age() {
+  local updated
+  updated=$(stat -c %Y "$(root_path)/etc/dind-cluster-updated" 2>/dev/null) && echo $((($(date +%s) - updated) / 86400))
+}
+
+# note_age: says so when the private root's packages are old. Security updates come on request only: an engine that runs, and
+# containers in it, are not ours to restart.
+note_age() {
+  local days
+  if days=$(root_age) && ((days > 30)); then
+    say "the packages of the private root, Docker among them, are $days days old: scripts/docker-engine update brings new ones"
+  fi
+}
+
+# update_root: the private root's packages, but Bazel, as the mirror has them today.
+update_root() {
+  local root lock tmp
+  root=$(root_path)
+  [[ -d $root ]] || die "there is no private root, so there is nothing to update"
+  ((EUID == 0)) || die "only root can update the private root"
+  need_mirror
+  exec {lock}>"$CACHE/lock"
+  flock --timeout 1800 "$lock" || die "another call has been making the private root for half an hour"
+  tmp=$(mktemp -d)
+  # shellcheck disable=SC2064 # the folder's name is known now
+  trap "rm -rf '$tmp'" EXIT
+  new_log
+  keep_login "$tmp/auth.conf"
+  step "packages of $(bare_url "$DEBIAN_MIRROR")" setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child \
+    "$SCRIPTS/lib/recipe.sh" update "$root" "$(bare_url "$DEBIAN_MIRROR")" "$SUITE" || exit 36
+  exec {lock}>&-
 }
 
 # interrupt STATUS: ends the step under way, then this shell; its EXIT trap tidies up.
@@ -131,5 +183,9 @@ interrupt() {
 in_root() {
   DIND_CLUSTER_WORKSPACE=$(cd "$SCRIPTS/.." && pwd -P)
   export DIND_CLUSTER_WORKSPACE
+  # For what has to run on the host; an open file, since not everybody may look at the namespaces of process 1.
+  local mounts
+  exec {mounts}</proc/self/ns/mnt
+  export DIND_CLUSTER_HOST_MOUNTS=/proc/self/fd/$mounts
   exec unshare --mount --propagation slave -- "$SCRIPTS/lib/enter.sh" "$(root_path)" "$@"
 }

@@ -37,6 +37,30 @@ def _mirror(ctx, package):
             return url.replace("{snapshot}", package["snapshot"])
     fail(_NO_MIRROR.format(name = package["name"], archive = wanted, variable = _VARIABLES[wanted]))
 
+# The characters from 32 on.
+_ASCII = " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"
+
+def _unescape(text):
+    parts = text.split("%")
+    return parts[0] + "".join([_ASCII[int(part[:2], 16) - 32] + part[2:] for part in parts[1:]])
+
+def _login(url):
+    """Takes user and password out of a URL, so that they are in no message.
+
+    Args:
+      url: a URL, perhaps http://USER:PASSWORD@HOST/….
+
+    Returns:
+      The URL without them, and what `auth` of ctx.download wants for it, None if there are none.
+    """
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    login, at, host = host.rpartition("@")
+    if not at:
+        return url, None
+    user, _, password = login.partition(":")
+    return scheme + "://" + host + slash + path, {"type": "basic", "login": _unescape(user), "password": _unescape(password)}
+
 def download_package(ctx, lock, package, output):
     """Downloads one package and checks its hash.
 
@@ -46,9 +70,11 @@ def download_package(ctx, lock, package, output):
       package: the package's dict, as read_lock gives it.
       output: file to write.
     """
-    mirror = _mirror(ctx, package)
+    mirror, login = _login(_mirror(ctx, package))
+    url = mirror + "/" + package["path"].replace("+", "%2B").replace("~", "%7E")
     result = ctx.download(
-        url = mirror + "/" + package["path"].replace("+", "%2B").replace("~", "%7E"),
+        url = url,
+        auth = {url: login} if login else {},
         output = output,
         sha256 = package["sha256"],
         allow_fail = True,

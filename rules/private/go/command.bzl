@@ -67,13 +67,51 @@ Somebody changed the module after it was locked, or the lock is wrong. Find out 
         ))
     return ctx.path(answer["Dir"])
 
-def copy_module(ctx, source):
-    """Copies an unpacked module into the repository, writable, since the module cache is read-only.
+def copy_module(ctx, source, module, version, sum):
+    """Copies an unpacked module into the repository, writable, since the module cache is read-only, and checks its hash.
+
+    The go command compares a sum that the module cache remembers from the download, not the files that are there now.
 
     Args:
-      ctx: the repository context.
+      ctx: the repository context. The repository must be empty.
       source: the module's folder.
+      module: the module's path.
+      version: its version.
+      sum: its hash as in go.sum, `h1:…`.
     """
+    hasher = str(ctx.path(Label("//rules/private/go:dirhash.sh")))
     result = ctx.execute(["cp", "-R", "--no-preserve=mode", str(source) + "/.", "."])
     if result.return_code != 0:
         fail("copying {}: {}".format(source, result.stderr))
+    result = ctx.execute(["bash", hasher, ".", "{}@{}".format(module, version)])
+    found = result.stdout.strip() or result.stderr.strip()
+    if found != sum:
+        fail("""{source} is not {module}@{version} as it was published: somebody changed the files in Go's module cache.
+  locked: {locked}
+  there:  {found}
+Find out who if you can. To have the module fetched anew: go clean -modcache.""".format(
+            source = source,
+            module = module,
+            version = version,
+            locked = sum,
+            found = found,
+        ))
+
+def vendor_modules(ctx, module):
+    """Fetches the dependencies of the module in the repository into its vendor folder, and checks all hashes.
+
+    Args:
+      ctx: the repository context, with the module's verified files.
+      module: the module's path, for messages.
+    """
+    environment = {"GOFLAGS": "-mod=mod", "GONOSUMDB": "*", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    for command in [
+        # -e: a module leaves out what only its own tests and nested modules need.
+        ["vendor", "-e"],
+        # `vendor` compares the sums that the module cache remembers with go.sum, `verify` those with the files.
+        ["verify"],
+    ]:
+        result = ctx.execute([ctx.which("go"), "mod"] + command, environment = environment, timeout = 1200)
+        if result.return_code != 0:
+            fail("""the dependencies of {}: go mod {}: {}
+To have a module that was modified fetched anew: go clean -modcache.""".format(module, command[0], result.stderr))

@@ -1,9 +1,10 @@
 """go_module: one Go module as a repository."""
 
-load(":command.bzl", "copy_module", "download_module")
+load(":command.bzl", "copy_module", "download_module", "vendor_modules")
 
 def _go_module_impl(ctx):
-    copy_module(ctx, download_module(ctx, ctx.attr.module, ctx.attr.version, ctx.attr.sum))
+    source = download_module(ctx, ctx.attr.module, ctx.attr.version, ctx.attr.sum)
+    copy_module(ctx, source, ctx.attr.module, ctx.attr.version, ctx.attr.sum)
     if ctx.attr.executables:
         # Module archives carry no run bits.
         result = ctx.execute(["sh", "-c", "chmod +x $(find {} -type f)".format(" ".join(ctx.attr.executables))])
@@ -13,14 +14,7 @@ def _go_module_impl(ctx):
     if shell_scripts.return_code != 0:
         fail("marking shell scripts executable: {}".format(shell_scripts.stderr))
     if ctx.attr.vendor:
-        # -e: a module leaves out what only its own tests and nested modules need.
-        result = ctx.execute(
-            [ctx.which("go"), "mod", "vendor", "-e"],
-            environment = {"GOFLAGS": "-mod=mod", "GONOSUMDB": "*", "GOTOOLCHAIN": "local", "GOWORK": "off"},
-            timeout = 1200,
-        )
-        if result.return_code != 0:
-            fail("vendoring the dependencies of {}: {}".format(ctx.attr.module, result.stderr))
+        vendor_modules(ctx, ctx.attr.module)
     for path, content in ctx.attr.files.items():
         ctx.file(path, content)
     for patch in ctx.attr.patches:

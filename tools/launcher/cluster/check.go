@@ -18,8 +18,11 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
-// minAPI is Docker 20.10's: the first that has cgroup v2 and `create --pull never`.
-const minAPI = "1.41"
+// MinDocker is the oldest Docker that can run a cluster, MinDockerWithheld the oldest where the machine withholds a capability.
+const (
+	MinDocker         = docker.MinVersion
+	MinDockerWithheld = docker.MinVersionWithheld
+)
 
 // nameForm is what Docker takes as a container's name, bounded by what a host name can
 // be long.
@@ -64,10 +67,10 @@ func (l *Launcher) checkEngine(ctx context.Context) (*docker.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ok, err := version.APIAtLeast(minAPI); err != nil {
+	if ok, err := version.APIAtLeast(docker.MinAPI); err != nil {
 		return nil, err
 	} else if !ok {
-		return nil, fmt.Errorf("the Docker engine is too old: it is version %s (API %s), and a cluster needs 20.10 (API %s) or newer", version.Version, version.APIVersion, minAPI)
+		return nil, fmt.Errorf("the Docker engine is too old: it is version %s (API %s), and a cluster needs %s (API %s) or newer", version.Version, version.APIVersion, docker.MinVersion, docker.MinAPI)
 	}
 	if version.Os != "linux" {
 		return nil, fmt.Errorf("the Docker engine runs %s containers: a cluster needs Linux containers", version.Os)
@@ -204,7 +207,7 @@ func (l *Launcher) explainStart(ctx context.Context, ref string, o *Options, err
 	case has("no space left on device"):
 		return fmt.Errorf("%w\n%s", err, diskFull)
 	case has("unable to apply caps", "cap_sys_resource"):
-		return fmt.Errorf("%w\nThis machine withholds a capability (CAP_SYS_RESOURCE, say) from Docker, and this version of Docker cannot run privileged containers then: Docker 26 or newer can", err)
+		return fmt.Errorf("%w\nThis machine withholds a capability (CAP_SYS_RESOURCE, say) from Docker, and this version of Docker cannot run privileged containers then: Docker %s or newer can", err, docker.MinVersionWithheld)
 	case has("operation not permitted", "permission denied", "privileged mode is incompatible", "authorization denied", "not allowed"):
 		return fmt.Errorf("%w\nThe Docker engine may not run privileged containers, which a cluster needs: use one that runs as root on this machine, without a policy against --privileged", err)
 	}

@@ -235,7 +235,7 @@ func TestStartFails(t *testing.T) {
 	}{
 		{name: "port", port: 1, stderr: "driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:1 failed: port is already allocated", want: []string{"port 1 of 127.0.0.1 is in use"}},
 		{name: "disk", stderr: "mkdir /var/lib/docker/x: no space left on device", want: []string{"disk is full", "docker system df"}},
-		{name: "capability", stderr: "OCI runtime create failed: runc create failed: unable to start container process: unable to apply caps: operation not permitted", want: []string{"unable to apply caps", "Docker 26"}},
+		{name: "capability", stderr: "OCI runtime create failed: runc create failed: unable to start container process: unable to apply caps: operation not permitted", want: []string{"unable to apply caps", "Docker 23"}},
 		{name: "user namespace", stderr: "privileged mode is incompatible with user namespaces", want: []string{"may not run privileged containers"}},
 		{name: "policy", stderr: "authorization denied by plugin opa: no privileged containers here", want: []string{"opa", "may not run privileged containers"}},
 		{name: "other", stderr: "strange", want: []string{"cannot start container 0123", "strange"}},

@@ -63,9 +63,9 @@ func main() {
 	flag.StringVar(&o.packages, "packages", "", "file that lists the wanted packages")
 	flag.StringVar(&o.suite, "suite", "", "Debian suite; default: the suite of the present lock")
 	flag.StringVar(&o.output, "output", "", "lock file to write")
-	flag.StringVar(&o.mirrors.main, "mirror", "", "URL of Debian's main archive")
-	flag.StringVar(&o.mirrors.security, "security-mirror", "", "URL of Debian's security archive")
 	flag.Parse()
+	// Not options, which everybody on the machine can see: the URLs may have passwords.
+	o.mirrors = mirrors{main: os.Getenv("DEBIAN_MIRROR"), security: os.Getenv("DEBIAN_SECURITY_MIRROR")}
 	if err := run(o, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "lock:", err)
 		os.Exit(1)
@@ -81,7 +81,7 @@ type options struct {
 
 func run(o options, log io.Writer) error {
 	if o.packages == "" || o.output == "" || o.mirrors.main == "" {
-		return errors.New("-packages, -output and -mirror are needed: call it through scripts/lock debian")
+		return errors.New("-packages, -output and DEBIAN_MIRROR are needed: call it through scripts/lock debian")
 	}
 	if o.suite == "" {
 		data, err := os.ReadFile(o.output)
@@ -149,7 +149,7 @@ func readList(file string) (wanted, provided []string, err error) {
 	return wanted, provided, nil
 }
 
-// mirrors are the roots of Debian's archives, URLs without a slash at the end.
+// mirrors are the roots of Debian's archives, URLs without a slash at the end, perhaps with a user and password.
 type mirrors struct {
 	main string
 	// security may be empty: not known.
@@ -168,7 +168,16 @@ func newAPT(m mirrors, trust string, provided []string) (*apt, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &apt{root: root, mirrors: m, trust: trust}
+	a := &apt{root: root, trust: trust}
+	var logins string
+	for _, mirror := range []struct {
+		to   *string
+		from string
+	}{{&a.mirrors.main, m.main}, {&a.mirrors.security, m.security}} {
+		var login string
+		*mirror.to, login = splitLogin(mirror.from)
+		logins += login
+	}
 	var status bytes.Buffer
 	for _, name := range provided {
 		fmt.Fprintf(&status, "Package: %s\nStatus: install ok installed\nArchitecture: %s\nVersion: 999:0\nMaintainer: none\nDescription: provided by the build\n\n", name, architecture)
@@ -176,6 +185,7 @@ func newAPT(m mirrors, trust string, provided []string) (*apt, error) {
 	for path, content := range map[string]string{
 		"var/lib/dpkg/status":              status.String(),
 		"etc/apt/apt.conf.d/x":             "",
+		"etc/apt/auth.conf":                logins,
 		"etc/apt/preferences.d/x":          "",
 		"var/lib/apt/lists/partial/x":      "",
 		"var/cache/apt/archives/partial/x": "",
@@ -187,11 +197,26 @@ func newAPT(m mirrors, trust string, provided []string) (*apt, error) {
 	return a, nil
 }
 
+// splitLogin takes user and password out of a mirror's URL, so that they are in no message and in no program's arguments, and
+// returns a line of apt's auth.conf with them.
+func splitLogin(mirror string) (bare, login string) {
+	u, err := url.Parse(mirror)
+	if err != nil || u.User == nil {
+		return mirror, ""
+	}
+	password, _ := u.User.Password()
+	login = u.User.Username()
+	u.User = nil
+	// A machine without a scheme is one of https alone.
+	return u.String(), fmt.Sprintf("machine %s login %s password %s\n", u, login, password)
+}
+
 func (a *apt) write(path, content string) error {
 	file := filepath.Join(a.root, path)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
+	// The folder is for its owner alone.
 	return os.WriteFile(file, []byte(content), 0o644)
 }
 

@@ -173,20 +173,28 @@ func TestRun(t *testing.T) {
 			for _, a := range tt.security {
 				a.write(t, filepath.Join(dir, "www/debian-security"))
 			}
-			server := httptest.NewServer(http.FileServer(http.Dir(filepath.Join(dir, "www"))))
+			files := http.FileServer(http.Dir(filepath.Join(dir, "www")))
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if user, password, _ := r.BasicAuth(); user != "alice" || password != "s@cret" {
+					w.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				files.ServeHTTP(w, r)
+			}))
 			defer server.Close()
+			url := strings.Replace(server.URL, "//", "//alice:s%40cret@", 1)
 			o := options{
 				packages: filepath.Join(dir, "demo.packages"), suite: tt.suite, output: filepath.Join(dir, "demo.lock.json"),
-				mirrors: mirrors{main: server.URL + "/debian", security: server.URL + "/debian-security"},
+				mirrors: mirrors{main: url + "/debian", security: url + "/debian-security"},
 				trust:   "trusted=yes",
 			}
 			switch {
 			case tt.unknown:
 				o.mirrors.security = ""
 			case tt.down == "security":
-				o.mirrors.security = "http://127.0.0.1:9/debian-security"
+				o.mirrors.security = "http://alice:s%40cret@127.0.0.1:9/debian-security"
 			case tt.down == "main":
-				o.mirrors.main = "http://127.0.0.1:9/debian"
+				o.mirrors.main = "http://alice:s%40cret@127.0.0.1:9/debian"
 			}
 			if err := os.WriteFile(o.packages, []byte("hello\n!gone\n"), 0o644); err != nil {
 				t.Fatal(err)
@@ -202,6 +210,9 @@ func TestRun(t *testing.T) {
 				if !strings.Contains(log.String(), want) {
 					t.Errorf("the log %q does not say %q", &log, want)
 				}
+			}
+			if said := fmt.Sprint(&log, err); strings.Contains(said, "cret") {
+				t.Errorf("the password is in %q", said)
 			}
 			data, readErr := os.ReadFile(o.output)
 			if tt.err != nil {
