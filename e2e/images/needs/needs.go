@@ -9,6 +9,7 @@
 package needs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -45,24 +46,13 @@ type Cut struct {
 // --ginkgo.json-report writes in a dry run: specs whose state is "skipped" are not selected. Find fails if sources and
 // report do not belong together, or if a cut is not on any path.
 func Find(sources fs.FS, report io.Reader, cuts []Cut) ([]Need, error) {
-	specs, err := readReport(report)
+	a, err := newAnalysis(sources, report, cuts)
 	if err != nil {
 		return nil, err
 	}
-	src, err := load(sources)
-	if err != nil {
-		return nil, err
-	}
-	images, err := src.images()
-	if err != nil {
-		return nil, err
-	}
-	manifests, err := indexManifests(sources)
-	if err != nil {
-		return nil, err
-	}
-	w := newWalk(src, specs, images, manifests, cuts)
-	if err := w.run(); err != nil {
+	w := &walk{analysis: a, seen: map[*decl]bool{}, found: map[string]*step{}}
+	w.run()
+	if err := errors.Join(a.check(a.selected)...); err != nil {
 		return nil, err
 	}
 	var needs []Need
