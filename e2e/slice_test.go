@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -57,6 +59,18 @@ func testSlice(ctx context.Context, t *testing.T, b *box) {
 	}
 	t.Logf("%d specs in %.0f s", len(slice), time.Since(start).Seconds())
 	checkSpecs(t, folder, slice)
+}
+
+// testMissing asks for a spec whose image is not built here: it is not run, and does not wait for the image.
+func testMissing(ctx context.Context, t *testing.T, b *box) {
+	const image, spec = "image registry.k8s.io/sig-storage/hostpathplugin:", "[sig-node] [DRA] control plane deallocate after use"
+	start := time.Now()
+	cmd := exec.CommandContext(ctx, b.launcher.Docker.Path, "exec", b.name, "e2e", "--results=/missing", "--spec="+spec)
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), image) || !strings.Contains(string(out), spec) {
+		t.Errorf("got %v, and\n%s\nwant exit status 2, %s and the spec", err, out, image)
+	}
+	t.Logf("it took %.1f s to say so", time.Since(start).Seconds())
 }
 
 // checkSpecs checks that the specs have run and passed, and no others. The program's exit status says so too, but it is
