@@ -92,7 +92,7 @@ func describeMissing(things []missing.Thing) (text string, specs map[string][]st
 	var b strings.Builder
 	specs = map[string][]string{}
 	for _, t := range things {
-		fmt.Fprintf(&b, "  %s, which %d of them need:\n", t.What, len(t.Specs))
+		fmt.Fprintf(&b, "  %s, needed by %d:\n", t.What, len(t.Specs))
 		for i, s := range t.Specs {
 			specs[s] = append(specs[s], t.What)
 			if i < maxMissing {

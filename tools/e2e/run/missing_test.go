@@ -23,8 +23,8 @@ var things = []missing.Thing{
 }
 
 const described = "2 of 3 specs need what this cluster does not have:\n" +
-	"  image registry.example/a:1, which 2 of them need:\n    [sig-x] one\n    [sig-x] three\n" +
-	"  kernel feature SCTP, which 1 of them need:\n    [sig-x] three\n"
+	"  image registry.example/a:1, needed by 2:\n    [sig-x] one\n    [sig-x] three\n" +
+	"  kernel feature SCTP, needed by 1:\n    [sig-x] three\n"
 
 func TestMissingFail(t *testing.T) {
 	plan := threeSpecs()
@@ -98,7 +98,7 @@ func TestParseImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	names, err := parseImages(out)
-	if err != nil || len(names) != 3 || names[0] != "registry.k8s.io/pause:3.10.2" {
+	if err != nil || len(names) != 3 || names[2] != "registry.k8s.io/pause:3.10.2" {
 		t.Errorf("got %q, %v", names, err)
 	}
 	if _, err := parseImages([]byte("FATA[0000] validate CRI v1 image API")); err == nil {
