@@ -276,6 +276,40 @@ var _ = Describe("driver", func() { // container
 	}
 }
 
+// TestDriver checks that the specs of a storage driver have the images of this driver only, although they are declared at the
+// same place as those of the others.
+func TestDriver(t *testing.T) {
+	specs := `package specs
+
+import "k8s.io/kubernetes/test/e2e/storage/drivers"
+
+var _ = Describe("[Driver: nfs3]", func() { // container
+	use(drivers.InitNFSDriver, drivers.InitHostPathCSIDriver, drivers.InitLocalDriver)
+	It("mounts", func() {}) // selected
+})
+`
+	table := func(driver string) []string {
+		named := strings.Replace(specs, "nfs3", driver, 1)
+		got, err := Table(tree(named, "package helpers\n", map[string]string{
+			"test/e2e/storage/drivers/drivers.go": strings.Replace(head, "helpers", "drivers", 1) + `
+func InitNFSDriver() { x(imageutils.Nginx) }
+func InitLocalDriver() { x(imageutils.BusyBox) }
+func InitHostPathCSIDriver() { new("csi-hostpath"); x(imageutils.Perl) }
+`}), strings.NewReader(report(named)), nil, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got["[Driver: "+driver+"] mounts"]
+	}
+	for driver, want := range map[string][]string{
+		"nfs3": {nginx}, "local": {busybox}, "csi-hostpath": {perl}, "unknown": {busybox, nginx, perl},
+	} {
+		if got := table(driver); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", driver, got, want)
+		}
+	}
+}
+
 func TestPath(t *testing.T) {
 	helpers := head + "func Run() { start() }\nfunc start() {\n\tx(imageutils.BusyBox)\n}\n" + prepare
 	needs, err := Find(tree(someSpecs, helpers, nil), strings.NewReader(report(someSpecs)), nil)

@@ -21,13 +21,19 @@ func Table(sources fs.FS, report io.Reader, listed []string, cuts []Cut, absent 
 	if err != nil {
 		return nil, err
 	}
-	c := &closure{analysis: a, reached: map[*decl]*big.Int{}, index: map[string]int{}}
+	closures := map[string]*closure{}
 	table := map[string][]string{}
 	unused := maps.Clone(absent)
 	specs := map[location]bool{}
 	for _, s := range a.all {
 		for _, l := range s.locations {
 			specs[l] = true
+		}
+		driver := a.storageDriver(s.name)
+		c := closures[driver]
+		if c == nil {
+			c = &closure{analysis: a, driver: driver, reached: map[*decl]*big.Int{}, index: map[string]int{}}
+			closures[driver] = c
 		}
 		images := map[string]bool{}
 		for _, image := range c.spec(s.locations) {
@@ -75,6 +81,8 @@ func replaced(image string, listed []string) (images []string) {
 // the list.
 type closure struct {
 	*analysis
+	// driver is that of a storage driver's specs, see storageDriver.
+	driver  string
 	images  []string
 	index   map[string]int
 	reached map[*decl]*big.Int
@@ -114,6 +122,9 @@ func (c *closure) mentioned(d *decl, selected map[location]bool) (*big.Int, map[
 		for _, m := range p.mentions {
 			if m.decl == nil {
 				images.Or(images, c.bit(m.image))
+				continue
+			}
+			if c.driver != "" && isDriver(m.decl) && !makes(m.decl, c.driver) {
 				continue
 			}
 			to[m.decl] = true
