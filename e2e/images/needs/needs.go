@@ -1,7 +1,7 @@
 // Package needs finds out which images the specs of Kubernetes' e2e.test use, so that a missing one is known before a
 // cluster is.
 //
-// e2e.test can list all images that any of its specs may use, but not which of them a selection of specs needs. The
+// e2e.test can list all images that any of its specs may use, but not which of them a spec or a selection needs. The
 // answer is in its source: starting from the specs that a dry run selects, everything that their code mentions is
 // followed, function by function, to the images at its ends. What cannot be decided by names alone counts as used
 // (a value of a type may have any of the type's methods called), so an image may be found needlessly, but none is

@@ -141,6 +141,9 @@ func (f *flags) complete(cmd *cobra.Command) error {
 	}
 	role, err := os.ReadFile(paths.Role)
 	f.Product = err == nil && strings.TrimSpace(string(role)) == "cluster"
+	if !f.Product && cmd.Flags().Changed("missing") {
+		return errors.New("--missing: only inside a dind-cluster is it known what the nodes and the kernel have")
+	}
 	if !cmd.Flags().Changed("images") {
 		if _, err := os.Stat(imagesFile); err == nil {
 			f.Images = imagesFile

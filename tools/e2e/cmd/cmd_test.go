@@ -34,6 +34,7 @@ func TestMistakes(t *testing.T) {
 		"--parallel -1":                    {"--parallel=-1"},
 		`invalid argument "many"`:          {"--parallel=many"},
 		"it takes fail, skip or run":       {"--missing=pull"},
+		"only inside a dind-cluster":       {"--missing=skip"},
 		"--flake-attempts 0":               {"--flake-attempts=0"},
 		"--timeout 0s":                     {"--timeout=0"},
 		"--results is empty":               {"--results="},
