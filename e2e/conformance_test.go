@@ -25,6 +25,7 @@ var (
 	labelFilter   = flag.String("label-filter", "Conformance", "the specs to run, by Ginkgo's label query; empty for all")
 	parallel      = flag.Int("parallel", 0, "how many specs may run at a time (default: the e2e program's)")
 	flakeAttempts = flag.Int("flake-attempts", 0, "how often a spec may be tried; one that needs more than one is reported as flaky")
+	missing       = flag.String("missing", "", "what to do with specs that need what the cluster does not have: fail, skip or run (default: the e2e program's)")
 	nodes         = flag.Int("nodes", plan.Default().Nodes, "number of nodes of the cluster that is made for the run")
 	keep          = flag.Bool("keep", false, "leave that cluster, and the namespaces of failed specs in it")
 	existing      = flag.String("kubeconfig", "", "run against the cluster that this file leads to, instead of making one")
@@ -84,6 +85,9 @@ func suiteArgs(ctx context.Context) []string {
 	}
 	if *flakeAttempts != 0 {
 		args = append(args, fmt.Sprintf("--flake-attempts=%d", *flakeAttempts))
+	}
+	if *missing != "" {
+		args = append(args, "--missing="+*missing)
 	}
 	if *keep {
 		args = append(args, "--keep-namespaces")

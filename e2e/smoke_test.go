@@ -58,6 +58,7 @@ func TestSmoke(t *testing.T) {
 		checkUntouched(t, untouched, first.pods(ctx, t, "--all-namespaces"))
 	})
 	step("conformance", func(t *testing.T) { testSlice(ctx, t, first) })
+	step("missing images", func(t *testing.T) { testMissing(ctx, t, first) })
 	step("restart", func(t *testing.T) { testRestart(ctx, t, first, options) })
 	step("delete", func(t *testing.T) {
 		more, err := m.counter.Of(ctx, first.id)

@@ -63,18 +63,24 @@ var layers = struct {
 	files map[v1.Hash]imagefiles.Files
 }{files: map[v1.Hash]imagefiles.Files{}}
 
-// load reads the image agnhost:2.55 and so on.
+// load reads the image agnhost:2.55 and so on, whatever its registry.
 func load(t *testing.T, short string) *image {
 	t.Helper()
-	i, err := read(short)
-	if err != nil {
-		t.Fatalf("%s: %v", short, err)
+	for _, full := range names(t, *archive) {
+		if path.Base(full) == short {
+			i, err := read(full)
+			if err != nil {
+				t.Fatalf("%s: %v", full, err)
+			}
+			return i
+		}
 	}
-	return i
+	t.Fatalf("the archive has no %s", short)
+	return nil
 }
 
-func read(short string) (*image, error) {
-	tag, err := name.NewTag("registry.k8s.io/e2e-test-images/" + short)
+func read(full string) (*image, error) {
+	tag, err := name.NewTag(full)
 	if err != nil {
 		return nil, err
 	}

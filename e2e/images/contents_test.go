@@ -20,6 +20,7 @@ func TestConfig(t *testing.T) {
 	want := map[string]struct{ user, entrypoint, cmd, ports string }{
 		"agnhost":                {"", "/agnhost", "pause", "5000 80 8080 8081 9376"},
 		"busybox":                {"", "", "sh", ""},
+		"distroless-iptables":    {"0", "", "", ""},
 		"glibc-dns-testing":      {"", "", "bash", ""},
 		"ipc-utils":              {"", "", "/bin/sh", ""},
 		"kitten":                 {"", "/agnhost", "test-webserver", "5000 80 8080 8081 9376"},
@@ -92,6 +93,11 @@ func TestFiles(t *testing.T) {
 			{"etc/passwd", 0o644, "root:x:0:0:"}, {"etc/group", 0o644, "nobody:x:65534:"},
 		},
 		"busybox:1.36.1-1": {{"bin/sh", 0o755, ""}},
+		"distroless-iptables:v0.9.9": {
+			{"go-runner", 0o755, ""}, {"usr/sbin/iptables", 0o755, ""}, {"usr/sbin/nft", 0o755, ""}, {"usr/sbin/ipset", 0o755, ""},
+			// The spec of kube-proxy's time-outs runs these.
+			{"bin/sh", 0o755, ""}, {"bin/cat", 0o755, ""}, {"bin/grep", 0o755, ""}, {"bin/sleep", 0o755, ""},
+		},
 		"glibc-dns-testing:2.1.1": {
 			{"coredns", 0o755, ""}, {"usr/bin/dig", 0o755, ""}, {"usr/bin/nslookup", 0o755, ""}, {"usr/bin/host", 0o755, ""},
 			{"usr/bin/getent", 0o755, ""}, {"usr/bin/hostname", 0o755, ""}, {"etc/nsswitch.conf", 0o644, "hosts:"},
@@ -212,11 +218,12 @@ func TestBusyboxShell(t *testing.T) {
 	}
 }
 
-// TestLibraries checks that the Debian programs that images add to the common root find their libraries in it.
+// TestLibraries checks that the Debian programs that images add to the root below find their libraries there.
 func TestLibraries(t *testing.T) {
 	for short, p := range map[string]string{
-		"nginx:1.28.0-2":         "usr/sbin/nginx",
-		"resource-consumer:1.14": "usr/bin/stress",
+		"distroless-iptables:v0.9.9": "usr/bin/grep",
+		"nginx:1.28.0-2":             "usr/sbin/nginx",
+		"resource-consumer:1.14":     "usr/bin/stress",
 	} {
 		i := load(t, short)
 		f := i.files[p]

@@ -1,80 +1,50 @@
 package images
 
 import (
-	"archive/tar"
-	"io"
+	"encoding/json"
 	"io/fs"
-	"maps"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"testing/fstest"
+
+	"github.com/onsi/ginkgo/v2/types"
 
 	"github.com/dind-cluster/dind-cluster/e2e/images/needs"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/missing"
+	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
 // cuts are functions whose images no conformance spec needs, although the specs' code mentions them.
 var cuts = []needs.Cut{
 	{Func: "test/e2e.prepullImages", Reason: "runs only when asked for, with --prepull-images"},
-	{Func: "test/e2e/dra/utils.Driver.SetUp", Reason: "the conformance specs of DRA are of its API only; no driver runs"},
-}
-
-// absent are images that conformance specs name because they cannot be had.
-var absent = map[string]string{
-	"gcr.io/google_samples/gb-redisslave:nonexistent": "a rollout that gets stuck",
 }
 
 // listed returns the names of all images that e2e.test may use.
 func listed(t *testing.T) []string {
 	t.Helper()
-	out, err := exec.Command(*e2e, "--list-images").Output()
+	images, err := needs.Listed(*e2e)
 	if err != nil {
-		t.Fatalf("e2e.test --list-images: %v", err)
+		t.Fatal(err)
 	}
-	return strings.Fields(string(out))
+	return images
 }
 
 // sourceFiles reads the sources of e2e.test.
 func sourceFiles(t *testing.T) fs.FS {
 	t.Helper()
-	f, err := os.Open(*sources)
+	files, err := needs.ReadSources(*sources)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	files := fstest.MapFS{}
-	for tr := tar.NewReader(f); ; {
-		hdr, err := tr.Next()
-		if err == io.EOF {
-			return files
-		}
-		if err != nil {
-			t.Fatalf("%s: %v", *sources, err)
-		}
-		if hdr.Typeflag != tar.TypeReg {
-			continue
-		}
-		content, err := io.ReadAll(tr)
-		if err != nil {
-			t.Fatalf("%s: %v", *sources, err)
-		}
-		files[path.Clean(hdr.Name)] = &fstest.MapFile{Data: content}
-	}
+	return files
 }
 
 // conformance returns the report of a dry run that selects the conformance specs.
 func conformance(t *testing.T) *os.File {
 	t.Helper()
-	report := filepath.Join(t.TempDir(), "report.json")
-	cmd := exec.Command(*e2e, "--ginkgo.dry-run", "--ginkgo.no-color", "--ginkgo.label-filter=Conformance", "--ginkgo.json-report="+report)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("a dry run of e2e.test: %v\n%s", err, out)
-	}
-	f, err := os.Open(report)
+	f, err := needs.DryRun(*e2e, filepath.Join(t.TempDir(), "report.json"), "Conformance")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,18 +62,13 @@ func TestConformance(t *testing.T) {
 	for _, n := range nodeImages {
 		built = append(built, names(t, n)...)
 	}
-	unused := maps.Clone(absent)
 	for _, need := range found {
-		delete(unused, need.Image)
-		if absent[need.Image] == "" && !slices.Contains(built, need.Image) {
+		if needs.Absent[need.Image] == "" && !slices.Contains(built, need.Image) {
 			t.Errorf(`conformance specs use an image that is not built:
 %s
 Build it, as docs/add-a-test-image.md tells. If no conformance spec starts it, add the function that mentions it to cuts
 in //e2e/images:images_test.go, with the reason.`, need)
 		}
-	}
-	for image := range unused {
-		t.Errorf("no conformance spec names %s any more: remove it from absent", image)
 	}
 	// An image that all kinds of specs use: without it the search has found nothing.
 	if !slices.ContainsFunc(found, func(n needs.Need) bool { return strings.Contains(n.Image, "/agnhost:") }) {
@@ -112,6 +77,21 @@ in //e2e/images:images_test.go, with the reason.`, need)
 	t.Logf("conformance specs use %d images", len(found))
 	for _, need := range found {
 		t.Log(need.Image)
+	}
+}
+
+// TestFeatures checks that each feature of the kernel that the e2e program looks for is one that a spec needs.
+func TestFeatures(t *testing.T) {
+	var reports []types.Report
+	if err := json.NewDecoder(conformance(t)).Decode(&reports); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range missing.Features {
+		if !slices.ContainsFunc(reports[0].SpecReports, func(s types.SpecReport) bool {
+			return f.Needs(results.Planned{Name: s.FullText(), Labels: s.Labels()})
+		}) {
+			t.Errorf("no spec needs %s: correct tools/e2e/missing/kernel.go", f.Name)
+		}
 	}
 }
 

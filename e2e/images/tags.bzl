@@ -7,6 +7,7 @@
 TAGS = {
     "agnhost": ["2.66.1", "2.55"],
     "busybox": ["1.37.0-2", "1.36.1-1"],
+    "distroless-iptables": ["v0.9.9"],
     "glibc-dns-testing": ["2.1.1"],
     "ipc-utils": ["1.4"],
     "kitten": ["1.8"],
@@ -19,3 +20,12 @@ TAGS = {
     "sample-apiserver": ["1.29.2"],
     "sample-device-plugin": ["1.7"],
 }
+
+# By name, where images come from that are not test images only.
+_REGISTRIES = {
+    "distroless-iptables": "registry.k8s.io/build-image",
+}
+
+def full_name(name, tag):
+    """The full name of a test image: registry/name:tag."""
+    return "{}/{}:{}".format(_REGISTRIES.get(name, "registry.k8s.io/e2e-test-images"), name, tag)

@@ -2,9 +2,7 @@
 
 load("@io_bazel_rules_docker//container:bundle.bzl", "container_bundle")
 load("//rules:component_image.bzl", "component_base")
-load(":tags.bzl", "TAGS")
-
-REGISTRY = "registry.k8s.io/e2e-test-images"
+load(":tags.bzl", "TAGS", "full_name")
 
 def test_image(name, base = None, layer = None, visibility = None, **kwargs):
     """An image for each tag in `TAGS[name]`, of a base, a layer or both: the target's name is the tag.
@@ -13,7 +11,7 @@ def test_image(name, base = None, layer = None, visibility = None, **kwargs):
     layer, `NAME.content` is the same image without a tag, as a base for others.
 
     Args:
-      name: name of the image below registry.k8s.io/e2e-test-images.
+      name: name of the image, without registry and tag.
       base: what it is over, a `component_base`, as `NAME.content` is.
       layer: its own layer, a `component_layer`.
       visibility: visibility of the targets.
@@ -42,7 +40,7 @@ def test_image(name, base = None, layer = None, visibility = None, **kwargs):
         )
     container_bundle(
         name = name + ".bundle",
-        images = {"{}/{}:{}".format(REGISTRY, name, TAGS[name][0]): ":" + TAGS[name][0]},
+        images = {full_name(name, TAGS[name][0]): ":" + TAGS[name][0]},
         tar_output = name + ".tar",
         visibility = visibility,
     )

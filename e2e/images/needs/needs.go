@@ -1,7 +1,7 @@
 // Package needs finds out which images the specs of Kubernetes' e2e.test use, so that a missing one is known before a
 // cluster is.
 //
-// e2e.test can list all images that any of its specs may use, but not which of them a selection of specs needs. The
+// e2e.test can list all images that any of its specs may use, but not which of them a spec or a selection needs. The
 // answer is in its source: starting from the specs that a dry run selects, everything that their code mentions is
 // followed, function by function, to the images at its ends. What cannot be decided by names alone counts as used
 // (a value of a type may have any of the type's methods called), so an image may be found needlessly, but none is
@@ -9,6 +9,7 @@
 package needs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -45,24 +46,13 @@ type Cut struct {
 // --ginkgo.json-report writes in a dry run: specs whose state is "skipped" are not selected. Find fails if sources and
 // report do not belong together, or if a cut is not on any path.
 func Find(sources fs.FS, report io.Reader, cuts []Cut) ([]Need, error) {
-	specs, err := readReport(report)
+	a, err := newAnalysis(sources, report, cuts)
 	if err != nil {
 		return nil, err
 	}
-	src, err := load(sources)
-	if err != nil {
-		return nil, err
-	}
-	images, err := src.images()
-	if err != nil {
-		return nil, err
-	}
-	manifests, err := indexManifests(sources)
-	if err != nil {
-		return nil, err
-	}
-	w := newWalk(src, specs, images, manifests, cuts)
-	if err := w.run(); err != nil {
+	w := &walk{analysis: a, seen: map[*decl]bool{}, found: map[string]*step{}}
+	w.run()
+	if err := errors.Join(a.check(a.selected)...); err != nil {
 		return nil, err
 	}
 	var needs []Need

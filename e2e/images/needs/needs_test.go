@@ -2,6 +2,7 @@ package needs
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -69,18 +70,21 @@ func tree(specs, helpers string, more map[string]string) fstest.MapFS {
 
 // report makes a dry run's report: the lines of specs.go with the marks "// container", "// selected" and "// skipped".
 func report(specs string) string {
-	var containers, leaves []string
+	var containers, texts, leaves []string
 	const location = `{"FileName": "external/some_repository/test/e2e/specs/specs.go", "LineNumber": %d}`
 	for i, line := range strings.Split(specs, "\n") {
 		_, mark, _ := strings.Cut(line, "// ")
 		here := fmt.Sprintf(location, i+1)
+		_, text, _ := strings.Cut(line, `"`)
+		text, _, _ = strings.Cut(text, `"`)
 		switch mark {
 		case "container":
-			containers = []string{here}
+			containers, texts = []string{here}, []string{fmt.Sprintf("%q", text)}
 		case "selected", "skipped":
 			state := map[string]string{"selected": "passed", "skipped": "skipped"}[mark]
-			leaves = append(leaves, fmt.Sprintf(`{"ContainerHierarchyLocations": [%s], "LeafNodeType": "It", "LeafNodeLocation": %s, "State": %q}`,
-				strings.Join(containers, ","), here, state))
+			leaves = append(leaves, fmt.Sprintf(`{"ContainerHierarchyTexts": [%s], "ContainerHierarchyLocations": [%s],
+				"LeafNodeType": "It", "LeafNodeText": %q, "LeafNodeLocation": %s, "State": %q}`,
+				strings.Join(texts, ","), strings.Join(containers, ","), text, here, state))
 		}
 	}
 	return `[{"SpecReports": [` + strings.Join(leaves, ",") + `]}]`
@@ -201,6 +205,108 @@ func TestFind(t *testing.T) {
 				t.Errorf("needs %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestTable checks that each spec has the images of its own and of what runs before it, and no other spec's.
+func TestTable(t *testing.T) {
+	helpers := head + `
+func Prepare() { start(imageutils.BusyBox) }
+func Run() { odd(3) }
+func odd(n int) { if n > 0 { even(n - 1) }; start(imageutils.Agnhost) }
+func even(n int) { odd(n - 1); start(imageutils.Nginx) }
+func Unused() { even(2); cluster(); start("registry.example/none:1") }
+func cluster() { start(imageutils.GetPauseImageName()) }
+func init() { start(imageutils.Pause) }
+`
+	listed := []string{agnhost, nginx, busybox, "registry.example/tests/perl:6", pause}
+	absent := map[string]string{"registry.example/none:1": "not there"}
+	got, err := Table(tree(someSpecs, helpers, nil), strings.NewReader(report(someSpecs)), listed, []Cut{{Func: "test/e2e/helpers.cluster"}}, absent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{
+		"pods runs":         {agnhost, busybox, nginx},
+		"pods is slow":      {busybox, "registry.example/tests/perl:6"},
+		"others is not run": {agnhost, nginx, "registry.example/tests/perl:6"},
+	}
+	if !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+	_, err = Table(tree(someSpecs, helpers, nil), strings.NewReader(report(strings.Repeat("\n", 30)+someSpecs)), nil, nil, absent)
+	for _, want := range []string{"different versions", "no spec names registry.example/none:1 any more"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("another version's report: got %v, want %q", err, want)
+		}
+	}
+}
+
+// TestLocal checks that a local function counts for those specs only that call it, or that it declares.
+func TestLocal(t *testing.T) {
+	specs := `package specs
+
+import "k8s.io/kubernetes/test/e2e/helpers"
+
+var _ = Describe("driver", func() { // container
+	prepare := func() { deploy() }
+	deploy := func() { helpers.Run() }
+	shared := func() {
+		It("is declared elsewhere", func() { // selected
+			helpers.Prepare()
+		})
+	}
+	It("uses it", func() { // selected
+		prepare()
+	})
+	It("does not", func() { // selected
+		helpers.Unused()
+	})
+	shared()
+})
+`
+	helpers := head + "func Run() { x(imageutils.Nginx) }\nfunc Prepare() { x(imageutils.BusyBox) }\nfunc Unused() { x(imageutils.Agnhost) }\n"
+	got, err := Table(tree(specs, helpers, nil), strings.NewReader(report(specs)), nil, nil, nil)
+	want := map[string][]string{
+		"driver is declared elsewhere": {busybox},
+		"driver uses it":               {nginx},
+		"driver does not":              {agnhost},
+	}
+	if err != nil || !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("got %v, %v\nwant %v", got, err, want)
+	}
+}
+
+// TestDriver checks that the specs of a storage driver have the images of this driver only, although they are declared at the
+// same place as those of the others.
+func TestDriver(t *testing.T) {
+	specs := `package specs
+
+import "k8s.io/kubernetes/test/e2e/storage/drivers"
+
+var _ = Describe("[Driver: nfs3]", func() { // container
+	use(drivers.InitNFSDriver, drivers.InitHostPathCSIDriver, drivers.InitLocalDriver)
+	It("mounts", func() {}) // selected
+})
+`
+	table := func(driver string) []string {
+		named := strings.Replace(specs, "nfs3", driver, 1)
+		got, err := Table(tree(named, "package helpers\n", map[string]string{
+			"test/e2e/storage/drivers/drivers.go": strings.Replace(head, "helpers", "drivers", 1) + `
+func InitNFSDriver() { x(imageutils.Nginx) }
+func InitLocalDriver() { x(imageutils.BusyBox) }
+func InitHostPathCSIDriver() { new("csi-hostpath"); x(imageutils.Perl) }
+`}), strings.NewReader(report(named)), nil, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got["[Driver: "+driver+"] mounts"]
+	}
+	for driver, want := range map[string][]string{
+		"nfs3": {nginx}, "local": {busybox}, "csi-hostpath": {perl}, "unknown": {busybox, nginx, perl},
+	} {
+		if got := table(driver); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", driver, got, want)
+		}
 	}
 }
 

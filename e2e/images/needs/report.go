@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/onsi/ginkgo/v2/types"
 )
 
 // location is a line of a source file; the file by its path below the repository's root.
@@ -18,55 +20,52 @@ func (l location) String() string { return fmt.Sprintf("%s:%d", l.file, l.line) 
 
 // specs are the places in the source at which specs and their containers begin.
 type specs struct {
-	// selected are those of the selected specs, and of what runs before and after all specs.
-	selected map[location]bool
-	// others are those of no selected spec.
-	others map[location]bool
+	// located are all of them, selected those of the selected specs and of what runs before and after all specs.
+	located, selected map[location]bool
+	all               []spec
+}
+
+// spec is a spec with the places at which its containers, from the outermost on, and itself begin.
+type spec struct {
+	name      string
+	locations []location
 }
 
 // readReport reads Ginkgo's JSON report.
 func readReport(r io.Reader) (*specs, error) {
-	type codeLocation struct {
-		FileName   string
-		LineNumber int
-	}
-	var suites []struct {
-		SpecReports []struct {
-			ContainerHierarchyLocations []codeLocation
-			LeafNodeType                string
-			LeafNodeLocation            codeLocation
-			State                       string
-		}
-	}
+	var suites []types.Report
 	if err := json.NewDecoder(r).Decode(&suites); err != nil {
 		return nil, fmt.Errorf("the dry run's report is no JSON report of Ginkgo: %w", err)
 	}
-	s := &specs{selected: map[location]bool{}, others: map[location]bool{}}
+	s := &specs{located: map[location]bool{}, selected: map[location]bool{}}
 	var its int
 	for _, suite := range suites {
-		for _, spec := range suite.SpecReports {
-			to := s.others
-			if spec.State != "skipped" {
-				to = s.selected
-				if spec.LeafNodeType == "It" {
-					its++
-				}
-			}
-			for _, l := range append(spec.ContainerHierarchyLocations, spec.LeafNodeLocation) {
+		for _, report := range suite.SpecReports {
+			one := spec{name: report.FullText()}
+			selected := !report.State.Is(types.SpecStateSkipped)
+			for _, l := range append(report.ContainerHierarchyLocations, report.LeafNodeLocation) {
 				// How a path begins depends on who compiled the program.
 				_, file, ok := strings.Cut("/"+l.FileName, "/"+root)
 				if !ok {
 					return nil, fmt.Errorf("the dry run's report has a spec in %q, which is not below %s", l.FileName, root)
 				}
-				to[location{root + file, l.LineNumber}] = true
+				here := location{root + file, l.LineNumber}
+				one.locations = append(one.locations, here)
+				s.located[here] = true
+				if selected {
+					s.selected[here] = true
+				}
+			}
+			if report.LeafNodeType.Is(types.NodeTypeIt) {
+				s.all = append(s.all, one)
+				if selected {
+					its++
+				}
 			}
 		}
 	}
 	if its == 0 {
 		return nil, errors.New("the dry run's report selects no spec")
-	}
-	for l := range s.selected {
-		delete(s.others, l)
 	}
 	return s, nil
 }

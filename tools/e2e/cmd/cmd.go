@@ -21,6 +21,8 @@ import (
 const (
 	// imagesFile is where the image has the test images, if it has them.
 	imagesFile = "/usr/lib/dind-cluster/e2e/images.tar"
+	// needsFile is where the image has the table of the images that specs need.
+	needsFile = "/usr/lib/dind-cluster/e2e/needs.json"
 	// DefaultResults is a folder below the current one: /e2e-results for `docker exec`, which starts in /.
 	DefaultResults = "e2e-results"
 )
@@ -53,7 +55,7 @@ type flags struct {
 }
 
 func newRoot(status *int) *cobra.Command {
-	var f flags
+	f := flags{Options: run.Options{Needs: needsFile, Missing: run.MissingFail}}
 	cmd := &cobra.Command{
 		Use:   "e2e [flags]",
 		Short: "Runs Kubernetes' end-to-end specs against a cluster",
@@ -104,6 +106,7 @@ Exit status: 0 all specs passed, 1 some did not, 2 nothing was run because of a 
 	fs.StringVar(&f.Results, "results", DefaultResults, "`folder` for the results; earlier results in it are replaced")
 	fs.StringVar(&f.Suite.Kubeconfig, "kubeconfig", "", "`file` that says which cluster (default $KUBECONFIG, else ~/.kube/config)")
 	fs.StringVar(&f.Images, "images", "", "`archive` of test images to load into all nodes first; --images= for none (default "+imagesFile+" if it exists)")
+	fs.Var(&f.Missing, "missing", "in a dind-cluster, what to do with specs whose images or kernel features are missing: fail before anything runs, skip them, or run them, since the nodes can pull")
 	fs.BoolVar(&f.KeepNamespaces, "keep-namespaces", false, "leave the namespaces of specs that fail, to look at them")
 	fs.BoolVar(&f.stopOnEOF, "stop-on-eof", false, "stop when standard input ends: with docker exec -i, when that is no more")
 	fs.StringVar(&f.Suite.E2ETest, "e2e-test", "", "`path` of e2e.test (default on PATH)")
@@ -138,13 +141,14 @@ func (f *flags) complete(cmd *cobra.Command) error {
 	}
 	role, err := os.ReadFile(paths.Role)
 	f.Product = err == nil && strings.TrimSpace(string(role)) == "cluster"
+	if !f.Product && cmd.Flags().Changed("missing") {
+		return errors.New("--missing: only inside a dind-cluster is it known what the nodes and the kernel have")
+	}
 	if !cmd.Flags().Changed("images") {
 		if _, err := os.Stat(imagesFile); err == nil {
 			f.Images = imagesFile
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
-		} else if f.Product && !f.dryRun {
-			fmt.Fprintln(cmd.ErrOrStderr(), "e2e: this image has no test images, dind-e2e of the same version has them: specs whose images the nodes lack need a registry (--images= says that this is meant)")
 		}
 	}
 	return nil

@@ -33,6 +33,8 @@ func TestMistakes(t *testing.T) {
 		"--parallel 0":                     {"--parallel=0"},
 		"--parallel -1":                    {"--parallel=-1"},
 		`invalid argument "many"`:          {"--parallel=many"},
+		"it takes fail, skip or run":       {"--missing=pull"},
+		"only inside a dind-cluster":       {"--missing=skip"},
 		"--flake-attempts 0":               {"--flake-attempts=0"},
 		"--timeout 0s":                     {"--timeout=0"},
 		"--results is empty":               {"--results="},
@@ -82,7 +84,7 @@ func TestFlags(t *testing.T) {
 	}
 	for _, f := range []string{
 		"focus", "skip", "label-filter", "spec", "parallel", "timeout", "flake-attempts", "results", "kubeconfig", "e2e-test",
-		"ginkgo", "kubectl", "images", "keep-namespaces", "dry-run", "stop-on-eof",
+		"ginkgo", "kubectl", "images", "missing", "keep-namespaces", "dry-run", "stop-on-eof",
 	} {
 		if !strings.Contains(help, "--"+f+" ") {
 			t.Errorf("--%s is not in the help", f)

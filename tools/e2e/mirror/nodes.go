@@ -52,12 +52,12 @@ func FindNodes(ctx context.Context) (*Nodes, error) {
 // function that it returns takes it back.
 func (n *Nodes) Use(ctx context.Context, m *Mirror) (undo func(context.Context) error, err error) {
 	undo = func(ctx context.Context) error {
-		return n.each(func(node string) error {
-			_, err := n.docker.Exec(ctx, node, append([]string{"sh", "-c", removeScript, "sh", marker}, n.files(m)...)...)
+		return n.Each(func(node string) error {
+			_, err := n.Exec(ctx, node, append([]string{"sh", "-c", removeScript, "sh", marker}, n.files(m)...)...)
 			return err
 		})
 	}
-	err = n.each(func(node string) error {
+	err = n.Each(func(node string) error {
 		for i, file := range n.files(m) {
 			in := strings.NewReader(hostsFile(m.Hosts[i], m.Address))
 			if _, err := n.docker.ExecInput(ctx, node, in, "sh", "-c", writeScript, "sh", file, marker); err != nil {
@@ -79,7 +79,16 @@ func (n *Nodes) files(m *Mirror) (files []string) {
 	return files
 }
 
-func (n *Nodes) each(do func(node string) error) error {
+// Len is their number.
+func (n *Nodes) Len() int { return len(n.names) }
+
+// Exec runs a command in a node and returns what it prints.
+func (n *Nodes) Exec(ctx context.Context, node string, command ...string) ([]byte, error) {
+	return n.docker.Exec(ctx, node, command...)
+}
+
+// Each does something for all nodes at the same time.
+func (n *Nodes) Each(do func(node string) error) error {
 	errs := make([]error, len(n.names))
 	var wg sync.WaitGroup
 	for i, node := range n.names {

@@ -160,7 +160,7 @@ var titles = map[results.State]string{
 	results.Failed:     "Failed",
 	results.Unfinished: "Not finished when the run was stopped",
 	results.Flaked:     "Flaked: passed only when tried again",
-	results.Skipped:    "Skipped themselves",
+	results.Skipped:    "Skipped",
 	results.NotRun:     "Not run",
 }
 

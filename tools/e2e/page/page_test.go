@@ -144,7 +144,7 @@ func TestRealRuns(t *testing.T) {
 	for run, want := range map[string][]string{
 		"failed":       {"FAILED", "Told to stop trying after", "test/e2e/network/networking.go:98", "Only supported for node OS distro"},
 		"flaked":       {"PASSED WITH FLAKES", "9 attempts", "no secrets for now"},
-		"one-process":  {"FAILED", "Skipped themselves"},
+		"one-process":  {"FAILED", "Skipped"},
 		"setup-failed": {"FAILED in [SynchronizedBeforeSuite]", "nodes is forbidden"},
 		"interrupted":  {"INTERRUPTED: stopped by a signal (interrupt)", "Interrupted by User"},
 		"killed":       {"KILLED before it ended", "Which process ran a spec is not known"},

@@ -88,11 +88,13 @@ type Selection struct {
 	Specs []string `json:"specs,omitempty"`
 }
 
-// Planned is a spec that is going to run.
+// Planned is a spec that was selected.
 type Planned struct {
 	Name   string   `json:"name"`
 	Labels []string `json:"labels,omitempty"`
 	Serial bool     `json:"serial,omitempty"`
+	// LeftOut is why it does not run after all; empty if it does.
+	LeftOut string `json:"leftOut,omitempty"`
 }
 
 // Event is a line of progress.jsonl: a spec, or a step of the whole suite, has ended.

@@ -92,6 +92,9 @@ func (r *Run) plan() map[string]*Spec {
 	byName := make(map[string]*Spec, len(r.Planned))
 	for i, p := range r.Planned {
 		r.Specs[i] = Spec{Name: p.Name, Labels: p.Labels, Serial: p.Serial, State: NotRun}
+		if p.LeftOut != "" {
+			r.Specs[i].State, r.Specs[i].Reason = Skipped, p.LeftOut
+		}
 		byName[p.Name] = &r.Specs[i]
 	}
 	return byName

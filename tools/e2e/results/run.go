@@ -26,7 +26,7 @@ const (
 	Unfinished State = "not finished"
 	// NotRun: was selected, and never started.
 	NotRun State = "not run"
-	// Skipped: started and then skipped itself, see Spec.Reason.
+	// Skipped: left out, or started and then skipped itself, see Spec.Reason.
 	Skipped State = "skipped"
 )
 
@@ -51,7 +51,7 @@ type Spec struct {
 	Attempts int
 	// Failures are empty for a spec that passed. The first one decided.
 	Failures []Failure
-	// Reason is why it skipped itself.
+	// Reason is why it was left out or skipped itself.
 	Reason string
 	// Output is what it wrote, if that was recorded. Kept only for specs that did not plainly pass.
 	Output string
@@ -191,9 +191,9 @@ func (r *Run) Verdict() (int, string) {
 	case r.Count(Unfinished)+r.Count(NotRun) > 0:
 		return ExitFailed, "FAILED: the run ended early, see e2e.log; " + counts
 	case r.Count(Skipped) > 0 && (r.Conformance || len(r.Selection.Specs) > 0):
-		return ExitFailed, "FAILED: a spec that had to run skipped itself; " + counts
+		return ExitFailed, "FAILED: a spec that had to run was skipped; " + counts
 	case r.Count(Passed)+r.Count(Flaked) == 0:
-		return ExitFailed, "FAILED: every spec skipped itself, so nothing was tested; " + counts
+		return ExitFailed, "FAILED: every spec was skipped, so nothing was tested; " + counts
 	case r.GinkgoStatus != 0:
 		return ExitFailed, "FAILED: no spec failed, but ginkgo did, see e2e.log; " + counts
 	case r.Count(Flaked) > 0:

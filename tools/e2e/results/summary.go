@@ -37,7 +37,7 @@ func (r *Run) Summary() string {
 	list(&b, "Failed", r.In(Failed), writeFailure)
 	list(&b, "Not finished when the run was stopped", r.In(Unfinished), writeTimed)
 	list(&b, "Flaked: passed only when tried again", r.In(Flaked), writeFlake)
-	list(&b, "Skipped themselves", r.In(Skipped), func(b *strings.Builder, s *Spec) {
+	list(&b, "Skipped", r.In(Skipped), func(b *strings.Builder, s *Spec) {
 		fmt.Fprintf(b, "  %s: %s\n", s.Name, firstLine(s.Reason))
 	})
 	list(&b, "Not run", r.In(NotRun), func(b *strings.Builder, s *Spec) { fmt.Fprintf(b, "  %s\n", s.Name) })

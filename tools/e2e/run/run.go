@@ -37,6 +37,10 @@ type Options struct {
 	Results string
 	// Images is an archive of test images to load into all nodes; empty for none.
 	Images string
+	// Needs is the table of the images that specs need: missing.Table.
+	Needs string
+	// Missing is what to do with specs that need what the cluster does not have.
+	Missing Missing
 	// KeepNamespaces leaves the namespaces of specs that fail.
 	KeepNamespaces bool
 	// Product tells that this is the top-level container of a dind-cluster.
@@ -122,18 +126,36 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 	if err != nil {
 		return 0, err
 	}
+	version, err := s.Version(ctx)
+	if err != nil {
+		return 0, failed(ctx, err)
+	}
+	server, err := s.Server(ctx)
+	if err != nil {
+		return 0, failed(ctx, err)
+	}
+	nodes, err := s.Nodes(ctx)
+	if err != nil {
+		return 0, failed(ctx, err)
+	}
+	if o.Product { // Only here the nodes' images and kernel are known.
+		things, err := o.findMissing(ctx, plan, version, p)
+		if err == nil {
+			err = o.decide(things, plan, p)
+		}
+		if err != nil {
+			return 0, failed(ctx, err)
+		}
+	}
 	info := results.Info{
-		PID: os.Getpid(), Product: o.Product, Selection: o.Selection, Conformance: plan.Conformance, Total: plan.Total,
+		Version: version, Server: server, PID: os.Getpid(), Product: o.Product, Selection: o.Selection,
+		Conformance: plan.Conformance, Total: plan.Total,
 		FlakeAttempts: o.FlakeAttempts, Start: start, Planned: plan.Specs, GinkgoStatus: -1,
-	}
-	if info.Version, err = s.Version(ctx); err != nil {
-		return 0, failed(ctx, err)
-	}
-	if info.Server, err = s.Server(ctx); err != nil {
-		return 0, failed(ctx, err)
 	}
 	options := suite.Options{
 		Selection:      o.Selection,
+		LeaveOut:       plan.LeftOut(),
+		Nodes:          nodes,
 		Processes:      processes(o.Processes, plan),
 		FlakeAttempts:  o.FlakeAttempts,
 		Timeout:        o.Timeout + time.Minute,
@@ -148,7 +170,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) 
 	}
 	defer unlock()
 	p.Printf("%s: %d specs (%d serial) with %d at a time, results in %s",
-		cluster(info), len(plan.Specs), len(plan.Specs)-plan.Parallel(), options.Processes, o.Results)
+		cluster(info), plan.Run(), plan.Run()-plan.Parallel(), options.Processes, o.Results)
 	stop, err := o.provideImages(ctx, p)
 	if err != nil {
 		return 0, err
@@ -223,7 +245,7 @@ func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, i
 	fmt.Fprintf(log, "%s, e2e.test %s, started %s\n%s\n", cluster(info), info.Version,
 		info.Start.UTC().Format(time.RFC3339), info.CommandLine())
 
-	live := newLive(len(info.Planned), p)
+	live := newLive(len(info.Planned)-len(so.LeaveOut), p)
 	var failed error
 	parser := ginkgolog.New(planned(info.Planned), func(r ginkgolog.Record) {
 		e := event(r, time.Now())

@@ -78,7 +78,7 @@ func selectionArgs(sel results.Selection, prefix string) []string {
 		args = append(args, "--"+prefix+"focus="+v)
 	}
 	for _, v := range sel.Specs {
-		args = append(args, "--"+prefix+"focus=^"+regexp.QuoteMeta(description+" "+v)+"$")
+		args = append(args, "--"+prefix+"focus="+exactly(v))
 	}
 	for _, v := range sel.Skip {
 		args = append(args, "--"+prefix+"skip="+v)
@@ -88,6 +88,9 @@ func selectionArgs(sel results.Selection, prefix string) []string {
 	}
 	return args
 }
+
+// exactly is the regular expression that matches a spec's full name only.
+func exactly(name string) string { return "^" + regexp.QuoteMeta(description+" "+name) + "$" }
 
 // Plan is what a selection comes to.
 type Plan struct {
@@ -99,11 +102,24 @@ type Plan struct {
 	Conformance bool
 }
 
-// Parallel is the number of specs that may run side by side.
+// Run is the number of specs that are not left out.
+func (p *Plan) Run() int { return len(p.Specs) - len(p.LeftOut()) }
+
+// LeftOut are the full names of the specs that are left out.
+func (p *Plan) LeftOut() (names []string) {
+	for _, s := range p.Specs {
+		if s.LeftOut != "" {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// Parallel is the number of specs that may run side by side, without those left out.
 func (p *Plan) Parallel() int {
 	n := 0
 	for _, s := range p.Specs {
-		if !s.Serial {
+		if !s.Serial && s.LeftOut == "" {
 			n++
 		}
 	}

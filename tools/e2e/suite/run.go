@@ -26,6 +26,10 @@ const (
 // Options say how to run the specs.
 type Options struct {
 	Selection results.Selection
+	// LeaveOut are full names of specs that the selection has and that are not to run.
+	LeaveOut []string
+	// Nodes is the number of nodes that specs can start pods on.
+	Nodes int
 	// Processes run specs side by side.
 	Processes int
 	// FlakeAttempts is how often a spec is tried at most.
@@ -59,10 +63,14 @@ func (s *Suite) Command(o Options) []string {
 		command = append(command, fmt.Sprintf("--flake-attempts=%d", o.FlakeAttempts))
 	}
 	command = append(command, selectionArgs(o.Selection, "")...)
+	for _, name := range o.LeaveOut {
+		command = append(command, "--skip="+exactly(name))
+	}
 	command = append(command, s.E2ETest, "--",
 		"--kubeconfig="+s.Kubeconfig,
 		"--kubectl-path="+s.Kubectl,
 		"--provider=skeleton",
+		fmt.Sprintf("--num-nodes=%d", o.Nodes),
 		"--disable-log-dump",
 		"--report-dir="+o.ReportDir,
 		"--report-complete-ginkgo",

@@ -149,16 +149,33 @@ func TestCommand(t *testing.T) {
 		Selection: results.Selection{
 			Focus: []string{"a.*b"}, Specs: []string{"[sig-x] y (z)"}, Skip: []string{"s"}, LabelFilter: "l",
 		},
+		LeaveOut: []string{"[sig-x] z [Slow]"}, Nodes: 2,
 		Processes: 4, FlakeAttempts: 2, Timeout: time.Hour, ReportDir: "/r", KeepNamespaces: true,
 	})
 	want := []string{
 		"/usr/bin/ginkgo", "run", "--procs=4", "-v", "--no-color", "--timeout=1h0m0s", "--flake-attempts=2",
 		"--focus=a.*b", `--focus=^Kubernetes e2e suite \[sig-x\] y \(z\)$`, "--skip=s", "--label-filter=l",
-		"/usr/bin/e2e.test", "--", "--kubeconfig=/k", "--kubectl-path=/usr/bin/kubectl", "--provider=skeleton", "--disable-log-dump",
+		`--skip=^Kubernetes e2e suite \[sig-x\] z \[Slow\]$`,
+		"/usr/bin/e2e.test", "--", "--kubeconfig=/k", "--kubectl-path=/usr/bin/kubectl", "--provider=skeleton", "--num-nodes=2", "--disable-log-dump",
 		"--report-dir=/r", "--report-complete-ginkgo", "--delete-namespace-on-failure=false",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+// nodes.json is what an API server answers: a control plane, three workers of which one is cordoned and one not ready, and a
+// node that waits for its cloud.
+func TestSchedulable(t *testing.T) {
+	list, err := os.ReadFile("testdata/nodes.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := schedulable(list); err != nil || n != 1 {
+		t.Errorf("got %d, %v, want 1", n, err)
+	}
+	if _, err := schedulable([]byte("Unauthorized")); err == nil {
+		t.Error("no error for what is no list")
 	}
 }
 
