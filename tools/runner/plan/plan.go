@@ -110,6 +110,22 @@ func (c Cluster) All() []Node {
 // Gateway is the top-level container's address in the nodes' network. It also answers the nodes' DNS queries.
 func (c Cluster) Gateway() netip.Addr { return offset(c.NodeSubnet, 1) }
 
+// Shadows returns the subnet that has an address outside the cluster among its own, so that nobody in the container reaches the
+// one outside.
+func (c Cluster) Shadows(a netip.Addr) (Subnet, bool) {
+	for _, s := range c.Subnets() {
+		if s.Prefix.Contains(a) {
+			return s, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// Hides says what it means that something outside the cluster has an address of the subnet, and what to do.
+func (s Subnet) Hides(what, consequence string) string {
+	return fmt.Sprintf("%s is in the cluster's own subnet %s: %s; choose another subnet with `docker run --env %s=…`", what, s.Prefix, consequence, s.Variable)
+}
+
 // APIServer is the address of the API server inside the cluster.
 func (c Cluster) APIServer() netip.AddrPort {
 	return netip.AddrPortFrom(c.Node(0).IP, APIServerPort)
