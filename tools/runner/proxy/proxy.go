@@ -86,6 +86,15 @@ func parse(value string) (*url.URL, error) {
 	return u, nil
 }
 
+// Clear removes all proxies from this process's environment, and so from that of its children: for programs that talk to nothing
+// but the cluster.
+func Clear() {
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		os.Unsetenv(name)
+		os.Unsetenv(strings.ToLower(name))
+	}
+}
+
 // None reports whether there is no proxy.
 func (s Settings) None() bool { return s.HTTP == "" && s.HTTPS == "" }
 
