@@ -92,7 +92,7 @@ var variables = []variable{{
 }, {
 	name: "TIMEOUT",
 	set: func(c *Cluster, s string) (err error) {
-		c.Timeout, err = duration(s, time.Second, 24*time.Hour)
+		c.Timeout, err = duration(s, MinTimeout, MaxTimeout)
 		return err
 	},
 	get: func(c Cluster) string { return c.Timeout.String() },
@@ -215,7 +215,7 @@ func oneOf(s string, allowed ...string) (string, error) {
 func duration(s string, low, high time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil || d < low || d > high {
-		return 0, fmt.Errorf("want a duration such as 90s or 5m")
+		return 0, fmt.Errorf("want a duration from %s to %s, such as 90s or 5m", low, high)
 	}
 	return d, nil
 }

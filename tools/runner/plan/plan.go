@@ -26,6 +26,12 @@ const (
 // a pod subnet of /16 in pieces of /24 has room for 256.
 const MaxNodes = 100
 
+// MinTimeout and MaxTimeout bound the time that a cluster may take to start.
+const (
+	MinTimeout = time.Second
+	MaxTimeout = 24 * time.Hour
+)
+
 // APIServerPort is the port that the API server listens on, both in its node and in the top-level container.
 const APIServerPort = 6443
 
