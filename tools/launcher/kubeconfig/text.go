@@ -42,7 +42,8 @@ func parseText(data []byte) (*text, error) {
 	}
 	for i := 0; i < len(t.root().Content); i += 2 {
 		if t.root().Content[i].Tag == "!!merge" {
-			return nil, errors.New("it is put together with the merge key <<, which cannot be kept: write the file out, as `kubectl config view --raw` does")
+			return nil, errors.New("it is put together with the merge key <<, which cannot be kept: " +
+				"write the file out, as `kubectl config view --raw` does")
 		}
 	}
 	for _, list := range lists {

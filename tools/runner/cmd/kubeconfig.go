@@ -31,6 +31,7 @@ owner alone.`,
 		},
 	}
 	cmd.Flags().StringVar(&server, "server", "", "the API server's `URL`; https://127.0.0.1:PORT with the port from the environment variable API_PORT if empty")
-	cmd.Flags().StringVar(&name, "name", "", "the `name` of the cluster, the user and the context; if empty, the container's host name, or dind-cluster where that is only the container's ID")
+	cmd.Flags().StringVar(&name, "name", "", "the `name` of the cluster, the user and the context; if empty, the container's host name, "+
+		"or dind-cluster where that is only the container's ID")
 	return cmd
 }

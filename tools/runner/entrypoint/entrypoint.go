@@ -31,7 +31,8 @@ const systemd = "/lib/systemd/systemd"
 // Run prepares the container and becomes systemd. It returns only if something is wrong.
 func Run(getenv func(string) string) error {
 	if os.Getpid() != 1 {
-		return errors.New("the entrypoint must be process 1 of its container: start the container without --pid, and with --init=false if Docker's daemon.json says \"init\": true")
+		return errors.New("the entrypoint must be process 1 of its container: " +
+			"start the container without --pid, and with --init=false if Docker's daemon.json says \"init\": true")
 	}
 	// The cgroup namespace is the thread's until it becomes systemd.
 	runtime.LockOSThread()

@@ -37,7 +37,8 @@ func heedSurroundings(getenv func(string) string, p plan.Cluster, out io.Writer)
 }
 
 // external matches the comment in which Docker lists the servers that its own resolver, at 127.0.0.11, asks: those without
-// "host(…)" it asks from within the container (https://github.com/moby/moby/blob/v28.5.2/libnetwork/internal/resolvconf/resolvconf.go).
+// "host(…)" it asks from within the container
+// (https://github.com/moby/moby/blob/v28.5.2/libnetwork/internal/resolvconf/resolvconf.go).
 var external = regexp.MustCompile(`(?m)^# ExtServers: \[(.*)\]`)
 
 // shadowedServers warns of DNS servers whose addresses the cluster has inside.
@@ -58,7 +59,8 @@ func shadowedServers(resolvConf []byte, p plan.Cluster) []string {
 			continue
 		}
 		if subnet, ok := p.Shadows(a); ok {
-			out = append(out, "warning: "+subnet.Hides(fmt.Sprintf("the DNS server %s (/etc/resolv.conf)", a), "nodes and pods cannot look up names outside the cluster"))
+			out = append(out, "warning: "+subnet.Hides(fmt.Sprintf("the DNS server %s (/etc/resolv.conf)", a),
+				"nodes and pods cannot look up names outside the cluster"))
 		}
 	}
 	return out

@@ -129,7 +129,8 @@ func (c Cluster) Shadows(a netip.Addr) (Subnet, bool) {
 
 // Hides says what it means that something outside the cluster has an address of the subnet, and what to do.
 func (s Subnet) Hides(what, consequence string) string {
-	return fmt.Sprintf("%s is in the cluster's own subnet %s: %s; choose another subnet with `docker run --env %s=…`", what, s.Prefix, consequence, s.Variable)
+	return fmt.Sprintf("%s is in the cluster's own subnet %s: %s; choose another subnet with `docker run --env %s=…`",
+		what, s.Prefix, consequence, s.Variable)
 }
 
 // APIServer is the address of the API server inside the cluster.

@@ -81,7 +81,8 @@ func parse(value string) (*url.URL, error) {
 		u, err = url.Parse("http://" + value)
 	}
 	if err != nil || u.Hostname() == "" || strings.ContainsFunc(value, unicode.IsSpace) || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
-		return nil, errors.New("want a proxy's URL, such as http://proxy.example:3128 (what it says is not shown: it may hold a password)")
+		return nil, errors.New("want a proxy's URL, such as http://proxy.example:3128 " +
+			"(what it says is not shown: it may hold a password)")
 	}
 	return u, nil
 }
@@ -190,7 +191,8 @@ func (s Settings) Warnings(ctx context.Context, p plan.Cluster) []string {
 		}
 		for _, a := range addresses(ctx, u.Hostname()) {
 			if a.IsLoopback() || a.IsUnspecified() {
-				out = append(out, fmt.Sprintf("warning: %s is at %s, which is each container's own address: nodes cannot pull images through it; name an address of the proxy that containers reach", v.name, u.Host))
+				out = append(out, fmt.Sprintf("warning: %s is at %s, which is each container's own address: nodes cannot pull images "+
+					"through it; name an address of the proxy that containers reach", v.name, u.Host))
 				break
 			}
 			if subnet, ok := p.Shadows(a); ok {
