@@ -32,7 +32,7 @@ const systemd = "/lib/systemd/systemd"
 func Run(getenv func(string) string) error {
 	if os.Getpid() != 1 {
 		return errors.New("the entrypoint must be process 1 of its container: " +
-			"start the container without --pid, and with --init=false if Docker's daemon.json says \"init\": true")
+			"start the container without --init and --pid, and with --init=false if Docker's daemon.json says \"init\": true")
 	}
 	// The cgroup namespace is the thread's until it becomes systemd.
 	runtime.LockOSThread()
