@@ -24,12 +24,12 @@ func TestBadInput(t *testing.T) {
 	}
 	defer busy.Close()
 	ref, _ := m.image.Send(ctx)
-	// A container of ours and one that is not, as far as anybody can tell by its image.
+	// A container of ours, of an image whose name says nothing, and one that is not, whatever its image is called.
 	ours, theirs, foreign := m.run+"-ours", m.run+"-theirs", m.run+"-image"
 	for _, do := range []struct{ do, undo []string }{
 		{do: []string{"tag", ref, foreign}, undo: []string{"rmi", foreign}},
-		{do: []string{"create", "--name", ours, "--label", "dind-cluster.name=" + ours, ref}, undo: []string{"rm", "--volumes", ours}},
-		{do: []string{"create", "--name", theirs, foreign}, undo: []string{"rm", "--volumes", theirs}},
+		{do: []string{"create", "--name", ours, foreign}, undo: []string{"rm", "--volumes", ours}},
+		{do: []string{"create", "--name", theirs, "--label", "dind-cluster.role=", ref}, undo: []string{"rm", "--volumes", theirs}},
 	} {
 		if err := m.launcher.Docker.Do(ctx, "prepare", do.do...); err != nil {
 			t.Fatal(err)
@@ -52,11 +52,14 @@ func TestBadInput(t *testing.T) {
 		{name: "no nodes", change: func(o *cluster.Options) { o.Nodes = 0 }, want: []string{"0 nodes"}},
 		{name: "too many nodes", change: func(o *cluster.Options) { o.Nodes = 200 }, want: []string{"200 nodes"}},
 		{name: "name taken by a cluster", change: func(o *cluster.Options) { o.Name = ours }, want: []string{"already is a cluster", ours, "created", "--name"}},
-		{name: "name taken by a container", change: func(o *cluster.Options) { o.Name = theirs }, want: []string{"taken by another container", foreign}},
+		{name: "name taken by a container", change: func(o *cluster.Options) { o.Name = theirs }, want: []string{"taken by another container", ref}},
 		{name: "port taken", change: func(o *cluster.Options) { o.APIPort = busy.Addr().(*net.TCPAddr).Port }, want: []string{"is in use", "--api-port"}},
 		{name: "unwritable kubeconfig", change: func(o *cluster.Options) { o.Kubeconfig = kubeconfig.At("/proc/self/config") }, want: []string{"cannot update kubeconfig /proc/self/config"}},
 		{name: "no such image", image: cluster.Present("dind-cluster:no-such-tag"), want: []string{`no image "dind-cluster:no-such-tag"`}},
-		{name: "bad setting", change: func(o *cluster.Options) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{"did not come up"}},
+		{name: "bad setting", change: func(o *cluster.Options) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{`POD_SUBNET="everywhere": want an IPv4 subnet`}},
+		{name: "typing error", change: func(o *cluster.Options) { o.Env = []string{"NODE=5"} }, want: []string{"did you mean NODES?"}},
+		// What the launcher does not see, the cluster refuses.
+		{name: "bad setting by docker run", change: func(o *cluster.Options) { o.RunArgs = []string{"--env", "FEATURE_GATES=A=true"} }, want: []string{"did not come up"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := m.options(t, "bad", 3)

@@ -50,6 +50,10 @@ func TestAnnotations(t *testing.T) {
 		if d.root.Name == "dind-base" {
 			version = ""
 		}
+		role := ""
+		if d.root.Name == "dind-cluster" || d.root.Name == "dind-e2e" {
+			role = "cluster"
+		}
 		for key, want := range map[string]string{
 			"org.opencontainers.image.title":    d.root.Name,
 			"org.opencontainers.image.version":  d.root.VersionInfo,
@@ -57,6 +61,7 @@ func TestAnnotations(t *testing.T) {
 			"org.opencontainers.image.vendor":   "dind-cluster",
 			"org.opencontainers.image.licenses": licences(d),
 			"dind-cluster.kubernetes-version":   version,
+			"dind-cluster.role":                 role,
 			image.Packages:                      packages(d),
 		} {
 			if says[key] != want {

@@ -33,12 +33,13 @@ _LICENSES = [
     "LicenseRef-other",
 ]
 
-def annotations(description, kubernetes = None):
+def annotations(description, kubernetes = None, role = None):
     """What an image says about itself, besides its name and version.
 
     Args:
       description: what the image is, in one sentence.
       kubernetes: the version of Kubernetes in it, if any: v1.37.2.
+      role: "cluster" if a container of it is a whole cluster: by this the launcher knows clusters, whatever they were started by.
 
     Returns:
       The annotations, for `image`.
@@ -51,4 +52,6 @@ def annotations(description, kubernetes = None):
     }
     if kubernetes:
         all["dind-cluster.kubernetes-version"] = kubernetes
+    if role:
+        all["dind-cluster.role"] = role
     return all

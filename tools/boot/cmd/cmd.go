@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -127,10 +126,8 @@ func (o *options) check() error {
 	if o.timeout < time.Second || o.settle < 0 {
 		return errors.New("--timeout and --settle: want durations such as 90s")
 	}
-	for _, e := range o.env {
-		if name, _, ok := strings.Cut(e, "="); !ok || name == "" || name == "NODES" || name == "TIMEOUT" {
-			return fmt.Errorf("--env %s: want NAME=VALUE; for NODES and TIMEOUT there are --nodes and --timeout", e)
-		}
+	if err := cluster.CheckEnv(o.env, "NODES", "TIMEOUT"); err != nil {
+		return fmt.Errorf("--env: %w", err)
 	}
 	if o.repeat > 0 {
 		o.starts, o.floor = o.repeat, false

@@ -34,8 +34,11 @@ const poll = 20 * time.Millisecond
 // Watch follows the start of a cluster in the top-level container, as a user with the administrator's kubeconfig who
 // makes a Deployment as soon as the API server takes it. It returns when all marks are there.
 func Watch(ctx context.Context, nodes int, image string) (*Watched, error) {
-	p := plan.Default()
-	p.Nodes = nodes
+	// What the container was given.
+	p, err := plan.FromEnv(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
 	data, err := waitForFile(ctx, paths.AdminKubeconfig)
 	if err != nil {
 		return nil, err

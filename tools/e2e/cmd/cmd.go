@@ -16,6 +16,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/run"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/proxy"
 )
 
 const (
@@ -144,6 +146,11 @@ func (f *flags) complete(cmd *cobra.Command) error {
 	if !f.Product && cmd.Flags().Changed("missing") {
 		return errors.New("--missing: only inside a dind-cluster is it known what the nodes and the kernel have")
 	}
+	if f.Product {
+		if err := f.reachDirectly(os.Getenv); err != nil {
+			return err
+		}
+	}
 	if !cmd.Flags().Changed("images") {
 		if _, err := os.Stat(imagesFile); err == nil {
 			f.Images = imagesFile
@@ -151,6 +158,21 @@ func (f *flags) complete(cmd *cobra.Command) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// reachDirectly has the specs talk to the API server itself, without the proxies that the container may have for the sake of
+// images. The kubeconfig in the container has 127.0.0.1, for which no client takes a proxy: a spec wants to see just that.
+func (f *flags) reachDirectly(getenv func(string) string) error {
+	proxy.Clear()
+	if f.Suite.Kubeconfig != "" || getenv("KUBECONFIG") != "" {
+		return nil
+	}
+	p, err := plan.FromEnv(getenv)
+	if err != nil {
+		return err
+	}
+	f.Suite.Host = "https://" + p.APIServer().String()
 	return nil
 }
 

@@ -76,6 +76,28 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// Proxies of the container are for images. The API server is asked by itself, where the container's settings put it.
+func TestReachDirectly(t *testing.T) {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY", "KUBECONFIG"} {
+		t.Setenv(name, "x")
+	}
+	var other flags
+	if err := other.reachDirectly(os.Getenv); err != nil || other.Suite.Host != "" {
+		t.Errorf("with a kubeconfig of one's own: %q, %v", other.Suite.Host, err)
+	}
+	t.Setenv("KUBECONFIG", "")
+	t.Setenv("NODE_SUBNET", "10.9.0.0/24")
+	var f flags
+	if err := f.reachDirectly(os.Getenv); err != nil || f.Suite.Host != "https://10.9.0.2:6443" {
+		t.Errorf("got %q, %v", f.Suite.Host, err)
+	}
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY"} {
+		if value, ok := os.LookupEnv(name); ok {
+			t.Errorf("%s is still %q", name, value)
+		}
+	}
+}
+
 // The documentation names these; each has to be there with a word about it.
 func TestFlags(t *testing.T) {
 	help, err := execute(t, "--help")

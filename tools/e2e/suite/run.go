@@ -75,6 +75,9 @@ func (s *Suite) Command(o Options) []string {
 		"--report-dir="+o.ReportDir,
 		"--report-complete-ginkgo",
 	)
+	if s.Host != "" {
+		command = append(command, "--host="+s.Host)
+	}
 	if o.KeepNamespaces {
 		command = append(command, "--delete-namespace-on-failure=false")
 	}

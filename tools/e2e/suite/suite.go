@@ -20,6 +20,8 @@ type Suite struct {
 	E2ETest, Ginkgo, Kubectl string
 	// Kubeconfig says which cluster.
 	Kubeconfig string
+	// Host is the API server's URL, if it is another than in Kubeconfig.
+	Host string
 }
 
 // Find completes the paths: a program that is empty is looked up by its name on PATH.

@@ -144,7 +144,7 @@ func unselected(t *testing.T, prefix string) string {
 }
 
 func TestCommand(t *testing.T) {
-	s := &Suite{E2ETest: "/usr/bin/e2e.test", Ginkgo: "/usr/bin/ginkgo", Kubectl: "/usr/bin/kubectl", Kubeconfig: "/k"}
+	s := &Suite{E2ETest: "/usr/bin/e2e.test", Ginkgo: "/usr/bin/ginkgo", Kubectl: "/usr/bin/kubectl", Kubeconfig: "/k", Host: "https://10.0.0.2:1"}
 	got := s.Command(Options{
 		Selection: results.Selection{
 			Focus: []string{"a.*b"}, Specs: []string{"[sig-x] y (z)"}, Skip: []string{"s"}, LabelFilter: "l",
@@ -157,7 +157,7 @@ func TestCommand(t *testing.T) {
 		"--focus=a.*b", `--focus=^Kubernetes e2e suite \[sig-x\] y \(z\)$`, "--skip=s", "--label-filter=l",
 		`--skip=^Kubernetes e2e suite \[sig-x\] z \[Slow\]$`,
 		"/usr/bin/e2e.test", "--", "--kubeconfig=/k", "--kubectl-path=/usr/bin/kubectl", "--provider=skeleton", "--num-nodes=2", "--disable-log-dump",
-		"--report-dir=/r", "--report-complete-ginkgo", "--delete-namespace-on-failure=false",
+		"--report-dir=/r", "--report-complete-ginkgo", "--host=https://10.0.0.2:1", "--delete-namespace-on-failure=false",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got %q\nwant %q", got, want)
@@ -193,7 +193,10 @@ func TestFind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Suite{filepath.Join(dir, "e2e.test"), filepath.Join(dir, "ginkgo"), filepath.Join(dir, "kubectl"), filepath.Join(dir, "config")}
+	want := Suite{
+		E2ETest: filepath.Join(dir, "e2e.test"), Ginkgo: filepath.Join(dir, "ginkgo"), Kubectl: filepath.Join(dir, "kubectl"),
+		Kubeconfig: filepath.Join(dir, "config"),
+	}
 	if *s != want {
 		t.Errorf("got %+v", *s)
 	}

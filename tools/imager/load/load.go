@@ -23,12 +23,66 @@ type Result struct {
 	// Layers are all of the image's, Sent those that went over the wire, in Bytes.
 	Layers, Sent int
 	Bytes        int64
+	// Removed says that the image which had the tag before is gone.
+	Removed bool
 }
 
 // Image makes img available under tag. An engine that has the image is only told
 // the name; one that has the first layers gets the others; and one that does
-// not take a part of an image gets it whole.
+// not take a part of an image gets it whole. An earlier build that had the tag goes,
+// unless it has another name or a container.
 func Image(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Result, error) {
+	earlier, err := earlierBuild(ctx, d, img, tag)
+	if err != nil {
+		return nil, err
+	}
+	r, err := bring(ctx, d, img, tag)
+	if err == nil && earlier != "" {
+		r.Removed, err = RemoveNameless(ctx, d, earlier)
+	}
+	return r, err
+}
+
+// earlierBuild returns the ID of the image that has a tag, if by its labels it is a build of the same image.
+func earlierBuild(ctx context.Context, d *docker.Client, img v1.Image, tag string) (string, error) {
+	cf, err := img.ConfigFile()
+	if err != nil {
+		return "", fmt.Errorf("load %s: %w", tag, err)
+	}
+	old, err := d.InspectImage(ctx, tag)
+	if errors.Is(err, docker.ErrNotFound) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	for _, label := range []string{"org.opencontainers.image.title", "org.opencontainers.image.vendor"} {
+		if value := cf.Config.Labels[label]; value == "" || old.Config.Labels[label] != value {
+			return "", nil
+		}
+	}
+	return old.ID, nil
+}
+
+// RemoveNameless removes an image that no name leads to and no container is made of, and reports whether it did.
+func RemoveNameless(ctx context.Context, d *docker.Client, id string) (bool, error) {
+	img, err := d.InspectImage(ctx, id)
+	if errors.Is(err, docker.ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	if len(img.RepoTags)+len(img.RepoDigests) > 0 {
+		return false, nil
+	}
+	err = d.Do(ctx, "remove image "+id, "image", "rm", id)
+	if failed := (*docker.Error)(nil); errors.As(err, &failed) && ctx.Err() == nil {
+		// A container or another image is made of it.
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func bring(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Result, error) {
 	config, err := img.ConfigName()
 	if err != nil {
 		return nil, fmt.Errorf("load %s: %w", tag, err)

@@ -23,9 +23,14 @@ const containerd = `{"DockerRootDir":"/d","Driver":"overlayfs","DriverStatus":[[
 
 var absent = dockertest.Reply{Args: "image tag", Stderr: "Error: No such image", Exit: 1}
 
+// none is the reply to the look at what had the tag before.
+var none = dockertest.Reply{Args: "image inspect --format {{json .}} i:1", Stderr: "Error: No such image: i:1", Exit: 1}
+
+var labels = map[string]string{"org.opencontainers.image.title": "i", "org.opencontainers.image.vendor": "us"}
+
 func newImage(t *testing.T) v1.Image {
 	t.Helper()
-	img, err := image.Open(imagetest.New(t, imagetest.Spec{Name: "i:1", Layers: []string{"one", "two", "three"}}))
+	img, err := image.Open(imagetest.New(t, imagetest.Spec{Name: "i:1", Config: image.Config{Labels: labels}, Layers: []string{"one", "two", "three"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +86,7 @@ func TestImage(t *testing.T) {
 		"containerd's store": {[]dockertest.Reply{absent, {Args: "info", Stdout: containerd}, loads}, 3, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, fake := dockertest.New(t, c.replies...)
+			client, fake := dockertest.New(t, append([]dockertest.Reply{none}, c.replies...)...)
 			r, err := load.Image(t.Context(), client, img, "i:1")
 			if err != nil {
 				t.Fatal(err)
@@ -100,8 +105,49 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// An earlier build goes with its name, if nobody else has a use for it.
+func TestEarlierBuild(t *testing.T) {
+	img := newImage(t)
+	ours, err := json.Marshal(labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const theirs = `{"org.opencontainers.image.title":"i","org.opencontainers.image.vendor":"somebody else"}`
+	tagged := func(labels string) dockertest.Reply {
+		return dockertest.Reply{Args: none.Args, Stdout: `{"Id":"sha256:old","RepoTags":["i:1"],"Config":{"Labels":` + labels + `}}`}
+	}
+	then := func(names string) dockertest.Reply {
+		return dockertest.Reply{Args: "image inspect --format {{json .}} sha256:old", Stdout: `{"Id":"sha256:old",` + names + `}`}
+	}
+	const rm = "image rm sha256:old"
+	for name, c := range map[string]struct {
+		replies        []dockertest.Reply
+		asked, removed bool
+	}{
+		"nameless":           {[]dockertest.Reply{tagged(string(ours)), then(`"RepoTags":[],"RepoDigests":[]`), {Args: rm}}, true, true},
+		"in use":             {[]dockertest.Reply{tagged(string(ours)), then(`"RepoTags":[]`), {Args: rm, Stderr: "conflict: unable to delete: image is being used by stopped container", Exit: 1}}, true, false},
+		"still the same":     {[]dockertest.Reply{tagged(string(ours)), then(`"RepoTags":["i:1"]`), {Args: rm}}, false, false},
+		"has another name":   {[]dockertest.Reply{tagged(string(ours)), then(`"RepoTags":["mine:1"]`), {Args: rm}}, false, false},
+		"has a digest":       {[]dockertest.Reply{tagged(string(ours)), then(`"RepoTags":[],"RepoDigests":["i@sha256:1"]`), {Args: rm}}, false, false},
+		"gone":               {[]dockertest.Reply{tagged(string(ours)), {Args: "image inspect", Stderr: "No such image", Exit: 1}, {Args: rm}}, false, false},
+		"somebody else's":    {[]dockertest.Reply{tagged(theirs), then(`"RepoTags":[]`), {Args: rm}}, false, false},
+		"says nothing of it": {[]dockertest.Reply{tagged("null"), then(`"RepoTags":[]`), {Args: rm}}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, fake := dockertest.New(t, append(c.replies, dockertest.Reply{Args: "image tag"})...)
+			r, err := load.Image(t.Context(), client, img, "i:1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if asked := fake.Called("image rm"); asked != c.asked || r.Removed != c.removed {
+				t.Errorf("asked to remove: %v, removed: %v, want %v, %v", asked, r.Removed, c.asked, c.removed)
+			}
+		})
+	}
+}
+
 func TestRefused(t *testing.T) {
-	client, _ := dockertest.New(t, absent, dockertest.Reply{Args: "info", Stdout: classic}, dockertest.Reply{Args: "image ls"},
+	client, _ := dockertest.New(t, none, absent, dockertest.Reply{Args: "info", Stdout: classic}, dockertest.Reply{Args: "image ls"},
 		dockertest.Reply{Args: "image load", Stderr: "no space left on device", Exit: 1})
 	_, err := load.Image(t.Context(), client, newImage(t), "i:1")
 	if err == nil || !strings.Contains(err.Error(), "no space left on device") || !strings.Contains(err.Error(), "load image i:1") {
@@ -110,7 +156,7 @@ func TestRefused(t *testing.T) {
 }
 
 func TestCancelled(t *testing.T) {
-	client, fake := dockertest.New(t, absent, dockertest.Reply{Args: "info", Stdout: classic}, dockertest.Reply{Args: "image ls"},
+	client, fake := dockertest.New(t, none, absent, dockertest.Reply{Args: "info", Stdout: classic}, dockertest.Reply{Args: "image ls"},
 		dockertest.Reply{Args: "image load", Hang: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

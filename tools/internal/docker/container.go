@@ -87,9 +87,10 @@ func (c *Client) Inspect(ctx context.Context, name string) (*Container, error) {
 
 // Image is the part of `docker image inspect` that callers use.
 type Image struct {
-	ID       string `json:"Id"`
-	RepoTags []string
-	Config   struct {
+	ID string `json:"Id"`
+	// RepoTags and RepoDigests are all names that the image has.
+	RepoTags, RepoDigests []string
+	Config                struct {
 		Labels map[string]string
 		Env    []string
 	}

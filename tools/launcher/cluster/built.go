@@ -35,10 +35,14 @@ func (b *built) Send(ctx context.Context) (string, error) {
 		step.Fail("")
 		return "", explainSend(err)
 	}
+	removed := ""
+	if sent.Removed {
+		removed = "; the one of that name before is removed"
+	}
 	if sent.Sent == 0 {
-		step.Done("it has it")
+		step.Done("it has it%s", removed)
 	} else {
-		step.Done("%d of %d layers, %s", sent.Sent, sent.Layers, progress.Size(sent.Bytes))
+		step.Done("%d of %d layers, %s%s", sent.Sent, sent.Layers, progress.Size(sent.Bytes), removed)
 	}
 	return b.files.Name, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/proxy"
 )
 
 // MinDocker is the oldest Docker that can run a cluster, MinDockerWithheld the oldest where the machine withholds a capability.
@@ -35,30 +36,52 @@ func checkName(name string) error {
 	return nil
 }
 
-// validate checks what can be told without a look at the machine.
+// validate checks what can be told without a look at the machine, and names all mistakes at once.
 func (o *Options) validate() error {
+	var errs []error
 	if err := checkName(o.Name); err != nil {
-		return err
+		errs = append(errs, err)
 	}
 	if o.Nodes < 1 || o.Nodes > plan.MaxNodes {
-		return fmt.Errorf("%d nodes: want 1 (a single node that runs everything) to %d", o.Nodes, plan.MaxNodes)
+		errs = append(errs, fmt.Errorf("%d nodes: want 1 (a single node that runs everything) to %d", o.Nodes, plan.MaxNodes))
 	}
 	if o.APIPort < 0 || o.APIPort > 65535 {
-		return fmt.Errorf("API port %d: want 1 to 65535, or 0 for a free one", o.APIPort)
+		errs = append(errs, fmt.Errorf("API port %d: want 1 to 65535, or 0 for a free one", o.APIPort))
 	}
-	if o.Wait <= 0 {
-		return fmt.Errorf("waiting time %s: want more than none, such as 5m", o.Wait)
+	if o.Wait < plan.MinTimeout || o.Wait > plan.MaxTimeout {
+		errs = append(errs, fmt.Errorf("waiting time %s: want %s to %s, such as 5m", o.Wait, plan.MinTimeout, plan.MaxTimeout))
 	}
-	for _, e := range o.Env {
-		name, _, ok := strings.Cut(e, "=")
-		if !ok || name == "" {
-			return fmt.Errorf("environment variable %q: want NAME=VALUE", e)
+	return errors.Join(append(errs, CheckEnv(o.Env, "NODES", "API_PORT", "TIMEOUT", "ON_FAILURE"))...)
+}
+
+// CheckEnv checks settings of a cluster, each as NAME=VALUE, with the cluster's own parser. For some of them there are options.
+//
+// Unlike the cluster itself, which also sees what Docker and others put into a container's environment, it takes nothing but
+// settings and proxies.
+func CheckEnv(env []string, options ...string) error {
+	var errs []error
+	values := map[string]string{}
+	for _, e := range env {
+		name, value, ok := strings.Cut(e, "=")
+		switch {
+		case !ok || name == "":
+			errs = append(errs, fmt.Errorf("environment variable %q: want NAME=VALUE", e))
+		case slices.Contains(options, name):
+			errs = append(errs, fmt.Errorf("environment variable %s: there is an option for it; see --help", name))
+		case !plan.IsSetting(name) && !proxy.IsVariable(name):
+			errs = append(errs, plan.Unknown(name))
+		default:
+			values[name] = value
 		}
-		if slices.Contains([]string{"NODES", "API_PORT", "TIMEOUT", "ON_FAILURE"}, name) {
-			return fmt.Errorf("environment variable %s: there is an option for it; see --help", name)
-		}
 	}
-	return nil
+	getenv := func(name string) string { return values[name] }
+	if _, err := plan.FromEnv(getenv); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := proxy.FromEnv(getenv); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // checkEngine checks that there is a Docker engine that can run a cluster.
@@ -90,7 +113,7 @@ func (l *Launcher) checkEngine(ctx context.Context) (*docker.Info, error) {
 
 // checkNameFree checks that no container has the name.
 func (l *Launcher) checkNameFree(ctx context.Context, name string) error {
-	c, err := l.Docker.Inspect(ctx, name)
+	c, err := l.lookUp(ctx, name)
 	if errors.Is(err, docker.ErrNotFound) {
 		return nil
 	} else if err != nil {
@@ -199,7 +222,7 @@ func (l *Launcher) explainStart(ctx context.Context, ref string, o *Options, err
 	case has("port is already allocated", "address already in use"):
 		return l.portTaken(ctx, o.APIPort)
 	case has("is already in use by container"):
-		if c, inspectErr := l.Docker.Inspect(ctx, o.Name); inspectErr == nil {
+		if c, inspectErr := l.lookUp(ctx, o.Name); inspectErr == nil {
 			return nameTaken(o.Name, c)
 		}
 	case has("no such image"):

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/tools/imager/load"
 	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
@@ -21,8 +22,12 @@ const (
 	// another.
 	DefaultName = "dind-cluster"
 
-	// label marks our containers; its value is the cluster's name.
+	// label marks the containers that Create made; its value is the cluster's name.
 	label = "dind-cluster.name"
+
+	// roleLabel is a label of the image, which each container made of it has from there, whatever it was started by: a
+	// tag, a digest or an ID.
+	roleLabel, clusterRole = "dind-cluster.role", "cluster"
 
 	// apiPort is where the API server is inside the container.
 	apiPort = "6443/tcp"
@@ -65,13 +70,20 @@ type Summary struct {
 
 // List returns all clusters, in the order of their names.
 func (l *Launcher) List(ctx context.Context) ([]Summary, error) {
-	list, err := l.Docker.List(ctx, "label="+label)
-	if err != nil {
-		return nil, err
-	}
 	var clusters []Summary
-	for _, c := range list {
-		clusters = append(clusters, Summary{Name: c.Names, State: c.State, Status: c.Status, Image: c.Image})
+	seen := map[string]bool{}
+	// Of several filters for labels, all have to match.
+	for _, filter := range []string{label, roleLabel + "=" + clusterRole} {
+		list, err := l.Docker.List(ctx, "label="+filter)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range list {
+			if !seen[c.ID] {
+				seen[c.ID] = true
+				clusters = append(clusters, Summary{Name: c.Names, State: c.State, Status: c.Status, Image: c.Image})
+			}
+		}
 	}
 	sort.Slice(clusters, func(i, j int) bool { return clusters[i].Name < clusters[j].Name })
 	return clusters, nil
@@ -83,7 +95,7 @@ func (l *Launcher) find(ctx context.Context, name string) (*docker.Container, er
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	c, err := l.Docker.Inspect(ctx, name)
+	c, err := l.lookUp(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -93,14 +105,21 @@ func (l *Launcher) find(ctx context.Context, name string) (*docker.Container, er
 	return c, nil
 }
 
+// lookUp returns the container of exactly this name; docker.ErrNotFound if there is none. Docker would also take the name for
+// the beginning of an ID.
+func (l *Launcher) lookUp(ctx context.Context, name string) (*docker.Container, error) {
+	c, err := l.Docker.Inspect(ctx, name)
+	if err == nil && c.Name != "/"+name {
+		return nil, fmt.Errorf("there is no container named %s: %w", name, docker.ErrNotFound)
+	}
+	return c, err
+}
+
 // isCluster recognizes the containers that Create made, and those that a person made
 // from the image with `docker run`.
 func isCluster(c *docker.Container) bool {
-	if _, ok := c.Config.Labels[label]; ok {
-		return true
-	}
-	repository, _, _ := strings.Cut(c.Config.Image[strings.LastIndex(c.Config.Image, "/")+1:], ":")
-	return repository == "dind-cluster" || repository == "dind-e2e"
+	_, created := c.Config.Labels[label]
+	return created || c.Config.Labels[roleLabel] == clusterRole
 }
 
 // Delete removes a cluster and its kubeconfig entries, and says whether there was one.
@@ -118,6 +137,12 @@ func (l *Launcher) Delete(ctx context.Context, name string, files ...*kubeconfig
 			return true, err
 		}
 		step.Done("")
+		// An image that was replaced while the cluster ran has lost its name, and now its last user.
+		if _, created := c.Config.Labels[label]; created && namesImage(c.Config.Image) {
+			if _, err := load.RemoveNameless(ctx, l.Docker, c.Image); err != nil {
+				return true, err
+			}
+		}
 	}
 	for _, f := range files {
 		if _, err := f.Remove(ctx, ContextName(name)); err != nil {
@@ -125,6 +150,11 @@ func (l *Launcher) Delete(ctx context.Context, name string, files ...*kubeconfig
 		}
 	}
 	return found, nil
+}
+
+// namesImage reports whether a container was asked for by a tag of its image, not by an ID.
+func namesImage(ref string) bool {
+	return strings.Contains(ref, ":") && !strings.HasPrefix(ref, "sha256:")
 }
 
 // Load sends an archive of images (docker save's or an OCI layout's) to all nodes of a cluster.

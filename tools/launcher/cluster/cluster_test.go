@@ -112,7 +112,7 @@ func TestCreate(t *testing.T) {
 	if info, err := os.Stat(o.Kubeconfig.Path()); err != nil || info.Mode() != 0o600 {
 		t.Errorf("kubeconfig: %v, %v, want mode 0600", info.Mode(), err)
 	}
-	want := fmt.Sprintf("create --pull never --name box --hostname box --label dind-cluster.name=box --privileged --pids-limit -1 --publish 127.0.0.1:%[1]d:6443/tcp --env NODES=3 --env API_PORT=%[1]d --env TIMEOUT=1m0s --env ON_FAILURE=exit --env POD_NETWORK=none --network quiet dind-cluster:v1", c.APIPort)
+	want := fmt.Sprintf("create --pull never --name box --hostname box --label dind-cluster.name=box --privileged --init=false --pids-limit -1 --publish 127.0.0.1:%[1]d:6443/tcp --env NODES=3 --env API_PORT=%[1]d --env TIMEOUT=1m0s --env ON_FAILURE=exit --env POD_NETWORK=none --network quiet dind-cluster:v1", c.APIPort)
 	if !slices.Contains(fake.Calls(), want) {
 		t.Errorf("got calls\n%s\nwant among them\n%s", strings.Join(fake.Calls(), "\n"), want)
 	}
@@ -149,6 +149,15 @@ func TestCreateBadInput(t *testing.T) {
 		{name: "bad port", change: func(o *Options) { o.APIPort = 65536 }, want: []string{"API port 65536", "1 to 65535"}},
 		{name: "no waiting", change: func(o *Options) { o.Wait = 0 }, want: []string{"waiting time 0s"}},
 		{name: "bad setting", change: func(o *Options) { o.Env = []string{"X"} }, want: []string{`"X"`, "NAME=VALUE"}},
+		{name: "typing error", change: func(o *Options) { o.Env = []string{"NODE=5"} }, want: []string{"NODE is not a setting", "did you mean NODES?"}},
+		{name: "no setting", change: func(o *Options) { o.Env = []string{"FEATURE_GATES=A=true"} }, want: []string{"FEATURE_GATES is not a setting", "there are NODES,"}},
+		{name: "anything else", change: func(o *Options) { o.Env = []string{"TZ=UTC"} }, want: []string{"TZ is not a setting"}},
+		{name: "bad value", change: func(o *Options) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{`POD_SUBNET="everywhere": want an IPv4 subnet`}},
+		{name: "overlap", change: func(o *Options) { o.Env = []string{"POD_SUBNET=10.96.0.0/16"} }, want: []string{"SERVICE_SUBNET=10.96.0.0/16 overlap"}},
+		{name: "bad proxy", change: func(o *Options) { o.Env = []string{"https_proxy=ftp://x"} }, want: []string{"https_proxy: want a proxy's URL"}},
+		{name: "too long a wait", change: func(o *Options) { o.Wait = 48 * time.Hour }, want: []string{"waiting time 48h0m0s", "24h0m0s"}},
+		{name: "all at once", change: func(o *Options) { o.Nodes, o.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=ipvs"} },
+			want: []string{"0 nodes", "TIMEOUT: there is an option", `ETCD_SYNC="no"`, `KUBE_PROXY_MODE="ipvs"`}},
 		{name: "setting with an option", change: func(o *Options) { o.Env = []string{"NODES=2"} }, want: []string{"NODES", "option"}},
 		{
 			name:    "no engine",
@@ -216,6 +225,9 @@ func TestCreateBadInput(t *testing.T) {
 			}
 			_, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
 			dockertest.CheckError(t, err, test.want...)
+			if test.replies == nil && len(fake.Calls()) > 0 {
+				t.Errorf("Docker was asked before the input was checked: %q", fake.Calls())
+			}
 			if fake.Called("start") || fake.Called("rm") {
 				t.Errorf("something was started or removed: %q", fake.Calls())
 			}
@@ -357,7 +369,9 @@ func TestTimeout(t *testing.T) {
 
 func TestDelete(t *testing.T) {
 	ours := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"sha256:1","Labels":{"dind-cluster.name":"box"}}}`}
-	byHand := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"reg.example:5000/k8s/dind-cluster:v1.37.2"}}`}
+	byHand := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"sha256:4711","Labels":{"dind-cluster.role":"cluster"}}}`}
+	otherName := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"b0c0ffee","Name":"/precious","Config":{"Image":"dind-cluster:v1","Labels":{"dind-cluster.role":"cluster"}}}`}
+	likeNamed := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"reg.example/other/dind-cluster:v1"}}`}
 	theirs := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"postgres:17"}}`}
 	for _, test := range []struct {
 		name    string
@@ -367,6 +381,8 @@ func TestDelete(t *testing.T) {
 	}{
 		{name: "ours", inspect: ours, found: true},
 		{name: "made with docker run", inspect: byHand, found: true},
+		{name: "its ID begins so", inspect: otherName},
+		{name: "only its image is called so", inspect: likeNamed, want: []string{`"box"`, "not a dind-cluster"}},
 		{name: "none", inspect: nameIsFree},
 		{name: "somebody else's", inspect: theirs, want: []string{`"box"`, "postgres:17", "not a dind-cluster"}},
 	} {
@@ -391,6 +407,32 @@ func TestDelete(t *testing.T) {
 			}
 			if has, want := strings.Contains(string(data), "dind-cluster-box"), test.want != nil; has != want {
 				t.Errorf("entries in the kubeconfig: %v, want %v:\n%s", has, want, data)
+			}
+		})
+	}
+}
+
+// An image that another build has replaced goes with the last cluster that was made of it.
+func TestDeleteRemovesNamelessImage(t *testing.T) {
+	for _, test := range []struct {
+		name, config, names string
+		removed             bool
+	}{
+		{name: "replaced", config: `"Image":"dind-cluster:v1","Labels":{"dind-cluster.name":"box"}`, names: `"RepoTags":[]`, removed: true},
+		{name: "has its name", config: `"Image":"dind-cluster:v1","Labels":{"dind-cluster.name":"box"}`, names: `"RepoTags":["dind-cluster:v1"]`},
+		{name: "never had one", config: `"Image":"sha256:old","Labels":{"dind-cluster.name":"box"}`, names: `"RepoTags":[]`},
+		{name: "not made by us", config: `"Image":"dind-cluster:v1","Labels":{"dind-cluster.role":"cluster"}`, names: `"RepoTags":[]`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, fake, _ := launcher(t, removed,
+				dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Image":"sha256:old","Config":{` + test.config + `}}`},
+				dockertest.Reply{Args: "image inspect --format {{json .}} sha256:old", Stdout: `{"Id":"sha256:old",` + test.names + `}`},
+				dockertest.Reply{Args: "image rm sha256:old"})
+			if found, err := l.Delete(t.Context(), "box"); err != nil || !found {
+				t.Fatalf("got %v, %v", found, err)
+			}
+			if got := fake.Called("image rm"); got != test.removed {
+				t.Errorf("image removed: %v, want %v", got, test.removed)
 			}
 		})
 	}
@@ -422,12 +464,14 @@ func TestLoadImages(t *testing.T) {
 
 func TestList(t *testing.T) {
 	l, _, _ := launcher(t, dockertest.Reply{Args: "ps --all --no-trunc --format {{json .}} --filter label=dind-cluster.name",
-		Stdout: `{"ID":"2","Names":"b","Status":"Up 5 minutes (healthy)"}` + "\n" + `{"ID":"1","Names":"a","Status":"Exited (0)"}` + "\n"})
+		Stdout: `{"ID":"2","Names":"b","Status":"Up 5 minutes (healthy)"}` + "\n" + `{"ID":"1","Names":"a","Status":"Exited (0)"}` + "\n"},
+		dockertest.Reply{Args: "ps --all --no-trunc --format {{json .}} --filter label=dind-cluster.role=cluster",
+			Stdout: `{"ID":"3","Names":"c","Status":"Created"}` + "\n" + `{"ID":"1","Names":"a","Status":"Exited (0)"}` + "\n"})
 	list, err := l.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 2 || list[0].Name != "a" || list[1].Status != "Up 5 minutes (healthy)" {
+	if len(list) != 3 || list[0].Name != "a" || list[1].Status != "Up 5 minutes (healthy)" || list[2].Name != "c" {
 		t.Errorf("got %+v", list)
 	}
 }

@@ -183,6 +183,8 @@ func createArgs(ref string, info *docker.Info, o *Options) []string {
 		"--hostname", o.Name,
 		"--label", label + "=" + o.Name,
 		"--privileged",
+		// systemd is process 1, even if the engine's own configuration wants an init process in each container.
+		"--init=false",
 		// With cgroup v2 and systemd a container may have 15 % of the machine's tasks if nothing is said. This one is
 		// many machines.
 		"--pids-limit", "-1",

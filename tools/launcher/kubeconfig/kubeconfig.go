@@ -1,7 +1,7 @@
 // Package kubeconfig adds a cluster to the files that kubectl reads, and takes it out
-// again, the way users of kubectl and kind expect: other entries, and fields that
-// this program does not know, stay as they are; the file is locked as kubectl locks
-// it, and replaced as a whole, so that no reader ever sees half of it.
+// again, the way users of kubectl and kind expect: all else in the file stays as it
+// is written; the file is locked as kubectl locks it, and replaced as a whole, so that no
+// reader ever sees half of it.
 package kubeconfig
 
 import (
@@ -12,13 +12,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"sigs.k8s.io/yaml"
 )
 
-// Config is a kubeconfig file, kept as plain values so that nothing in it gets lost.
+// Config is a kubeconfig as plain values.
 type Config map[string]any
 
 // Parse reads a kubeconfig; an empty one is fine.
@@ -110,62 +111,6 @@ func (c Config) CA() []byte {
 	return ca
 }
 
-// Merge puts the entries of other into c, in place of those of the same name, and makes
-// other's current context the current one.
-func (c Config) Merge(other Config) error {
-	for _, list := range lists {
-		have, err := c.entries(list)
-		if err != nil {
-			return err
-		}
-		add, err := other.entries(list)
-		if err != nil {
-			return err
-		}
-		for _, e := range add {
-			have = append(without(have, entryName(e)), e)
-		}
-		c[list] = have
-	}
-	c["apiVersion"], c["kind"] = "v1", "Config"
-	c["current-context"] = other["current-context"]
-	return nil
-}
-
-// Remove takes the cluster, user and context called name out and says whether there
-// was any.
-func (c Config) Remove(name string) (bool, error) {
-	found := false
-	for _, list := range lists {
-		have, err := c.entries(list)
-		if err != nil {
-			return false, err
-		}
-		if kept := without(have, name); len(kept) < len(have) {
-			c[list] = kept
-			found = true
-		}
-	}
-	if c["current-context"] == name {
-		c["current-context"] = ""
-		found = true
-	}
-	return found, nil
-}
-
-func without(entries []any, name string) []any {
-	var kept []any
-	for _, e := range entries {
-		if entryName(e) != name {
-			kept = append(kept, e)
-		}
-	}
-	if kept == nil {
-		kept = []any{}
-	}
-	return kept
-}
-
 // File is a kubeconfig on disk.
 type File struct{ path string }
 
@@ -218,65 +163,69 @@ func (f *File) Path() string { return f.path }
 // Check finds out whether the file can be read and written, without changing it, so that
 // trouble shows before minutes have gone into a cluster.
 func (f *File) Check(ctx context.Context) error {
-	return f.update(ctx, func(Config) (bool, error) { return false, nil })
+	return f.update(ctx, func(*text) (bool, error) { return false, nil })
 }
 
 // Add merges a cluster into the file, which is made, with mode 0600, if need be.
 func (f *File) Add(ctx context.Context, cluster Config) error {
-	return f.update(ctx, func(c Config) (bool, error) { return true, c.Merge(cluster) })
+	return f.update(ctx, func(t *text) (bool, error) { return true, t.merge(cluster) })
 }
 
 // Remove takes the entries called name out of the file, if there is such a file, and
 // says whether there were any.
 func (f *File) Remove(ctx context.Context, name string) (found bool, err error) {
 	// No lock for the common case: nothing to do, perhaps in a folder that is not ours.
-	if c, err := f.read(); errors.Is(err, fs.ErrNotExist) {
+	if t, err := f.read(); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("cannot read kubeconfig %s: %w", f.path, err)
-	} else if found, err = c.Remove(name); err != nil || !found {
-		return false, err
+	} else if !t.remove(name) {
+		return false, nil
 	}
-	err = f.update(ctx, func(c Config) (bool, error) {
-		found, err = c.Remove(name)
-		return found, err
+	err = f.update(ctx, func(t *text) (bool, error) {
+		found = t.remove(name)
+		return found, nil
 	})
 	return found, err
 }
 
-func (f *File) read() (Config, error) {
+func (f *File) read() (*text, error) {
 	data, err := os.ReadFile(f.path)
 	if err != nil {
 		return nil, err
 	}
-	return Parse(data)
+	return parseText(data)
 }
 
 // update changes the file under kubectl's lock. The temporary file is made even when
 // change says that there is nothing to write: that is how Check checks.
-func (f *File) update(ctx context.Context, change func(Config) (write bool, err error)) (err error) {
+func (f *File) update(ctx context.Context, change func(*text) (write bool, err error)) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("cannot update kubeconfig %s: %w", f.path, err)
 		}
 	}()
 	// A link (to a folder of dotfiles, say) stays one: what it leads to is replaced.
-	path := f.path
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, path)
+	path, err := target(f.path)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	// kubectl locks the path that it was given, be it a link. Others may be given what the link leads to.
+	for _, p := range slices.Compact([]string{f.path, path}) {
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			return err
+		}
+		unlock, err := lock(ctx, p)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
 
-	c := Config{}
+	c, err := parseText(nil)
+	if err != nil {
+		return err
+	}
 	old, err := os.Stat(path)
 	switch {
 	case err == nil && !old.Mode().IsRegular():
@@ -298,7 +247,7 @@ func (f *File) update(ctx context.Context, change func(Config) (write bool, err 
 	if err != nil {
 		return err
 	}
-	data, err := yaml.Marshal(c)
+	data, err := c.encode()
 	if err != nil {
 		return err
 	}
@@ -328,6 +277,24 @@ func (f *File) update(ctx context.Context, change func(Config) (write bool, err 
 		return nil
 	}
 	return os.Rename(tmp.Name(), path)
+}
+
+// target returns what a path leads to if it is a link, perhaps to a file that is yet to be made.
+func target(path string) (string, error) {
+	// As many as Linux follows.
+	for range 40 {
+		next, err := os.Readlink(path)
+		if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrNotExist) {
+			return path, nil
+		} else if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(next) {
+			next = filepath.Join(filepath.Dir(path), next)
+		}
+		path = next
+	}
+	return "", &fs.PathError{Op: "readlink", Path: path, Err: syscall.ELOOP}
 }
 
 // lock takes the lock that kubectl and kind take: the file's name with ".lock".

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -195,6 +197,156 @@ func TestSymlinkStays(t *testing.T) {
 	}
 }
 
+// odd has what a program that reads values and writes them does not keep.
+const odd = `# mine
+apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    server: https://work:6443 # over the VPN
+    extensions:
+    - name: x
+      extension: {id: 9007199254740993, mask: 0123, big: 12345678901234567890123, float: 1.50, yes: no, when: 2026-01-02}
+  name: work
+users:
+- &me
+  name: me
+  user:
+    token: 0123
+    exec:
+      command: 'login'
+      args:
+      - "0123"
+      - |
+        two
+        lines
+contexts:
+- name: work
+  context: {cluster: work, user: me}
+current-context: "work"
+---
+# another document
+kind: Other
+list: [&me2 0777, *me2]
+`
+
+func TestKeepsWhatIsWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	write(t, path, odd, 0o600)
+	if err := At(path).Add(t.Context(), single(t, "a")); err != nil {
+		t.Fatal(err)
+	}
+	added := read(t, path)
+	for _, line := range []string{"    certificate-authority-data: QUJD\n", "- context:\n    cluster: a\n    user: a\n  name: a\n", "current-context: a\n"} {
+		if !strings.Contains(added, line) {
+			t.Errorf("%q is not in\n%s", line, added)
+		}
+	}
+	if found, err := At(path).Remove(t.Context(), "a"); err != nil || !found {
+		t.Fatalf("got %v, %v", found, err)
+	}
+	want := strings.Replace(odd, `current-context: "work"`, `current-context: ""`, 1)
+	if got := read(t, path); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// Lists that begin empty, or not at all, are written as kubectl does.
+func TestLayout(t *testing.T) {
+	const want = `apiVersion: v1
+kind: Config
+clusters:
+- cluster:
+    certificate-authority-data: QUJD
+    server: https://127.0.0.1:40001
+  name: a
+contexts:
+- context:
+    cluster: a
+    user: a
+  name: a
+users:
+- name: a
+  user:
+    client-certificate-data: REVG
+    client-key-data: R0hJ
+current-context: a
+`
+	for _, before := range []string{
+		"apiVersion: v1\nkind: Config\nclusters: []\ncontexts: null\nusers: []\ncurrent-context: \"\"\n",
+		"apiVersion: v1\nkind: Config\nclusters: []\ncontexts:\nusers:\ncurrent-context: b\n",
+	} {
+		path := filepath.Join(t.TempDir(), "config")
+		write(t, path, before, 0o600)
+		if err := At(path).Add(t.Context(), single(t, "a")); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, path); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+	for _, before := range []string{"", "{}", "---\n", "null\n", "# nothing\n"} {
+		path := filepath.Join(t.TempDir(), "config")
+		write(t, path, before, 0o600)
+		if err := At(path).Add(t.Context(), single(t, "a")); err != nil {
+			t.Fatal(err)
+		}
+		same(t, read(t, path), want)
+		if n := strings.Count(read(t, path), "\n"); n < 15 {
+			t.Errorf("%q: got %d lines\n%s", before, n, read(t, path))
+		}
+	}
+}
+
+// kubectl locks the path that it is given, whatever that leads to.
+func TestLockOfLink(t *testing.T) {
+	dir := t.TempDir()
+	link, file := filepath.Join(dir, "config"), filepath.Join(dir, "dotfiles", "kube")
+	write(t, file, theirs, 0o600)
+	if err := os.Symlink("dotfiles/kube", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, file} {
+		write(t, path+".lock", "", 0o600)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := At(link).Add(ctx, single(t, "a"))
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), path+".lock") {
+			t.Errorf("got %v, want an error that names the lock of %s", err, path)
+		}
+		if err := os.Remove(path + ".lock"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := At(link).Add(t.Context(), single(t, "a")); err != nil {
+		t.Fatal(err)
+	}
+	checkTidy(t, dir, "config", "dotfiles")
+	checkTidy(t, filepath.Dir(file), "kube")
+}
+
+// A link to a file that is not there yet stays one, too.
+func TestDanglingLink(t *testing.T) {
+	dir := t.TempDir()
+	link, file := filepath.Join(dir, "config"), filepath.Join(dir, "dotfiles", "kube")
+	if err := os.Symlink("dotfiles/kube", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := At(link).Add(t.Context(), single(t, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != "dotfiles/kube" {
+		t.Errorf("got %s, %v", to, err)
+	}
+	checkMode(t, file)
+	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
+		t.Fatal(err)
+	}
+	if err := At(filepath.Join(dir, "loop")).Add(t.Context(), single(t, "a")); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("got %v, want %v", err, syscall.ELOOP)
+	}
+}
+
 func TestBad(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -221,6 +373,27 @@ func TestBad(t *testing.T) {
 			return filepath.Join(dir, "config")
 		},
 		want: "users[0]: want a name",
+	}, {
+		name: "twice the same",
+		make: func(t *testing.T, dir string) string {
+			write(t, filepath.Join(dir, "config"), "users: []\nusers: []\n", 0o600)
+			return filepath.Join(dir, "config")
+		},
+		want: `"users" already set`,
+	}, {
+		name: "put together",
+		make: func(t *testing.T, dir string) string {
+			write(t, filepath.Join(dir, "config"), "x: &x {users: []}\n<<: *x\n", 0o600)
+			return filepath.Join(dir, "config")
+		},
+		want: "the merge key <<",
+	}, {
+		name: "an alias",
+		make: func(t *testing.T, dir string) string {
+			write(t, filepath.Join(dir, "config"), "x: &x []\nusers: *x\n", 0o600)
+			return filepath.Join(dir, "config")
+		},
+		want: "users: it is an alias",
 	}, {
 		name: "a folder",
 		make: func(t *testing.T, dir string) string { return dir },
@@ -365,17 +538,50 @@ func TestSingleBad(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(theirs))
 	f.Add([]byte(ours))
+	f.Add([]byte(odd))
 	f.Add([]byte("clusters: [1]"))
+	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := Parse(data)
+		c, err := parseText(data)
 		if err != nil {
 			return
 		}
-		if err := c.Merge(single(t, "fuzz")); err != nil {
-			t.Fatalf("Parse took what Merge does not: %v", err)
+		had := c.remove("fuzz")
+		if err := c.merge(single(t, "fuzz")); err != nil {
+			t.Fatalf("it took what it does not merge into: %v", err)
 		}
-		if found, err := c.Remove("fuzz"); err != nil || !found {
-			t.Fatalf("Remove: %v, %v", found, err)
+		out, err := c.encode()
+		if err != nil {
+			return
+		}
+		again, err := parseText(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := again.remove("fuzz"); !found {
+			t.Fatal("what was added is not there")
+		}
+		if had {
+			return
+		}
+		// The lists and the rest mean what they did.
+		before, _ := Parse(data)
+		out, err = again.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := Parse(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range before {
+			switch key {
+			case "apiVersion", "kind", "current-context":
+			default:
+				if !reflect.DeepEqual(after[key], value) && value != nil {
+					t.Errorf("%s is %v, was %v", key, after[key], value)
+				}
+			}
 		}
 	})
 }

@@ -77,7 +77,9 @@ func (c *cluster) makeSecrets(context.Context) (string, error) {
 	if err := writePrivate(secretsFile(), data); err != nil {
 		return "", err
 	}
-	config, err := c.kubeconfig(s.Admin).Marshal()
+	admin := c.kubeconfig(s.Admin)
+	admin.Server = localServer
+	config, err := admin.Marshal()
 	if err != nil {
 		return "", err
 	}

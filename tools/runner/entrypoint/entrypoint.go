@@ -21,6 +21,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/proxy"
 	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +31,8 @@ const systemd = "/lib/systemd/systemd"
 // Run prepares the container and becomes systemd. It returns only if something is wrong.
 func Run(getenv func(string) string) error {
 	if os.Getpid() != 1 {
-		return errors.New("the entrypoint must be process 1 of its container: start the container without --init and without --pid")
+		return errors.New("the entrypoint must be process 1 of its container: " +
+			"start the container without --init and --pid, and with --init=false if Docker's daemon.json says \"init\": true")
 	}
 	// The cgroup namespace is the thread's until it becomes systemd.
 	runtime.LockOSThread()
@@ -54,7 +56,11 @@ func Run(getenv func(string) string) error {
 	}
 	var cluster plan.Cluster
 	if role == "cluster" {
-		if cluster, err = plan.FromEnv(getenv); err != nil {
+		if cluster, err = plan.Read(os.Environ()); err != nil {
+			return err
+		}
+		// What is wrong with the proxies, too, shows before anything has been done.
+		if _, err := proxy.FromEnv(getenv); err != nil {
 			return err
 		}
 	}
@@ -74,10 +80,14 @@ func Run(getenv func(string) string) error {
 	switch role {
 	case "cluster":
 		containerd = paths.DockerContainerd
-		err = os.WriteFile(paths.Env, []byte(cluster.Env()), 0o644)
+		if err = os.WriteFile(paths.Env, []byte(cluster.Env()), 0o644); err == nil {
+			err = heedSurroundings(getenv, cluster, os.Stdout)
+		}
 	case "node":
 		containerd = paths.Containerd
-		err = writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE))
+		if err = writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE)); err == nil {
+			err = proxy.Use(proxy.NodeDir, "/run/systemd/system")
+		}
 	default:
 		err = fmt.Errorf("%s says %q: want cluster or node", paths.Role, role)
 	}

@@ -43,21 +43,22 @@ var variables = []variable{{
 }, {
 	name: "NODE_SUBNET",
 	set: func(c *Cluster, s string) (err error) {
-		c.NodeSubnet, err = prefix(s, 24)
+		c.NodeSubnet, err = prefix(s, 8, 24)
 		return err
 	},
 	get: func(c Cluster) string { return c.NodeSubnet.String() },
 }, {
 	name: "POD_SUBNET",
 	set: func(c *Cluster, s string) (err error) {
-		c.PodSubnet, err = prefix(s, 16)
+		c.PodSubnet, err = prefix(s, 8, 16)
 		return err
 	},
 	get: func(c Cluster) string { return c.PodSubnet.String() },
 }, {
 	name: "SERVICE_SUBNET",
 	set: func(c *Cluster, s string) (err error) {
-		c.ServiceSubnet, err = prefix(s, 24)
+		// kubeadm takes at most 2^20 addresses (MaximumBitsForServiceSubnet in cmd/kubeadm/app/constants).
+		c.ServiceSubnet, err = prefix(s, 12, 24)
 		return err
 	},
 	get: func(c Cluster) string { return c.ServiceSubnet.String() },
@@ -91,7 +92,7 @@ var variables = []variable{{
 }, {
 	name: "TIMEOUT",
 	set: func(c *Cluster, s string) (err error) {
-		c.Timeout, err = duration(s, time.Second, 24*time.Hour)
+		c.Timeout, err = duration(s, MinTimeout, MaxTimeout)
 		return err
 	},
 	get: func(c Cluster) string { return c.Timeout.String() },
@@ -115,6 +116,7 @@ var variables = []variable{{
 func FromEnv(getenv func(string) string) (Cluster, error) {
 	c := Default()
 	var errs []error
+	wrong := map[string]bool{}
 	for _, v := range variables {
 		value := strings.TrimSpace(getenv(v.name))
 		if value == "" {
@@ -122,12 +124,14 @@ func FromEnv(getenv func(string) string) (Cluster, error) {
 		}
 		if err := v.set(&c, value); err != nil {
 			errs = append(errs, fmt.Errorf("environment variable %s=%q: %w", v.name, value, err))
+			wrong[v.name] = true
 		}
 	}
+	errs = append(errs, c.checkOverlaps(wrong)...)
 	if err := errors.Join(errs...); err != nil {
 		return Cluster{}, err
 	}
-	return c, c.checkOverlaps()
+	return c, nil
 }
 
 // Env writes the plan as environment variables, one per line, for a systemd unit.
@@ -139,19 +143,30 @@ func (c Cluster) Env() string {
 	return b.String()
 }
 
-func (c Cluster) checkOverlaps() error {
-	subnets := []struct {
-		name string
-		p    netip.Prefix
-	}{{"NODE_SUBNET", c.NodeSubnet}, {"POD_SUBNET", c.PodSubnet}, {"SERVICE_SUBNET", c.ServiceSubnet}}
+// Subnet is one of a cluster's subnets with the variable that sets it.
+type Subnet struct {
+	Variable string
+	Prefix   netip.Prefix
+}
+
+// Subnets returns the cluster's subnets.
+func (c Cluster) Subnets() []Subnet {
+	return []Subnet{{"NODE_SUBNET", c.NodeSubnet}, {"POD_SUBNET", c.PodSubnet}, {"SERVICE_SUBNET", c.ServiceSubnet}}
+}
+
+// checkOverlaps compares the subnets, but for those that are wrong by themselves.
+func (c Cluster) checkOverlaps(wrong map[string]bool) []error {
+	var errs []error
+	subnets := c.Subnets()
 	for i, a := range subnets {
 		for _, b := range subnets[i+1:] {
-			if a.p.Overlaps(b.p) {
-				return fmt.Errorf("environment variables %s=%s and %s=%s overlap: give each its own addresses", a.name, a.p, b.name, b.p)
+			if !wrong[a.Variable] && !wrong[b.Variable] && a.Prefix.Overlaps(b.Prefix) {
+				errs = append(errs, fmt.Errorf("environment variables %s=%s and %s=%s overlap: give each its own addresses",
+					a.Variable, a.Prefix, b.Variable, b.Prefix))
 			}
 		}
 	}
-	return nil
+	return errs
 }
 
 func number(s string, low, high int) (int, error) {
@@ -162,10 +177,30 @@ func number(s string, low, high int) (int, error) {
 	return n, nil
 }
 
-func prefix(s string, maxBits int) (netip.Prefix, error) {
+// reserved are the addresses that no subnet can have: https://www.iana.org/assignments/iana-ipv4-special-registry.
+var reserved = []struct {
+	prefix netip.Prefix
+	what   string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "\"this network\""},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
+}
+
+func prefix(s string, minBits, maxBits int) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(s)
-	if err != nil || !p.Addr().Is4() || p != p.Masked() || p.Bits() < 8 || p.Bits() > maxBits {
-		return netip.Prefix{}, fmt.Errorf("want an IPv4 subnet of /8 to /%d, such as 10.20.0.0/%d", maxBits, maxBits)
+	if err != nil || !p.Addr().Is4() || p.Bits() < minBits || p.Bits() > maxBits {
+		return netip.Prefix{}, fmt.Errorf("want an IPv4 subnet of /%d to /%d, such as 10.32.0.0/%d", minBits, maxBits, maxBits)
+	}
+	if p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("the subnet with this address is %s: want its first address", p.Masked())
+	}
+	for _, r := range reserved {
+		if p.Overlaps(r.prefix) {
+			return netip.Prefix{}, fmt.Errorf("has %s addresses (%s): want others, such as 10.32.0.0/%d", r.what, r.prefix, maxBits)
+		}
 	}
 	return p, nil
 }
@@ -180,7 +215,7 @@ func oneOf(s string, allowed ...string) (string, error) {
 func duration(s string, low, high time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil || d < low || d > high {
-		return 0, fmt.Errorf("want a duration such as 90s or 5m")
+		return 0, fmt.Errorf("want a duration from %s to %s, such as 90s or 5m", low, high)
 	}
 	return d, nil
 }
@@ -192,8 +227,9 @@ func names(s string) ([]string, error) {
 	var out []string
 	for _, n := range strings.Split(s, ",") {
 		n = strings.TrimSpace(n)
-		_, err := netip.ParseAddr(n)
-		if err != nil && (len(n) > 253 || !hostName.MatchString(n)) {
+		a, err := netip.ParseAddr(n)
+		// A zone is any text, and no certificate has one.
+		if (err != nil || a.Zone() != "") && (len(n) > 253 || !hostName.MatchString(n)) {
 			return nil, fmt.Errorf("%q is neither a DNS name nor an IP address; want a list with commas between", n)
 		}
 		out = append(out, n)

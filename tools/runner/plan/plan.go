@@ -26,6 +26,12 @@ const (
 // a pod subnet of /16 in pieces of /24 has room for 256.
 const MaxNodes = 100
 
+// MinTimeout and MaxTimeout bound the time that a cluster may take to start.
+const (
+	MinTimeout = time.Second
+	MaxTimeout = 24 * time.Hour
+)
+
 // APIServerPort is the port that the API server listens on, both in its node and in the top-level container.
 const APIServerPort = 6443
 
@@ -109,6 +115,23 @@ func (c Cluster) All() []Node {
 
 // Gateway is the top-level container's address in the nodes' network. It also answers the nodes' DNS queries.
 func (c Cluster) Gateway() netip.Addr { return offset(c.NodeSubnet, 1) }
+
+// Shadows returns the subnet that has an address outside the cluster among its own, so that nobody in the container reaches the
+// one outside.
+func (c Cluster) Shadows(a netip.Addr) (Subnet, bool) {
+	for _, s := range c.Subnets() {
+		if s.Prefix.Contains(a) {
+			return s, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// Hides says what it means that something outside the cluster has an address of the subnet, and what to do.
+func (s Subnet) Hides(what, consequence string) string {
+	return fmt.Sprintf("%s is in the cluster's own subnet %s: %s; choose another subnet with `docker run --env %s=…`",
+		what, s.Prefix, consequence, s.Variable)
+}
 
 // APIServer is the address of the API server inside the cluster.
 func (c Cluster) APIServer() netip.AddrPort {

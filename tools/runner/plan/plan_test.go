@@ -59,6 +59,24 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"ETCD_SYNC": "no"}, wantErr: `ETCD_SYNC="no": want on or off`},
 		{env: map[string]string{"ON_FAILURE": "keep"}, want: func(c Cluster) bool { return c.KeepOnFailure }},
 		{env: map[string]string{"API_SANS": "ci.example.org, 10.0.0.7"}, want: func(c Cluster) bool { return len(c.APISANs) == 2 && c.APISANs[1] == "10.0.0.7" }},
+		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/12"}, want: func(c Cluster) bool { return c.ServiceSubnet.Bits() == 12 }},
+		// kubeadm would refuse it, when the control plane starts.
+		{env: map[string]string{"SERVICE_SUBNET": "10.64.0.0/11"}, wantErr: `SERVICE_SUBNET="10.64.0.0/11": want an IPv4 subnet of /12 to /24`},
+		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/25"}, wantErr: `SERVICE_SUBNET`},
+		{env: map[string]string{"NODE_SUBNET": "10.1.2.3/24"}, wantErr: `the subnet with this address is 10.1.2.0/24`},
+		{env: map[string]string{"NODE_SUBNET": "127.0.0.0/16"}, wantErr: `NODE_SUBNET="127.0.0.0/16": has loopback addresses (127.0.0.0/8)`},
+		{env: map[string]string{"NODE_SUBNET": "224.0.0.0/8"}, wantErr: `multicast`},
+		{env: map[string]string{"POD_SUBNET": "0.0.0.0/8"}, wantErr: `"this network"`},
+		{env: map[string]string{"POD_SUBNET": "169.254.0.0/16"}, wantErr: `POD_SUBNET="169.254.0.0/16": has link-local addresses`},
+		{env: map[string]string{"SERVICE_SUBNET": "169.254.7.0/24"}, wantErr: `link-local`},
+		{env: map[string]string{"SERVICE_SUBNET": "240.1.0.0/16"}, wantErr: `reserved`},
+		// All mistakes at once, and none that follows only from another.
+		{env: map[string]string{"NODE_SUBNET": "10.96.1.0/24", "POD_SUBNET": "10.96.0.0/33", "TIMEOUT": "x"}, wantErr: "environment variables NODE_SUBNET=10.96.1.0/24 and SERVICE_SUBNET=10.96.0.0/16 overlap"},
+		{env: map[string]string{"NODE_SUBNET": "10.96.1.0/24", "POD_SUBNET": "10.96.0.0/33", "TIMEOUT": "x"}, wantErr: `TIMEOUT="x"`},
+		{env: map[string]string{"API_SANS": "fd00::1"}, want: func(c Cluster) bool { return len(c.APISANs) == 1 }},
+		{env: map[string]string{"API_SANS": "fe80::1%eth0"}, wantErr: `"fe80::1%eth0" is neither a DNS name nor an IP address`},
+		{env: map[string]string{"API_SANS": "fe80::1%a\nNODES=7"}, wantErr: `neither a DNS name nor an IP address`},
+		{env: map[string]string{"API_SANS": "a.b\nNODES=7"}, wantErr: `neither a DNS name nor an IP address`},
 		{env: map[string]string{"API_SANS": "a b"}, wantErr: `"a b" is neither a DNS name nor an IP address`},
 	} {
 		c, err := FromEnv(func(k string) string { return test.env[k] })
@@ -72,6 +90,58 @@ func TestFromEnv(t *testing.T) {
 		case !test.want(c):
 			t.Errorf("%v: got %+v", test.env, c)
 		}
+	}
+}
+
+func TestReadUnknown(t *testing.T) {
+	const settings = "there are NODES, API_PORT, API_SANS,"
+	for name, want := range map[string]string{
+		"NODE":               "did you mean NODES?",
+		"nodes":              "did you mean NODES?",
+		"NODSE":              "did you mean NODES?",
+		"API_PROT":           "did you mean API_PORT?",
+		"API_SAN":            "did you mean API_SANS?",
+		"PODSUBNET":          "did you mean POD_SUBNET?",
+		"POD-SUBNET":         "did you mean POD_SUBNET?",
+		"PODS_SUBNET":        "did you mean POD_SUBNET?",
+		"SERVICES_SUBNTE":    "did you mean SERVICE_SUBNET?",
+		"ETCD_SYNCH":         "did you mean ETCD_SYNC?",
+		"TIME_OUT":           "did you mean TIMEOUT?",
+		"FEATURE_GATES":      settings,
+		"CLUSTER_DNS_K8S":    settings,
+		"RUNTIME_CONFIG":     settings,
+		"POD_CIDR":           settings,
+		"WORKERS":            settings,
+		"CONTROL_PLANES":     settings,
+		"K8S_VERSION":        settings,
+		"KUBELET_EXTRA_ARGS": settings,
+	} {
+		_, err := Read([]string{"PATH=/bin", name + "=1"})
+		if err == nil || !strings.Contains(err.Error(), "environment variable "+name+" is not a setting of the cluster: "+want) {
+			t.Errorf("%s: got %v, want %q", name, err, want)
+		}
+	}
+	// What images, Docker, Kubernetes, CI systems and people have there for other reasons.
+	for _, name := range []string{
+		"PATH", "HOME", "HOSTNAME", "TERM", "container", "LANG", "TZ", "DEBUG", "PORT", "MODE", "MODES_OF_X", "APP_PORT", "NODE_ENV", "NODE_VERSION",
+		"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "NO_PROXY", "no_proxy", "ALL_PROXY", "FTP_PROXY",
+		"KUBECONFIG", "KUBERNETES_PORT", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT_HTTPS", "KUBE_NAMESPACE", "KUBE_INGRESS_BASE_DOMAIN",
+		"POD_NAME", "POD_NAMESPACE", "NODE_NAME", "SERVICE_NAME", "API_URL", "API_TOKEN", "API_KEY", "API_VERSION", "CI", "CI_NODE_INDEX", "CI_NODE_TOTAL", "GITHUB_TOKEN",
+		"DOCKER_HOST", "DOCKER_TLS_CERTDIR", "GIT_SUBMODULE_STRATEGY", "BUILD_ID", "VERSION", "SYNC", "CLUSTER_NAME", "",
+	} {
+		if _, err := Read([]string{name + "=1"}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// All mistakes at once.
+	_, err := Read([]string{"NODES=x", "NODE=1", "FEATURE_GATES=A=true"})
+	for _, want := range []string{`NODES="x"`, "NODE is not", "FEATURE_GATES is not"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+	if c, err := Read([]string{"NODES=2", "PATH=/bin", "ETCD_SYNC=off"}); err != nil || c.Nodes != 2 || c.EtcdSync {
+		t.Errorf("got %+v, %v", c, err)
 	}
 }
 
@@ -98,6 +168,7 @@ func TestEnvRoundTrip(t *testing.T) {
 
 func FuzzFromEnv(f *testing.F) {
 	f.Add("3", "10.0.0.0/16", "a.b")
+	f.Add("3", "10.0.0.0/16", "fe80::1%a\nb")
 	f.Fuzz(func(t *testing.T, nodes, subnet, sans string) {
 		env := map[string]string{"NODES": nodes, "POD_SUBNET": subnet, "API_SANS": sans}
 		c, err := FromEnv(func(k string) string { return env[k] })

@@ -1,0 +1,204 @@
+package kubeconfig
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// text is a kubeconfig file as it is written. Values would not do: numbers are read in one way and written in another, and the
+// user's comments and further documents would be lost.
+type text struct {
+	// documents are all of the file's. The first is the kubeconfig, a mapping; kubectl does not look at others.
+	documents []*yaml.Node
+}
+
+// parseText reads a file; an empty one is fine.
+func parseText(data []byte) (*text, error) {
+	// Duplicate keys, for instance, are no matter for what comes below.
+	if _, err := Parse(data); err != nil {
+		return nil, err
+	}
+	t := &text{}
+	for decoder := yaml.NewDecoder(bytes.NewReader(data)); ; {
+		var d yaml.Node
+		if err := decoder.Decode(&d); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		spellNulls(&d, false)
+		t.documents = append(t.documents, &d)
+	}
+	mapping := &yaml.Node{Kind: yaml.MappingNode}
+	if len(t.documents) == 0 {
+		t.documents = []*yaml.Node{{Kind: yaml.DocumentNode, Content: []*yaml.Node{mapping}}}
+	} else if t.root().Kind != yaml.MappingNode {
+		// Parse takes nothing else but null.
+		t.documents[0].Content = []*yaml.Node{mapping}
+	}
+	for i := 0; i < len(t.root().Content); i += 2 {
+		if t.root().Content[i].Tag == "!!merge" {
+			return nil, errors.New("it is put together with the merge key <<, which cannot be kept: " +
+				"write the file out, as `kubectl config view --raw` does")
+		}
+	}
+	for _, list := range lists {
+		if v := t.value(list); v != nil && v.Kind != yaml.SequenceNode && v.Tag != "!!null" {
+			return nil, fmt.Errorf("%s: it is an alias, which cannot be kept: write the list out", list)
+		}
+	}
+	return t, nil
+}
+
+// spellNulls writes the nulls between braces out, of which the encoder would make empty texts: {a: }.
+func spellNulls(n *yaml.Node, flow bool) {
+	flow = flow || n.Style&yaml.FlowStyle != 0
+	if flow && n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Value == "" {
+		n.Value = "null"
+	}
+	for _, child := range n.Content {
+		spellNulls(child, flow)
+	}
+}
+
+func (t *text) root() *yaml.Node { return t.documents[0].Content[0] }
+
+// value is that of a key, nil if it is not there.
+func (t *text) value(key string) *yaml.Node {
+	content := t.root().Content
+	for i := 0; i < len(content); i += 2 {
+		if content[i].Value == key {
+			return content[i+1]
+		}
+	}
+	return nil
+}
+
+// set gives a key a value, at the place where it is if it is there.
+func (t *text) set(key string, value *yaml.Node) {
+	content := t.root().Content
+	for i := 0; i < len(content); i += 2 {
+		if content[i].Value == key {
+			content[i+1] = value
+			return
+		}
+	}
+	t.root().Content = append(content, scalar(key), value)
+}
+
+func scalar(value string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(value)
+	return n
+}
+
+// setText is set for a text, and leaves one that is the same already as it is written.
+func (t *text) setText(key, value string) {
+	if old := t.value(key); old == nil || old.Kind != yaml.ScalarNode || old.Value != value {
+		t.set(key, scalar(value))
+	}
+}
+
+// isNamed reports whether an entry of a list has a name.
+func isNamed(entry *yaml.Node, name string) bool {
+	if entry.Kind == yaml.AliasNode {
+		entry = entry.Alias
+	}
+	for i := 0; i+1 < len(entry.Content); i += 2 {
+		if entry.Content[i].Value == "name" {
+			return entry.Content[i+1].Value == name
+		}
+	}
+	return false
+}
+
+// plain has a list or mapping that is empty, and therefore written as [] or {}, written in the usual way once it is not.
+func plain(n *yaml.Node) {
+	if len(n.Content) == 0 {
+		n.Style = 0
+	}
+}
+
+// merge puts the entries of a cluster into the file, in place of those of the same name, and makes the cluster's current
+// context the current one.
+func (t *text) merge(cluster Config) error {
+	plain(t.root())
+	for _, list := range lists {
+		entries, err := cluster.entries(list)
+		if err != nil {
+			return err
+		}
+		sequence := t.value(list)
+		if sequence == nil || sequence.Kind != yaml.SequenceNode {
+			sequence = &yaml.Node{Kind: yaml.SequenceNode}
+			t.set(list, sequence)
+		}
+		plain(sequence)
+		for _, e := range entries {
+			var added yaml.Node
+			if err := added.Encode(e); err != nil {
+				return err
+			}
+			drop(sequence, entryName(e))
+			sequence.Content = append(sequence.Content, &added)
+		}
+	}
+	t.setText("apiVersion", "v1")
+	t.setText("kind", "Config")
+	current, _ := cluster["current-context"].(string)
+	t.setText("current-context", current)
+	return nil
+}
+
+// remove takes the cluster, user and context called name out and says whether there was any.
+func (t *text) remove(name string) (found bool) {
+	for _, list := range lists {
+		if sequence := t.value(list); sequence != nil && drop(sequence, name) {
+			found = true
+		}
+	}
+	if current := t.value("current-context"); current != nil && current.Value == name {
+		t.setText("current-context", "")
+		found = true
+	}
+	return found
+}
+
+// drop takes the entries of a name out of a list.
+func drop(sequence *yaml.Node, name string) (found bool) {
+	var kept []*yaml.Node
+	for _, e := range sequence.Content {
+		if isNamed(e, name) {
+			found = true
+		} else {
+			kept = append(kept, e)
+		}
+	}
+	sequence.Content = kept
+	return found
+}
+
+// encode writes the file, in the layout that kubectl uses.
+func (t *text) encode() ([]byte, error) {
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	encoder.CompactSeqIndent()
+	for _, d := range t.documents {
+		if err := encoder.Encode(d); err != nil {
+			return nil, err
+		}
+	}
+	if err := encoder.Close(); err != nil {
+		return nil, err
+	}
+	// An anchor, say, may have gone with an entry.
+	if _, err := parseText(out.Bytes()); err != nil {
+		return nil, fmt.Errorf("it cannot be written as it would have to be: %w", err)
+	}
+	return out.Bytes(), nil
+}

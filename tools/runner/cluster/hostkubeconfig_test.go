@@ -1,0 +1,13 @@
+package cluster
+
+import "testing"
+
+func TestDefaultName(t *testing.T) {
+	for host, want := range map[string]string{
+		"k8s": "k8s", "0123456789ab": "dind-cluster", "0123456789abc": "0123456789abc", "cafe": "cafe", "deadbeef-cafe": "deadbeef-cafe",
+	} {
+		if got := defaultName(host); got != want {
+			t.Errorf("%s: got %s, want %s", host, got, want)
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Read is FromEnv for a whole environment, in which it also refuses variables that look like settings and are none.
+func Read(environ []string) (Cluster, error) {
+	values := map[string]string{}
+	var errs []error
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		values[name] = value
+	}
+	c, err := FromEnv(func(name string) string { return values[name] })
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		if err := checkName(name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return Cluster{}, err
+	}
+	return c, nil
+}
+
+// IsSetting reports whether a variable is one of the settings.
+func IsSetting(name string) bool { return slices.Contains(Names(), name) }
+
+// Names returns the names of all settings.
+func Names() []string {
+	var names []string
+	for _, v := range variables {
+		names = append(names, v.name)
+	}
+	return names
+}
+
+// Unknown is the error for a variable that is no setting.
+func Unknown(name string) error {
+	if like := nearest(name); like != "" {
+		return fmt.Errorf("environment variable %s is not a setting of the cluster: did you mean %s?", name, like)
+	}
+	return fmt.Errorf("environment variable %s is not a setting of the cluster: there are %s", name, strings.Join(Names(), ", "))
+}
+
+// checkName refuses a variable that somebody must have taken for a setting. What else is in the environment is none of our
+// business: the image's and Docker's own variables, proxies, or all variables of a job in CI, which some systems
+// hand to its service containers.
+//
+// Two kinds of names look like settings. A typing error is one letter away from a setting, two if that is long. The others
+// are made of nothing but the words that settings of Kubernetes clusters have, one of them a word that little else has:
+// FEATURE_GATES and POD_CIDR, but neither POD_NAME nor NODE_VERSION.
+func checkName(name string) error {
+	if IsSetting(name) {
+		return nil
+	}
+	// The service links of a Kubernetes around us: KUBERNETES_PORT_443_TCP and its like.
+	if strings.HasPrefix(name, "KUBERNETES_") {
+		return nil
+	}
+	if nearest(name) != "" {
+		return Unknown(name)
+	}
+	specific := false
+	for word := range strings.SplitSeq(plain(name), "_") {
+		is := func(words []string) bool {
+			return slices.Contains(words, word) || slices.Contains(words, strings.TrimSuffix(word, "S"))
+		}
+		if is(specificWords) {
+			specific = true
+		} else if !is(generalWords) {
+			return nil
+		}
+	}
+	if specific {
+		return Unknown(name)
+	}
+	return nil
+}
+
+// Words of settings, in the singular: those that mean Kubernetes by themselves, and those that need one of the others for it.
+var (
+	specificWords = []string{
+		"APISERVER", "CIDR", "CNI", "ETCD", "FEATURE", "GATE", "K8S", "KUBE", "KUBEADM", "KUBELET", "PLANE", "POD", "RUNTIME",
+		"SCHEDULER", "SUBNET", "WORKER",
+	}
+	generalWords = []string{
+		"API", "ARG", "CLUSTER", "CONFIG", "CONTROL", "CONTROLLER", "COUNT", "DEFAULT", "DISABLE", "DNS", "DOMAIN", "ENABLE", "EXTRA",
+		"FAILURE", "FLAG", "IMAGE", "IP", "MANAGER", "MODE", "NETWORK", "NODE", "NUM", "ON", "PLUGIN", "PORT", "PROXY", "SAN", "SERVER",
+		"SERVICE", "SYNC", "TIMEOUT", "VERSION",
+	}
+)
+
+// plain is a name as settings are written.
+func plain(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
+
+// nearest returns the setting that a name is a typing error of, or "".
+func nearest(name string) string {
+	name = plain(name)
+	found, least := "", 3
+	for _, setting := range Names() {
+		allowed := 1
+		if len(setting) >= 10 {
+			allowed = 2
+		}
+		d := distance(name, setting)
+		if strings.ReplaceAll(name, "_", "") == strings.ReplaceAll(setting, "_", "") {
+			d = 0
+		}
+		// APP_PORT is no error for API_PORT: the shorter a word, the more others are near.
+		if d < least && (d == 0 || d <= allowed && hasShortWords(name, setting)) {
+			found, least = setting, d
+		}
+	}
+	return found
+}
+
+// hasShortWords reports whether a name has the words of a setting that are of three letters or fewer, perhaps as plurals.
+func hasShortWords(name, setting string) bool {
+	words := strings.Split(name, "_")
+	for word := range strings.SplitSeq(setting, "_") {
+		if len(word) <= 3 && !slices.Contains(words, word) && !slices.Contains(words, word+"S") {
+			return false
+		}
+	}
+	return true
+}
+
+// distance counts the letters that have to be added, removed, replaced or swapped with the next to make b of a (optimal string
+// alignment).
+func distance(a, b string) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := d[i-1][j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, replace)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
