@@ -341,7 +341,7 @@ func TestBombs(t *testing.T) {
 			d := startOn(t, root, 0)
 			t.Cleanup(d.stop) // before root goes
 			d.collect(t)
-			before, room := d.state(t), free(t, root)
+			before, had := d.state(t), free(t, root)
 			dir := t.TempDir()
 			p, err := layout.Write(dir, empty.Index)
 			if err != nil {
@@ -353,7 +353,7 @@ func TestBombs(t *testing.T) {
 			if err := p.AppendImage(img, layout.WithAnnotations(map[string]string{"org.opencontainers.image.ref.name": "bomb:1"})); err != nil {
 				t.Fatal(err)
 			}
-			least := room
+			least := had
 			done := make(chan struct{})
 			var watch sync.WaitGroup
 			watch.Go(func() {
@@ -369,25 +369,25 @@ func TestBombs(t *testing.T) {
 			_, err = d.load(t, ctx, Options{}, dir)
 			close(done)
 			watch.Wait()
-			var full *fullError
-			if !errors.As(err, &full) || !strings.Contains(err.Error(), root) {
+			// What a stream unpacks to is known before it is written, but for holes: there, whoever watches the disk may be too
+			// late for one that is so small and fast.
+			var full *room.FullError
+			if !errors.Is(err, unix.ENOSPC) || !sparse && (!errors.As(err, &full) || !strings.Contains(err.Error(), "it needs more than")) {
 				t.Errorf("got %v", err)
 			}
-			if least == 0 {
+			if least == 0 && !sparse {
 				t.Error("the disk was full for a while")
 			}
-			t.Logf("%v; at least %d of %d bytes stayed free", err, least, room)
+			t.Logf("%v; at least %d of %d bytes stayed free", err, least, had)
 			if after := d.state(t); after != before {
 				t.Errorf("before:\n%s\nafter:\n%s", before, after)
 			}
-			if n := free(t, root); n < room-(1<<20) {
-				t.Errorf("%d of %d bytes are left", n, room)
+			if n := free(t, root); n < had-(1<<20) {
+				t.Errorf("%d of %d bytes are left", n, had)
 			}
 		})
 	}
 }
-
-type fullError = room.FullError
 
 // diffIDLayer is a compressed layer with its true diff ID.
 type diffIDLayer struct {

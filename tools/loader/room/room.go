@@ -22,7 +22,7 @@ const (
 	// inodes is how many inodes are left free, where a file system has a fixed number of them.
 	inodes = 10_000
 	// pause is how often Watch looks.
-	pause = 100 * time.Millisecond
+	pause = 20 * time.Millisecond
 	// chunk is how much a Reader hands out between two looks.
 	chunk = 1 << 20
 )
