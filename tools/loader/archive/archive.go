@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
@@ -139,15 +138,6 @@ type Options struct {
 	Platform *v1.Platform
 }
 
-func (o Options) platform() platforms.Platform {
-	if o.Platform != nil {
-		return platformOf(o.Platform)
-	}
-	// What the node's containerd goes by: it tells no variants of amd64 apart.
-	// https://github.com/containerd/platforms/blob/v1.0.0-rc.5/cpuinfo.go
-	return platforms.DefaultSpec()
-}
-
 func (o Options) spoolDir() string {
 	if o.SpoolDir != "" {
 		return o.SpoolDir
@@ -228,8 +218,8 @@ func openTar(name string, f *os.File, size int64, o Options) (*Archive, error) {
 
 // open finds the archive's images. It closes an archive that is not good.
 func open(a *Archive, files files, o Options) (*Archive, error) {
-	platform := o.platform()
-	images, err := (&reader{archive: a.Name, files: files, platform: platform, matches: platforms.Only(platform)}).images()
+	platform, matches := o.platform()
+	images, err := (&reader{archive: a.Name, files: files, platform: platform, matches: matches}).images()
 	if err != nil {
 		a.Close()
 		return nil, err

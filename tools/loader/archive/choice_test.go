@@ -184,7 +184,7 @@ func TestSeveralPlatforms(t *testing.T) {
 			s.top(as(s.image(t, "one", amd64), "a:1"), as(s.image(t, "two", arm64), "b:1"))
 			return v1.Descriptor{}
 		}, "docker.io/library/b:1 has no image for linux/amd64, only for linux/arm64", 0},
-		{"a variant that containerd does not know", func(s set) v1.Descriptor {
+		{"a level that this platform does not have", func(s set) v1.Descriptor {
 			s.top(as(s.index(on(s.image(t, "one", amd64v2), amd64v2)), "a:1"))
 			return v1.Descriptor{}
 		}, "has no image for linux/amd64, only for linux/amd64/v2", 0},
@@ -223,6 +223,52 @@ func TestSeveralPlatforms(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestLevels chooses among the levels of amd64: containerd's choice first, a higher one that the CPU has else.
+func TestLevels(t *testing.T) {
+	if platforms.DefaultSpec().Architecture != "amd64" {
+		t.Skip("this machine has none")
+	}
+	if l := amd64Level(); l < 1 || l > 4 {
+		t.Errorf("level %d", l)
+	}
+	level := func(n int) v1.Platform {
+		return v1.Platform{OS: "linux", Architecture: "amd64", Variant: fmt.Sprint("v", n)}
+	}
+	for _, tt := range []struct {
+		cpu  int
+		have []v1.Platform
+		want int // among them, -1 for none
+	}{
+		{3, []v1.Platform{level(3), level(2), amd64}, 2},
+		{3, []v1.Platform{level(4), level(2), level(3)}, 2},
+		{3, []v1.Platform{level(3), i386}, 1}, // as containerd does
+		{2, []v1.Platform{level(3)}, -1},
+		{1, []v1.Platform{level(2), level(1)}, 1},
+		{4, []v1.Platform{arm64}, -1},
+	} {
+		s := newSet()
+		var all []v1.Descriptor
+		for i, p := range tt.have {
+			all = append(all, on(s.image(t, fmt.Sprint(i), p), p))
+		}
+		s.top(as(s.index(all...), "a:1"))
+		images, err := (&reader{archive: "test", files: memory(s), platform: platformOf(&amd64), matches: machine(tt.cpu)}).images()
+		if tt.want < 0 {
+			if err == nil || !strings.Contains(err.Error(), "has no image for linux/amd64, only for") {
+				t.Errorf("%v: got %v, %v", tt, images, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%v: %v", tt, err)
+			continue
+		}
+		if got, _ := images[0].Digest(); got != all[tt.want].Digest {
+			t.Errorf("%v: got %s", tt, got)
+		}
 	}
 }
 
