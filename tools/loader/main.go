@@ -16,7 +16,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	if err := command.New().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "loader:", err)
+		fmt.Fprintln(os.Stderr, "loader:", command.Message(err))
 		os.Exit(1)
 	}
 }

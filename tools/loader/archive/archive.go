@@ -13,8 +13,11 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -22,10 +25,11 @@ import (
 type Archive struct {
 	// Name is what the user called it: a path, or "standard input".
 	Name string
-	// Images are the images for this machine's platform, in the archive's order.
+	// Images are those for this machine's platform, one of each image that there is for several, in the archive's order.
 	Images []*Image
 
 	file *os.File // the uncompressed archive, or the layout directory
+	root *os.Root // the layout directory
 }
 
 // File is the archive as it can be opened again: an uncompressed archive file, possibly without a name, or an OCI layout
@@ -36,10 +40,72 @@ func (a *Archive) File() *os.File { return a.file }
 // they are read.
 type Image struct {
 	v1.Image
-	// Names are the image's references, normalised: docker.io/library/debian:trixie for debian:trixie. May be empty.
+	// Names are the image's references, normalised: docker.io/library/debian:trixie for debian:trixie. May be empty. One
+	// with a digest names one of Digests.
 	Names []string
+	// Indexes lead to the image's manifest, the outermost first: an image for several platforms has one, others none.
+	Indexes []Index
+	// Made says that the archive has no manifest, as old ones of docker save, and that this one was made of what it has:
+	// its digest is nobody else's.
+	Made bool
 
 	layers []*Layer
+}
+
+// Index is an index of manifests as the archive has it.
+type Index struct {
+	MediaType types.MediaType
+	Digest    v1.Hash
+	Raw       []byte
+}
+
+// Digests are those by which a registry that has the image as the archive has it would know it: of the outermost index, of
+// those in it and of the manifest. There are none of an image whose manifest was made here.
+func (i *Image) Digests() []v1.Hash {
+	if i.Made {
+		return nil
+	}
+	var out []v1.Hash
+	for _, x := range i.Indexes {
+		out = append(out, x.Digest)
+	}
+	digest, err := i.Digest()
+	if err != nil {
+		return nil // not possible: it has been parsed
+	}
+	return append(out, digest)
+}
+
+// Pinned is the image's first name with the digest that a pod can ask for, or what is said instead where there is none.
+func (i *Image) Pinned() string {
+	name, _, _ := strings.Cut(i.String(), "@")
+	switch d := i.Digests(); {
+	case len(i.Names) == 0:
+		return name
+	case len(d) == 0:
+		return name + ", by name only, for the archive has no manifest"
+	default:
+		return name + "@" + d[0].String()
+	}
+}
+
+// CheckNames returns an error if a name has a digest that is not the image's.
+func (i *Image) CheckNames(names []string) error {
+	for _, n := range names {
+		_, want, ok := strings.Cut(n, "@")
+		if !ok || slices.ContainsFunc(i.Digests(), func(h v1.Hash) bool { return h.String() == want }) {
+			continue
+		}
+		if i.Made {
+			return fmt.Errorf("the name %s says %s, but the archive has no manifest whose digest that could be", n, want)
+		}
+		var have []string
+		for _, h := range i.Digests() {
+			have = append(have, h.String())
+		}
+		return fmt.Errorf("the name %s says %s, but the content is %s", n, want, strings.Join(have, " in "))
+	}
+	return nil
 }
 
 // Blobs returns the image's layers, the lowest first.
@@ -72,13 +138,6 @@ type Options struct {
 	Platform *v1.Platform
 }
 
-func (o Options) platform() v1.Platform {
-	if o.Platform != nil {
-		return *o.Platform
-	}
-	return v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
-}
-
 func (o Options) spoolDir() string {
 	if o.SpoolDir != "" {
 		return o.SpoolDir
@@ -105,7 +164,12 @@ func Open(ctx context.Context, path string, o Options) (*Archive, error) {
 		name = o.Name
 	}
 	if info.IsDir() {
-		return open(name, directory(path), f, o)
+		root, err := os.OpenRoot(path)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		return open(&Archive{Name: name, file: f, root: root}, directory{root}, o)
 	}
 	return openFile(ctx, name, f, o)
 }
@@ -149,12 +213,13 @@ func openTar(name string, f *os.File, size int64, o Options) (*Archive, error) {
 		f.Close()
 		return nil, err
 	}
-	return open(name, files, f, o)
+	return open(&Archive{Name: name, file: f}, files, o)
 }
 
-func open(name string, files files, file *os.File, o Options) (*Archive, error) {
-	a := &Archive{Name: name, file: file}
-	images, err := (&reader{archive: name, files: files, platform: o.platform()}).images()
+// open finds the archive's images. It closes an archive that is not good.
+func open(a *Archive, files files, o Options) (*Archive, error) {
+	platform, matches := o.platform()
+	images, err := (&reader{archive: a.Name, files: files, platform: platform, matches: matches}).images()
 	if err != nil {
 		a.Close()
 		return nil, err
@@ -164,7 +229,13 @@ func open(name string, files files, file *os.File, o Options) (*Archive, error) 
 }
 
 // Close releases the archive's file.
-func (a *Archive) Close() error { return a.file.Close() }
+func (a *Archive) Close() error {
+	err := a.file.Close()
+	if a.root != nil {
+		err = errors.Join(err, a.root.Close())
+	}
+	return err
+}
 
 // Verify reads every layer and compares its digests, a few layers at a time. Use it before doing something that
 // cannot be undone with an archive that will be read again; a reader of all layers needs no Verify.

@@ -10,6 +10,14 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The index of an archive is in memory.
+const (
+	entriesLimit = 1 << 16
+	nameLimit    = 1 << 10
 )
 
 // files is what an archive consists of, by slash separated path. A missing file is an fs.ErrNotExist.
@@ -24,22 +32,29 @@ type blob struct {
 	open func() (io.ReadCloser, error)
 }
 
-// directory is an OCI layout on disk.
-type directory string
+// directory is an OCI layout on disk. A link in it may lead to another of its files, not out of it.
+type directory struct{ root *os.Root }
 
 func (d directory) blob(name string) (*blob, error) {
 	if !filepath.IsLocal(name) {
 		return nil, fs.ErrNotExist
 	}
-	file := filepath.Join(string(d), filepath.FromSlash(name))
-	info, err := os.Stat(file)
+	open := func() (*os.File, error) {
+		return d.root.OpenFile(filepath.FromSlash(name), os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe is not waited for
+	}
+	f, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", file)
+		return nil, fmt.Errorf("%s is not a regular file", name)
 	}
-	return &blob{name: name, size: info.Size(), open: func() (io.ReadCloser, error) { return os.Open(file) }}, nil
+	return &blob{name: name, size: info.Size(), open: func() (io.ReadCloser, error) { return open() }}, nil
 }
 
 // tarFiles is an uncompressed archive: where each file's content is in it.
@@ -104,6 +119,12 @@ func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
 		offset, err := section.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return nil, err
+		}
+		if n >= entriesLimit {
+			return nil, fmt.Errorf("%s is no archive of images: it has more than %d files", name, entriesLimit)
+		}
+		if len(hdr.Name) > nameLimit || len(hdr.Linkname) > nameLimit {
+			return nil, fmt.Errorf("%s is no archive of images: after %s, it has a file whose name is longer than %d bytes", name, last, nameLimit)
 		}
 		key := cleanName(hdr.Name)
 		switch hdr.Typeflag {

@@ -8,13 +8,19 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/tools/loader/room"
 )
 
 const sniffLen = 6
+
+// measureTime is how long a stream that does not fit is read on, only to say how much room it needs.
+const measureTime = 5 * time.Second
 
 var magics = []struct{ compression, magic string }{
 	{"gzip", "\x1f\x8b"},
@@ -74,10 +80,16 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 		return nil, fmt.Errorf("spooling %s: %w", name, err)
 	}
 	source := &errorReader{r: contextReader{ctx, src}}
-	size, err := io.CopyBuffer(writerOnly{f}, source, make([]byte, 1<<20))
+	size, err := io.CopyBuffer(writerOnly{f}, room.New(o.spoolDir()).Reader(source), make([]byte, 1<<20))
 	if err != nil {
 		f.Close()
+		var full *room.FullError
 		switch {
+		case errors.As(err, &full):
+			if !full.Inodes {
+				full.Need, full.More = measure(ctx, src, size)
+			}
+			return nil, fmt.Errorf("spooling %s: %w", name, err)
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
 		case source.err == nil:
@@ -90,6 +102,14 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
 	return openTar(name, f, size, o)
+}
+
+// measure reads a stream of which n bytes have been read to its end, for a while: more says that it goes on.
+func measure(ctx context.Context, r io.Reader, n int64) (size int64, more bool) {
+	ctx, cancel := context.WithTimeout(ctx, measureTime)
+	defer cancel()
+	rest, err := io.CopyBuffer(writerOnly{io.Discard}, contextReader{ctx, r}, make([]byte, 1<<20))
+	return n + rest, err != nil
 }
 
 // errorReader remembers that it was the source that failed, not the disk.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -39,6 +40,23 @@ func New() *cobra.Command {
 	}
 	root.AddCommand(newLoad())
 	return root
+}
+
+// messageLimit bounds what is said about an archive in words of its own.
+const messageLimit = 8 << 10
+
+// Message is an error's text as a terminal can show it: names in an archive may be anything.
+func Message(err error) string {
+	text := strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, err.Error())
+	if len(text) > messageLimit {
+		text = strings.ToValidUTF8(text[:messageLimit], "") + " …"
+	}
+	return text
 }
 
 type loadFlags struct {

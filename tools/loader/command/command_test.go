@@ -2,10 +2,12 @@ package command
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestErrors(t *testing.T) {
@@ -49,5 +51,13 @@ func TestNodesOf(t *testing.T) {
 	}
 	if _, err := nodesOf(dir); err == nil {
 		t.Error("no error for a folder")
+	}
+}
+
+func TestMessage(t *testing.T) {
+	err := errors.New("a.tar: \x1b[31m\rfile\x00\nélan\xff: " + strings.Repeat("é", messageLimit))
+	got := Message(err)
+	if !strings.HasPrefix(got, "a.tar: \uFFFD[31m\uFFFDfile\uFFFD\nélan\uFFFD: é") || len(got) > messageLimit+10 || !utf8.ValidString(got) {
+		t.Errorf("got %d bytes: %.60q", len(got), got)
 	}
 }

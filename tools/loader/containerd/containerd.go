@@ -25,6 +25,7 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -33,9 +34,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/tools/loader/room"
 )
 
 // Where a node's containerd is, and what its CRI plugin uses.
@@ -83,7 +86,8 @@ type Runtime struct {
 	chains singleflight.Group
 	slots  chan struct{}
 
-	rebase bool // a snapshot can get its parent when it is committed
+	rebase bool        // a snapshot can get its parent when it is committed
+	guard  *room.Guard // of the disk that snapshots lie on
 
 	mu     sync.Mutex
 	lease  leases.Lease
@@ -111,14 +115,30 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the number of images.
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	r := &Runtime{o: o, client: c, sn: c.SnapshotService(o.Snapshotter), slots: slots}
-	can, err := c.GetSnapshotterCapabilities(ctx, o.Snapshotter)
-	if err != nil {
+	if err := r.lookAtSnapshotter(ctx); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("asking containerd at %s about its snapshotter %s: %w", o.Address, o.Snapshotter, err)
 	}
-	// What a layer that is unpacked before the one below needs is known for overlayfs only.
-	r.rebase = o.Snapshotter == DefaultSnapshotter && slices.Contains(can, "rebase")
 	return r, nil
+}
+
+func (r *Runtime) lookAtSnapshotter(ctx context.Context) error {
+	found, err := r.client.IntrospectionService().Plugins(ctx, fmt.Sprintf("type==%s, id==%s", plugins.SnapshotPlugin, r.o.Snapshotter))
+	if err != nil {
+		return err
+	}
+	if len(found.Plugins) == 0 {
+		return errors.New("it has none of that name")
+	}
+	plugin := found.Plugins[0]
+	// What a layer that is unpacked before the one below needs is known for overlayfs only.
+	r.rebase = r.o.Snapshotter == DefaultSnapshotter && slices.Contains(plugin.Capabilities, "rebase")
+	root := plugin.Exports[plugins.SnapshotterRootDir]
+	if root == "" {
+		return errors.New("it does not say where its files are")
+	}
+	r.guard = room.New(root)
+	return nil
 }
 
 // Load puts all images of an archive into containerd, or none.
@@ -143,12 +163,20 @@ func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 		return nil
 	}
 
+	if err := r.guard.Check(0); err != nil {
+		return fmt.Errorf("%s: %w", a.Name, err)
+	}
+	ctx, stop := r.guard.Watch(ctx)
+	defer stop()
 	lctx, err := r.underLease(ctx)
 	if err != nil {
 		return fmt.Errorf("creating a lease in containerd: %w", err)
 	}
 	if err := r.loadAll(lctx, a, todo); err != nil {
 		r.failed.Store(true)
+		if ctx.Err() != nil && errors.Is(context.Cause(ctx), unix.ENOSPC) {
+			return fmt.Errorf("%s: %w", a.Name, context.Cause(ctx))
+		}
 		return err
 	}
 	return nil
@@ -160,7 +188,12 @@ func (r *Runtime) underLease(ctx context.Context) (context.Context, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.lease.ID == "" {
-		l, err := r.client.LeasesService().Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Hour))
+		// Should this process be killed, the lease ends after it would have.
+		life := time.Hour
+		if end, ok := ctx.Deadline(); ok {
+			life = time.Until(end) + 2*cleanUpTime
+		}
+		l, err := r.client.LeasesService().Create(ctx, leases.WithRandomID(), leases.WithExpiration(life))
 		if err != nil {
 			return nil, err
 		}
@@ -182,7 +215,7 @@ func (r *Runtime) Close() error {
 		opts = append(opts, leases.SynchronousDelete) // it is gone when we say that nothing was loaded
 	}
 	if err := r.client.LeasesService().Delete(ctx, r.lease, opts...); err != nil {
-		return fmt.Errorf("deleting the lease %s in containerd, which now ends in an hour: %w", r.lease.ID, err)
+		return fmt.Errorf("deleting the lease %s in containerd, which now ends by itself: %w", r.lease.ID, err)
 	}
 	return nil
 }
@@ -211,7 +244,11 @@ func (r *Runtime) loadAll(ctx context.Context, a *archive.Archive, todo []*archi
 				}
 				return fmt.Errorf("unpacking %s: %w", img, err)
 			}
-			steps[i].Done("%s in %d layers", progress.Size(img.LayerSize()), len(img.Blobs()))
+			if err := r.mountable(gctx, img); err != nil {
+				steps[i].Fail("failed")
+				return fmt.Errorf("%s: %w", img, err)
+			}
+			steps[i].Done("%s in %d layers, %s", progress.Size(img.LayerSize()), len(img.Blobs()), img.Pinned())
 			return nil
 		})
 	}
@@ -237,12 +274,12 @@ func target(img *archive.Image) (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, err
 	}
 	size, err := img.Size()
-	return ocispec.Descriptor{MediaType: string(mt), Digest: digest.Digest(d.String()), Size: size}, err
+	return ocispec.Descriptor{MediaType: string(mt), Digest: toDigest(d), Size: size}, err
 }
 
 func imageID(img *archive.Image) (digest.Digest, error) {
 	h, err := img.ConfigName()
-	return digest.Digest(h.String()), err
+	return toDigest(h), err
 }
 
 // diffIDs returns the digests that name the image's chain of snapshots.
@@ -250,25 +287,27 @@ func diffIDs(img *archive.Image) []digest.Digest {
 	var out []digest.Digest
 	for _, l := range img.Blobs() {
 		h, _ := l.DiffID()
-		out = append(out, digest.Digest(h.String()))
+		out = append(out, toDigest(h))
 	}
 	return out
 }
 
 // present says whether the image is there under all its names, complete and unpacked.
 func (r *Runtime) present(ctx context.Context, img *archive.Image) (bool, error) {
-	want, err := target(img)
-	if err != nil {
-		return false, err
-	}
 	id, err := imageID(img)
 	if err != nil {
 		return false, err
 	}
+	refs, err := r.references(ctx, img)
+	if err != nil {
+		return false, err
+	}
 	labels := r.labels(img)
-	for _, name := range r.names(img, id) {
-		have, err := r.client.ImageService().Get(ctx, name)
-		if err != nil || have.Target.Digest != want.Digest {
+	blobs := []digest.Digest{id}
+	for _, ref := range refs {
+		have, err := r.client.ImageService().Get(ctx, ref.name)
+		// An ID stands for any of the manifests that have this config.
+		if err != nil || have.Target.Digest != ref.target.Digest && ref.name != id.String() {
 			return false, ignoreNotFound(err)
 		}
 		for k, v := range labels {
@@ -277,11 +316,17 @@ func (r *Runtime) present(ctx context.Context, img *archive.Image) (bool, error)
 			}
 		}
 	}
-	blobs := []digest.Digest{want.Digest, id}
+	chain, err := r.chain(ctx, img)
+	if err != nil {
+		return false, err
+	}
+	for _, d := range chain {
+		blobs = append(blobs, d.Digest)
+	}
 	if r.o.KeepLayers {
 		for _, l := range img.Blobs() {
 			h, _ := l.Digest()
-			blobs = append(blobs, digest.Digest(h.String()))
+			blobs = append(blobs, toDigest(h))
 		}
 	}
 	for _, d := range blobs {
@@ -307,10 +352,11 @@ func ignoreNotFound(err error) error {
 // writeContent stores the manifest and the config, with the labels by which containerd's garbage collection finds from
 // an image's name to its snapshots.
 func (r *Runtime) writeContent(ctx context.Context, img *archive.Image) error {
-	desc, err := target(img)
+	chain, err := r.chain(ctx, img)
 	if err != nil {
 		return err
 	}
+	desc := chain[len(chain)-1]
 	manifest, err := img.RawManifest()
 	if err != nil {
 		return err
@@ -340,28 +386,36 @@ func (r *Runtime) writeContent(ctx context.Context, img *archive.Image) error {
 	if err := r.write(ctx, desc, manifest, refs); err != nil {
 		return fmt.Errorf("storing the manifest: %w", err)
 	}
+	for i := range len(chain) - 1 {
+		// Other than containerd's own, which are numbered, for an index that is there already may have those.
+		next := map[string]string{"containerd.io/gc.ref.content.loader": chain[i+1].Digest.String()}
+		if err := r.write(ctx, chain[i], img.Indexes[i].Raw, next); err != nil {
+			return fmt.Errorf("storing the index: %w", err)
+		}
+	}
 	return nil
 }
 
 func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, raw []byte, labels map[string]string) error {
 	cs := r.client.ContentStore()
-	_, err := cs.Info(ctx, desc.Digest)
-	had := err == nil
-	if err := ignoreNotFound(err); err != nil {
-		return err
-	}
 	// Also puts a blob that is there already under our lease.
 	if err := content.WriteBlob(ctx, cs, "loader-"+desc.Digest.String(), bytes.NewReader(raw), desc, content.WithLabels(labels)); err != nil {
 		return err
 	}
-	if !had || len(labels) == 0 {
-		return nil
+	// Somebody else's blob has no labels of ours, or other ones, and may have come just now.
+	have, err := cs.Info(ctx, desc.Digest)
+	if err != nil {
+		return err
 	}
 	var fields []string
-	for k := range labels {
-		fields = append(fields, "labels."+k)
+	for k, v := range labels {
+		if have.Labels[k] != v {
+			fields = append(fields, "labels."+k)
+		}
 	}
-	_, err = cs.Update(ctx, content.Info{Digest: desc.Digest, Labels: labels}, fields...)
+	if len(fields) > 0 {
+		_, err = cs.Update(ctx, content.Info{Digest: desc.Digest, Labels: labels}, fields...)
+	}
 	return err
 }
 
@@ -379,8 +433,8 @@ func (r *Runtime) writeLayer(ctx context.Context, l *archive.Layer) error {
 			return err
 		}
 		defer rc.Close()
-		d := digest.Digest(h.String())
-		return content.WriteBlob(ctx, r.client.ContentStore(), "loader-"+h.String(), rc, ocispec.Descriptor{Digest: d, Size: size})
+		desc := ocispec.Descriptor{Digest: toDigest(h), Size: size}
+		return content.WriteBlob(ctx, r.client.ContentStore(), "loader-"+h.String(), r.guard.Reader(rc), desc)
 	})
 	if err != nil {
 		return fmt.Errorf("storing layer %s: %w", h, err)
@@ -416,11 +470,7 @@ func (r *Runtime) free() { <-r.slots }
 
 // name gives the image its names.
 func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
-	desc, err := target(img)
-	if err != nil {
-		return err
-	}
-	id, err := imageID(img)
+	refs, err := r.references(ctx, img)
 	if err != nil {
 		return err
 	}
@@ -429,8 +479,8 @@ func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 	for k := range labels {
 		fields = append(fields, "labels."+k)
 	}
-	for _, name := range r.names(img, id) {
-		i := images.Image{Name: name, Target: desc, Labels: labels}
+	for _, ref := range refs {
+		i := images.Image{Name: ref.name, Target: ref.target, Labels: labels}
 		_, err := r.client.ImageService().Create(ctx, i)
 		if errdefs.IsAlreadyExists(err) {
 			_, err = r.client.ImageService().Update(ctx, i, fields...)
@@ -440,17 +490,6 @@ func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 		}
 	}
 	return nil
-}
-
-// cri says that the images are for the CRI plugin, which wants them named and labelled as after a pull of its own.
-func (r *Runtime) cri() bool { return r.o.Namespace == DefaultNamespace }
-
-// names are the image's names in containerd: for the CRI plugin first its ID, then the references.
-func (r *Runtime) names(img *archive.Image, id digest.Digest) []string {
-	if !r.cri() {
-		return img.Names
-	}
-	return append([]string{id.String()}, img.Names...)
 }
 
 func (r *Runtime) labels(img *archive.Image) map[string]string {
@@ -470,6 +509,8 @@ func (r *Runtime) pins(img *archive.Image) bool {
 		return err == nil && path.Base(reference.Path(ref)) == "pause"
 	})
 }
+
+func toDigest(h v1.Hash) digest.Digest { return digest.Digest(h.String()) }
 
 func toHash(d digest.Digest) v1.Hash {
 	return v1.Hash{Algorithm: d.Algorithm().String(), Hex: d.Encoded()}

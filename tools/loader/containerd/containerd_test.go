@@ -292,7 +292,10 @@ func image(t *testing.T, layers ...v1.Layer) v1.Image {
 	return img
 }
 
-func save(t *testing.T, refs map[string]v1.Image) string {
+func save(t *testing.T, refs map[string]v1.Image) string { return saveIn(t, t.TempDir(), refs) }
+
+// saveIn writes the images to a file of a folder.
+func saveIn(t *testing.T, dir string, refs map[string]v1.Image) string {
 	t.Helper()
 	tags := map[name.Tag]v1.Image{}
 	for n, img := range refs {
@@ -302,7 +305,7 @@ func save(t *testing.T, refs map[string]v1.Image) string {
 		}
 		tags[tag] = img
 	}
-	path := filepath.Join(t.TempDir(), "image.tar")
+	path := filepath.Join(dir, "image.tar")
 	if err := tarball.MultiWriteToFile(path, tags); err != nil {
 		t.Fatal(err)
 	}

@@ -11,16 +11,18 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/diff/apply"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
-	"github.com/containerd/containerd/v2/pkg/rootfs"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/tools/loader/room"
 )
 
 // unpack makes the image's chain of snapshots.
@@ -57,16 +59,11 @@ type layerSnapshot struct {
 
 // make makes the snapshot, unless it is there.
 func (r *Runtime) make(ctx context.Context, s *layerSnapshot) error {
-	if _, err := r.sn.Stat(ctx, s.chainID); !errdefs.IsNotFound(err) {
+	if there, err := r.hold(ctx, s.chainID); there || err != nil {
 		return err
 	}
-	a := &applier{layer: s.layer}
-	var err error
-	if len(s.below) > 0 && r.rebase && s.layer.SelfContained() {
-		err = r.applyAside(ctx, s, a)
-	} else {
-		err = r.applyOnTop(ctx, s, a)
-	}
+	a := &applier{layer: s.layer, guard: r.guard}
+	err := r.apply(ctx, s, a, len(s.below) > 0 && r.rebase && s.layer.SelfContained())
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -74,7 +71,7 @@ func (r *Runtime) make(ctx context.Context, s *layerSnapshot) error {
 		err = a.err // without the wrapping that names the layer once more
 	}
 	var damaged *archive.DigestError
-	if !errors.As(err, &damaged) {
+	if !errors.As(err, &damaged) && !errors.Is(err, unix.ENOSPC) {
 		// Damage can break the tar before it shows in the digest; the digest says more.
 		if verr := s.layer.Verify(ctx); verr != nil {
 			return verr
@@ -83,65 +80,108 @@ func (r *Runtime) make(ctx context.Context, s *layerSnapshot) error {
 	return err
 }
 
-// applyOnTop unpacks a layer on the snapshot below.
-func (r *Runtime) applyOnTop(ctx context.Context, s *layerSnapshot, a *applier) error {
-	if err := wait(ctx, s.belowReady); err != nil {
-		return err
+// hold puts a snapshot under our lease and reports whether it is there. One that we find may be another loader's, and go with
+// that one's lease at any time before.
+func (r *Runtime) hold(ctx context.Context, name string) (bool, error) {
+	if _, err := r.sn.Stat(ctx, name); err != nil {
+		return false, ignoreNotFound(err)
 	}
-	if err := r.slot(ctx); err != nil {
-		return err
+	id, _ := leases.FromContext(ctx)
+	resource := leases.Resource{ID: name, Type: "snapshots/" + r.o.Snapshotter}
+	if err := r.client.LeasesService().AddResource(ctx, leases.Lease{ID: id}, resource); err != nil {
+		return false, fmt.Errorf("keeping a snapshot: %w", err)
 	}
-	defer r.free()
-	diffID, _ := s.layer.DiffID()
-	layer := rootfs.Layer{
-		Diff: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.Digest(diffID.String())},
-		Blob: descriptor(s.layer),
-	}
-	_, err := rootfs.ApplyLayerWithOpts(ctx, layer, s.below, r.sn, a, nil, nil)
-	return err
+	_, err := r.sn.Stat(ctx, name)
+	return err == nil, ignoreNotFound(err)
 }
 
-// applyAside unpacks a layer at the same time as the layers below, and puts it on top of them afterwards, as containerd does
-// after a pull. Unlike containerd, we first make sure that this gives the same as one after the other.
-func (r *Runtime) applyAside(ctx context.Context, s *layerSnapshot, a *applier) (err error) {
-	key := fmt.Sprintf(snapshots.UnpackKeyFormat, rand.Text(), s.chainID)
-	committed := false
+// apply unpacks a layer: on the snapshot below, or aside, at the same time as the layers below, to put it on top of them
+// afterwards, as containerd does after a pull. Unlike containerd, we first make sure that both give the same.
+func (r *Runtime) apply(ctx context.Context, s *layerSnapshot, a *applier, aside bool) (err error) {
+	parent := identity.ChainID(slices.Clone(s.below)).String()
+	base := parent
+	if aside {
+		base = ""
+	} else if err := wait(ctx, s.belowReady); err != nil {
+		return err
+	}
 	if err := r.slot(ctx); err != nil {
 		return err
 	}
+	key := unpackKey(s.chainID)
 	err = func() error {
 		defer r.free()
-		mounts, err := r.sn.Prepare(ctx, key, "")
+		mounts, err := r.sn.Prepare(ctx, key, base)
 		if err != nil {
 			return fmt.Errorf("preparing a snapshot: %w", err)
 		}
-		_, err = a.Apply(ctx, descriptor(s.layer), asOverlay(mounts))
+		if aside {
+			mounts = asOverlay(mounts)
+		}
+		_, err = a.Apply(ctx, descriptor(s.layer), mounts)
 		return err
 	}()
+	committed := false
 	defer func() {
 		if !committed {
-			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
-			defer cancel()
-			if rerr := ignoreNotFound(r.sn.Remove(clean, key)); rerr != nil {
-				err = errors.Join(err, fmt.Errorf("removing a snapshot: %w", rerr))
-			}
+			err = errors.Join(err, r.remove(ctx, key))
 		}
 	}()
 	if err != nil {
 		return err
 	}
-	if err := wait(ctx, s.belowReady); err != nil {
-		return err
+	var opts []snapshots.Opt
+	if aside {
+		if err := wait(ctx, s.belowReady); err != nil {
+			return err
+		}
+		opts = append(opts, snapshots.WithParent(parent))
 	}
-	parent := identity.ChainID(slices.Clone(s.below)).String()
-	err = r.sn.Commit(ctx, s.chainID, key, snapshots.WithParent(parent))
+	err = r.sn.Commit(ctx, s.chainID, key, opts...)
 	if errdefs.IsAlreadyExists(err) {
-		return nil // somebody else, a pull perhaps, was faster
+		return nil // somebody else, a pull perhaps, was faster; it is under our lease now
 	} else if err != nil {
 		return fmt.Errorf("committing a snapshot: %w", err)
 	}
 	committed = true
 	return nil
+}
+
+func unpackKey(chainID string) string {
+	return fmt.Sprintf(snapshots.UnpackKeyFormat, rand.Text(), chainID)
+}
+
+// remove removes a snapshot that is in use no more, although ctx may have ended.
+func (r *Runtime) remove(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	if err := ignoreNotFound(r.sn.Remove(ctx, key)); err != nil {
+		return fmt.Errorf("removing a snapshot: %w", err)
+	}
+	return nil
+}
+
+// manyLayers is a number of layers that can be mounted wherever containerd has them. How many more depends on the length of
+// their paths, which the mount's options, 4096 bytes at most, are full of.
+const manyLayers = 100
+
+// mountable makes sure that a container could have the image as its root: it mounts it as containerd would.
+func (r *Runtime) mountable(ctx context.Context, img *archive.Image) error {
+	ids := diffIDs(img)
+	if len(ids) <= manyLayers {
+		return nil
+	}
+	chainID := identity.ChainID(ids).String()
+	key := unpackKey(chainID)
+	mounts, err := r.sn.Prepare(ctx, key, chainID)
+	if err != nil {
+		return fmt.Errorf("preparing a snapshot: %w", err)
+	}
+	err = mount.WithTempMount(ctx, mounts, func(string) error { return nil })
+	if err != nil {
+		err = fmt.Errorf("no container could start from its %d layers, which are too many to be mounted: build it with fewer, or squash it (%w)", len(ids), err)
+	}
+	return errors.Join(err, r.remove(ctx, key))
 }
 
 // asOverlay makes the mount of a snapshot without a parent look like one with a parent, so that the applier leaves
@@ -172,6 +212,7 @@ func descriptor(l *archive.Layer) ocispec.Descriptor {
 // applier runs containerd's own applier, here instead of in containerd, on a layer of an archive.
 type applier struct {
 	layer *archive.Layer
+	guard *room.Guard
 	err   error
 }
 
@@ -179,7 +220,7 @@ var _ diff.Applier = (*applier)(nil)
 
 // Apply implements diff.Applier.
 func (a *applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mount.Mount, opts ...diff.ApplyOpt) (ocispec.Descriptor, error) {
-	out, err := apply.NewFileSystemApplier(provider{a.layer}).Apply(ctx, desc, mounts, opts...)
+	out, err := apply.NewFileSystemApplier(provider{a.layer, a.guard}).Apply(ctx, desc, mounts, opts...)
 	if err == nil {
 		err = a.layer.CheckDiffID(toHash(out.Digest))
 	}
@@ -188,7 +229,10 @@ func (a *applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []m
 }
 
 // provider hands out the one layer.
-type provider struct{ layer *archive.Layer }
+type provider struct {
+	layer *archive.Layer
+	guard *room.Guard
+}
 
 // ReaderAt implements content.Provider.
 func (p provider) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
@@ -196,12 +240,13 @@ func (p provider) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.
 	if err != nil {
 		return nil, err
 	}
-	return &stream{ReadCloser: rc, size: desc.Size}, nil
+	return &stream{r: p.guard.Reader(rc), c: rc, size: desc.Size}, nil
 }
 
 // stream is a content.ReaderAt that is only ever read from its start to its end, through Reader.
 type stream struct {
-	io.ReadCloser
+	r    io.Reader
+	c    io.Closer
 	size int64
 }
 
@@ -209,4 +254,5 @@ func (s *stream) ReadAt([]byte, int64) (int, error) {
 	return 0, errors.New("a layer is read as a stream")
 }
 func (s *stream) Size() int64       { return s.size }
-func (s *stream) Reader() io.Reader { return s.ReadCloser }
+func (s *stream) Reader() io.Reader { return s.r }
+func (s *stream) Close() error      { return s.c.Close() }

@@ -96,6 +96,9 @@ func one(ctx context.Context, rt Runtime, source string, o Options) error {
 		if len(a.Images) != 1 {
 			return fmt.Errorf("%s has %d images, which cannot all be named %s", a.Name, len(a.Images), o.Name)
 		}
+		if err := a.Images[0].CheckNames([]string{o.Name}); err != nil {
+			return fmt.Errorf("%s: %w", a.Name, err)
+		}
 		a.Images[0].Names = []string{o.Name}
 	}
 	return rt.Load(ctx, a)
@@ -110,7 +113,7 @@ func expand(sources []string) ([]string, error) {
 			stdin++
 		} else if info, err := os.Stat(s); err != nil {
 			return nil, err
-		} else if _, err := os.Stat(filepath.Join(s, "oci-layout")); info.IsDir() && err != nil {
+		} else if _, err := os.Lstat(filepath.Join(s, "oci-layout")); info.IsDir() && err != nil {
 			found, err := archivesIn(s)
 			if err != nil {
 				return nil, err

@@ -70,7 +70,7 @@ func save(t *testing.T, path string, tags ...string) {
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	in := func(n string) string { return filepath.Join(dir, n) }
-	for _, d := range []string{"many", "none", "layout"} {
+	for _, d := range []string{"many", "none", "layout", "linked"} {
 		if err := os.Mkdir(in(d), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -84,9 +84,18 @@ func TestLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	inLayout := image(t)
 	if p, err := layout.Write(in("layout"), empty.Index); err != nil {
 		t.Fatal(err)
-	} else if err := p.AppendImage(image(t)); err != nil {
+	} else if err := p.AppendImage(inLayout); err != nil {
+		t.Fatal(err)
+	}
+	digest, err := inLayout.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := "sha256:" + strings.Repeat("a", 64)
+	if err := os.Symlink("/none", in("linked/oci-layout")); err != nil {
 		t.Fatal(err)
 	}
 	one, err := os.ReadFile(in("one.tar"))
@@ -115,6 +124,10 @@ func TestLoad(t *testing.T) {
 		{name: "another name", sources: []string{in("one.tar")}, as: "k8s.io/uno:1", want: "k8s.io/uno:1"},
 		{name: "one name for two images", sources: []string{in("two.tar")}, as: "app", errs: []string{"has 2 images"}},
 		{name: "one name for two files", sources: []string{in("many")}, as: "app", errs: []string{"one name"}},
+		{name: "another name with a digest", sources: []string{in("layout")}, as: "app:1@" + digest.String(), want: "docker.io/library/app@" + digest.String()},
+		{name: "another name with another digest", sources: []string{in("layout")}, as: "app@" + other, errs: []string{"says " + other + ", but the content is " + digest.String()}},
+		{name: "a digest of what has none", sources: []string{in("one.tar")}, as: "app@" + other, errs: []string{"no manifest whose digest that could be"}},
+		{name: "a link for a layout's marker", sources: []string{in("linked")}, errs: []string{"oci-layout"}},
 		{name: "bad name", sources: []string{in("one.tar")}, as: "a//b", errs: []string{`"a//b"`}},
 	}
 	for _, tt := range tests {

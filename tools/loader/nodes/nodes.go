@@ -39,12 +39,10 @@ type Options struct {
 
 // Runtime is a set of nodes.
 type Runtime struct {
-	o     Options
-	nodes []node
+	o      Options
+	client *docker.Client
+	nodes  []string
 }
-
-// node is a running node container.
-type node struct{ name, pid string }
 
 // New finds the nodes.
 func New(ctx context.Context, o Options) (*Runtime, error) {
@@ -54,9 +52,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if o.Nsenter == "" {
 		o.Nsenter = "nsenter"
 	}
-	r := &Runtime{o: o}
-	client := &docker.Client{Path: o.Docker}
-	running, err := nodes.Running(ctx, client)
+	r := &Runtime{o: o, client: &docker.Client{Path: o.Docker}, nodes: o.Nodes}
+	running, err := nodes.Running(ctx, r.client)
 	if err != nil {
 		return nil, err
 	}
@@ -65,20 +62,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 			return nil, fmt.Errorf("there is no running node %q; there are: %s", n, strings.Join(running, ", "))
 		}
 	}
-	if len(o.Nodes) == 0 {
-		o.Nodes = running
-	}
-	// One after the other, for a node may go while we ask.
-	for _, n := range o.Nodes {
-		out, err := client.Output(ctx, "look at node "+n, "container", "inspect", "--format", "{{.State.Pid}}", n)
-		if err != nil {
-			return nil, err
-		}
-		pid := strings.TrimSpace(string(out))
-		if pid == "" || pid == "0" {
-			return nil, fmt.Errorf("node %s has just stopped", n)
-		}
-		r.nodes = append(r.nodes, node{n, pid})
+	if len(r.nodes) == 0 {
+		r.nodes = running
 	}
 	return r, nil
 }
@@ -113,7 +98,7 @@ func (r *Runtime) join(errs []error) error {
 		if where[m] == nil {
 			messages = append(messages, m)
 		}
-		where[m] = append(where[m], r.nodes[i].name)
+		where[m] = append(where[m], r.nodes[i])
 	}
 	var out []error
 	for _, m := range messages {
@@ -123,9 +108,14 @@ func (r *Runtime) join(errs []error) error {
 }
 
 // loadNode runs the node's loader in the node's mount and process namespaces, where the archive is descriptor 3.
-func (r *Runtime) loadNode(ctx context.Context, n node, a *archive.Archive) error {
-	step := r.o.Progress.Step("%s: %s", n.name, a.Name)
-	args := []string{"--target", n.pid, "--mount", "--pid", "--", "loader", "load", "--node", "local", "--call", a.Name}
+func (r *Runtime) loadNode(ctx context.Context, n string, a *archive.Archive) error {
+	step := r.o.Progress.Step("%s: %s", n, a.Name)
+	pid, err := r.pid(ctx, n)
+	if err != nil {
+		step.Fail("failed")
+		return err
+	}
+	args := []string{"--target", pid, "--mount", "--pid", "--", "loader", "load", "--node", "local", "--call", a.Name}
 	args = append(args, r.o.Args...)
 	cmd := exec.CommandContext(ctx, r.o.Nsenter, append(args, "/proc/self/fd/3")...)
 	var output bytes.Buffer
@@ -147,10 +137,24 @@ func (r *Runtime) loadNode(ctx context.Context, n node, a *archive.Archive) erro
 	return nil
 }
 
+// pid finds a node's first process. It is another one after each start of the node, so it is looked up when it is needed:
+// spooling an archive may have taken minutes.
+func (r *Runtime) pid(ctx context.Context, n string) (string, error) {
+	out, err := r.client.Output(ctx, "look at node "+n, "container", "inspect", "--format", "{{.State.Pid}}", n)
+	if err != nil {
+		return "", err
+	}
+	pid := strings.TrimSpace(string(out))
+	if pid == "" || pid == "0" {
+		return "", errors.New("the node has stopped")
+	}
+	return pid, nil
+}
+
 func images(a *archive.Archive) string {
 	var names []string
 	for _, img := range a.Images {
-		names = append(names, img.String())
+		names = append(names, img.Pinned())
 	}
 	if len(names) > 3 {
 		return fmt.Sprintf("%d images", len(names))

@@ -25,7 +25,8 @@ const (
 	dockerScript = `#!/bin/sh
 case $1 in
 ps) [ "$*" = "ps --all --no-trunc --format {{json .}} --filter label=dind-cluster.node --filter status=running" ] && cat DIR/ps ;;
-container) for last; do :; done; [ "$last" = gone ] && echo 0 || echo "$last" ;;
+container) for last; do :; done
+  if [ "$last" = gone ]; then echo 0; elif [ -e DIR/$last.pid ]; then cat DIR/$last.pid; else echo "$last"; fi ;;
 esac
 `
 	// A node keeps what it gets: a file or a directory's index. A node named bad-* fails in its own way.
@@ -101,7 +102,7 @@ func TestLoad(t *testing.T) {
 		{name: "one", running: []string{"b", "a"}, nodes: []string{"b"}, get: []string{"b"}},
 		{name: "none", newErr: "no node is running yet"},
 		{name: "unknown", running: []string{"a"}, nodes: []string{"c"}, newErr: `no running node "c"; there are: a`},
-		{name: "just stopped", running: []string{"gone"}, newErr: "node gone has just stopped"},
+		{name: "just stopped", running: []string{"gone", "a"}, loadErr: "gone: the node has stopped", get: []string{"a"}},
 		{name: "one fails", running: []string{"a", "bad1"}, loadErr: "bad1: " + full, get: []string{"a"}},
 		{name: "two fail alike", running: []string{"a", "bad1", "bad2"}, loadErr: "bad1, bad2: " + full, get: []string{"a"}},
 		{name: "two fail differently", running: []string{"bad1", "bad-silent"}, loadErr: "bad-silent: running the node's loader: exit status 3\nbad1: " + full},
@@ -174,6 +175,24 @@ func TestSpool(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("%s got %s, want %s", n, got, want)
 		}
+	}
+}
+
+// TestRestartedNode loads into a node that has been restarted since the loader began: its process is another one.
+func TestRestartedNode(t *testing.T) {
+	dir, o := fake(t, "a")
+	r, err := New(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "a.pid"), []byte("4711\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Load(context.Background(), open(t, layoutDir(t))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "4711.args")); err != nil {
+		t.Errorf("the node's process of before was entered: %v", err)
 	}
 }
 
