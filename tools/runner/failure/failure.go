@@ -32,7 +32,9 @@ func FromEnv(getenv func(string) string) Failure {
 }
 
 // Explained reports whether the runner ended by itself, with an error that it has told.
-func (f Failure) Explained() bool { return f.Result == "exit-code" && f.Code == "exited" && f.Status == "1" }
+func (f Failure) Explained() bool {
+	return f.Result == "exit-code" && f.Code == "exited" && f.Status == "1"
+}
 
 // String returns what happened, in one line.
 func (f Failure) String() string {
