@@ -50,7 +50,7 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 func routes(p plan.Cluster) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "route replace %s via %s dev %s\n", p.ServiceSubnet, p.Node(0).IP, bridgeName)
-	if p.PodNetwork == "bridge" {
+	if p.PodNetwork == plan.PodNetworkPTP {
 		for _, n := range p.All() {
 			fmt.Fprintf(&out, "route replace %s via %s dev %s\n", n.PodCIDR, n.IP, bridgeName)
 		}

@@ -71,7 +71,7 @@ var variables = []variable{{
 }, {
 	name: "POD_NETWORK",
 	set: func(c *Cluster, s string) (err error) {
-		c.PodNetwork, err = oneOf(s, "bridge", "none")
+		c.PodNetwork, err = oneOf(s, PodNetworkPTP, "none")
 		return err
 	},
 	get: func(c Cluster) string { return c.PodNetwork },

@@ -29,6 +29,9 @@ const MaxNodes = 100
 // APIServerPort is the port that the API server listens on, both in its node and in the top-level container.
 const APIServerPort = 6443
 
+// PodNetworkPTP is the pod network of the reference CNI plugins, named after the one that makes pods' interfaces.
+const PodNetworkPTP = "ptp"
+
 // podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
@@ -49,7 +52,7 @@ type Cluster struct {
 	// EtcdSync says that etcd waits until the disk has what it was given. Without, a cluster is quicker, and gone if the
 	// machine goes down.
 	EtcdSync bool `json:"etcdSync"`
-	// PodNetwork is "bridge" for the reference CNI plugins, "none" to leave the pod network to the user.
+	// PodNetwork is PodNetworkPTP, or "none" to leave the pod network to the user.
 	PodNetwork string `json:"podNetwork"`
 	// Timeout bounds the whole start of the cluster.
 	Timeout time.Duration `json:"timeout"`
@@ -78,7 +81,7 @@ func Default() Cluster {
 		APIPort:       APIServerPort,
 		ProxyMode:     "iptables",
 		EtcdSync:      true,
-		PodNetwork:    "bridge",
+		PodNetwork:    PodNetworkPTP,
 		Timeout:       5 * time.Minute,
 	}
 }

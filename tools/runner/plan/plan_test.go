@@ -53,6 +53,8 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"POD_SUBNET": "10.20.0.0/24"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"POD_SUBNET": "10.96.0.0/16"}, wantErr: `POD_SUBNET=10.96.0.0/16 and SERVICE_SUBNET=10.96.0.0/16 overlap`},
 		{env: map[string]string{"KUBE_PROXY_MODE": "ipvs"}, wantErr: `KUBE_PROXY_MODE="ipvs": want iptables or nftables`},
+		{env: map[string]string{"POD_NETWORK": "ptp"}, want: func(c Cluster) bool { return c.PodNetwork == PodNetworkPTP }},
+		{env: map[string]string{"POD_NETWORK": "bridge"}, wantErr: `POD_NETWORK="bridge": want ptp or none`},
 		{env: map[string]string{"TIMEOUT": "fast"}, wantErr: `TIMEOUT="fast"`},
 		{env: map[string]string{"ETCD_SYNC": ""}, want: func(c Cluster) bool { return c.EtcdSync }},
 		{env: map[string]string{"ETCD_SYNC": "off"}, want: func(c Cluster) bool { return !c.EtcdSync }},
