@@ -102,7 +102,10 @@ func Run(getenv func(string) string) error {
 		)
 	case "node":
 		containerd = paths.Containerd
-		err = writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE))
+		err = errors.Join(
+			writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE)),
+			limitFiles(paths.NodeConfig, "/run/systemd/system"),
+		)
 	default:
 		err = fmt.Errorf("%s says %q: want cluster or node", paths.Role, role)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/tools/runner/node"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -132,6 +134,30 @@ func TestDeadlines(t *testing.T) {
 		got, err := os.ReadFile(filepath.Join(dir, unit+".service.d", "timeout.conf"))
 		if err != nil || string(got) != "[Unit]\n"+want {
 			t.Errorf("%s: got %q, %v, want %q", unit, got, err, want)
+		}
+	}
+}
+
+func TestLimitFiles(t *testing.T) {
+	config, units := t.TempDir(), t.TempDir()
+	path := filepath.Join(units, "containerd.service.d", "nofile.conf")
+	if err := limitFiles(config, units); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("a limit without a plan: %v", err)
+	}
+	for soft, want := range map[int]string{1024: "1024:524288", 1 << 20: "1048576:1048576"} {
+		c := node.Config{Cluster: plan.Default()}
+		c.Cluster.NoFile = soft
+		if err := c.Write(config); err != nil {
+			t.Fatal(err)
+		}
+		if err := limitFiles(config, units); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != "[Service]\nLimitNOFILE="+want+"\n" {
+			t.Errorf("got %q, %v, want %s", got, err, want)
 		}
 	}
 }

@@ -54,6 +54,8 @@ type Cluster struct {
 	EtcdSync bool `json:"etcdSync"`
 	// PodNetwork is PodNetworkPTP, or "none" to leave the pod network to the user.
 	PodNetwork string `json:"podNetwork"`
+	// NoFile is how many files a process of a pod may have open before it raises its own limit.
+	NoFile int `json:"noFile"`
 	// Timeout bounds the whole start of the cluster.
 	Timeout time.Duration `json:"timeout"`
 	// KeepOnFailure leaves a cluster that did not come up for a person to look at.
@@ -82,6 +84,7 @@ func Default() Cluster {
 		ProxyMode:     "iptables",
 		EtcdSync:      true,
 		PodNetwork:    PodNetworkPTP,
+		NoFile:        1024,
 		Timeout:       5 * time.Minute,
 	}
 }
