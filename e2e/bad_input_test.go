@@ -87,9 +87,10 @@ func TestBadInput(t *testing.T) {
 
 	// From here on something happens while a cluster starts.
 	for _, test := range []struct {
-		name string
-		do   func(ctx context.Context, t *testing.T, name string, interrupt func())
-		want []string // in the error or in what the cluster printed
+		name   string
+		change func(*testing.T, *cluster.Options)
+		do     func(ctx context.Context, t *testing.T, name string, interrupt func())
+		want   []string // in the error or in what the cluster printed
 	}{{
 		name: "interrupted",
 		do: func(ctx context.Context, t *testing.T, name string, interrupt func()) {
@@ -112,6 +113,17 @@ func TestBadInput(t *testing.T) {
 			m.waitExec(ctx, t, name, "docker", "kill", "worker1")
 		},
 		want: []string{"did not come up", "worker1"},
+	}, {
+		name: "runner killed",
+		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
+			m.waitExec(ctx, t, name, "pkill", "-KILL", "-x", "-f", "/usr/bin/runner cluster")
+		},
+		want: []string{"did not come up", "dind-cluster.service was killed (SIGKILL)"},
+	}, {
+		name:   "engine does not start",
+		change: badDaemon,
+		do:     func(context.Context, *testing.T, string, func()) {},
+		want:   []string{"did not come up", "===== docker.service", "no-such-setting"},
 	}} {
 		t.Run(test.name, func(t *testing.T) {
 			before, err := m.counter.Take(ctx)
@@ -120,6 +132,9 @@ func TestBadInput(t *testing.T) {
 			}
 			o := m.options(t, "bad", 2)
 			o.Retain = false
+			if test.change != nil {
+				test.change(t, &o)
+			}
 			t.Cleanup(func() { m.remove(t, o.Name) })
 			ctx, interrupt := context.WithCancelCause(outer)
 			defer interrupt(nil)
