@@ -53,7 +53,7 @@ func Run(getenv func(string) string) error {
 	if err := checkPrivileged(own, mounts); err != nil {
 		return err
 	}
-	around, err := here()
+	around, err := ownNamespaces()
 	if err != nil {
 		return err
 	}

@@ -15,19 +15,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// surroundings are where the entrypoint looks for signs that somebody else uses a namespace of this container.
-type surroundings struct {
+// namespaces are where the entrypoint looks for signs that somebody else uses a namespace of this container.
+type namespaces struct {
 	proc, sys, hostnameFile string
 	// hostname is what the kernel says.
 	hostname string
 }
 
-func here() (surroundings, error) {
+func ownNamespaces() (namespaces, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return surroundings{}, fmt.Errorf("asking the kernel for the host name: %w", err)
+		return namespaces{}, fmt.Errorf("asking the kernel for the host name: %w", err)
 	}
-	return surroundings{proc: "/proc", sys: "/sys", hostnameFile: "/etc/hostname", hostname: unix.ByteSliceToString(name.Nodename[:])}, nil
+	return namespaces{proc: "/proc", sys: "/sys", hostnameFile: "/etc/hostname", hostname: unix.ByteSliceToString(name.Nodename[:])}, nil
 }
 
 // checkPrivateNamespaces refuses a container that shares a namespace in which it would change something for others: its
@@ -35,7 +35,7 @@ func here() (surroundings, error) {
 //
 // A PID namespace is the container's own if the entrypoint is process 1 of it. The cgroup namespace need not be its own
 // (setUpCgroups), and no daemon of the container leaves anything in its IPC namespace.
-func (s surroundings) checkPrivateNamespaces(mounts []mount) error {
+func (s namespaces) checkPrivateNamespaces(mounts []mount) error {
 	const network = "this container shares a network namespace (%s), and a cluster would change routes and packet filters there: " +
 		"start it without `--network host` and `--network container:…`"
 	// The kernel has this setting in its first network namespace only (net_core_table in net/core/sysctl_net_core.c).
@@ -75,7 +75,7 @@ func (s surroundings) checkPrivateNamespaces(mounts []mount) error {
 const stateListen, stateClose = "0A", "07"
 
 // listening returns where programs listen in the network namespace.
-func (s surroundings) listening() ([]string, error) {
+func (s namespaces) listening() ([]string, error) {
 	var found []string
 	for protocol, state := range map[string]string{"tcp": stateListen, "tcp6": stateListen, "udp": stateClose, "udp6": stateClose} {
 		f, err := os.Open(filepath.Join(s.proc, "net", protocol))

@@ -15,7 +15,7 @@ import (
 
 const socketHeading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
-func write(t *testing.T, root string, files map[string]string) {
+func writeFiles(t *testing.T, root string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		path := filepath.Join(root, name)
@@ -53,9 +53,9 @@ func TestPrivateNamespaces(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := t.TempDir()
-			write(t, root, private)
-			write(t, root, test.add)
-			s := surroundings{proc: filepath.Join(root, "proc"), sys: filepath.Join(root, "sys"), hostnameFile: filepath.Join(root, "hostname"), hostname: test.hostname}
+			writeFiles(t, root, private)
+			writeFiles(t, root, test.add)
+			s := namespaces{proc: filepath.Join(root, "proc"), sys: filepath.Join(root, "sys"), hostnameFile: filepath.Join(root, "hostname"), hostname: test.hostname}
 			err := s.checkPrivateNamespaces([]mount{{point: s.hostnameFile}})
 			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("got %v, want %q", err, test.want)
@@ -71,10 +71,10 @@ func TestLoopDevices(t *testing.T) {
 	}{{"", 255}, {"0\n", 255}, {"15\n", 255 << 4}} {
 		dev, maxPart := t.TempDir(), filepath.Join(t.TempDir(), "max_part")
 		if test.maxPart != "" {
-			write(t, filepath.Dir(maxPart), map[string]string{"max_part": test.maxPart})
+			writeFiles(t, filepath.Dir(maxPart), map[string]string{"max_part": test.maxPart})
 		}
 		// What is there stays.
-		write(t, dev, map[string]string{"loop3": ""})
+		writeFiles(t, dev, map[string]string{"loop3": ""})
 		if err := makeLoopDevices(dev, maxPart); os.IsPermission(err) || strings.Contains(strings.ToLower(errText(err)), "not permitted") {
 			t.Skip(err)
 		} else if err != nil {
@@ -114,7 +114,7 @@ func TestTaskLimit(t *testing.T) {
 		{nil, 3, false},
 	} {
 		dir := t.TempDir()
-		write(t, dir, test.files)
+		writeFiles(t, dir, test.files)
 		var out bytes.Buffer
 		if err := warnOfTaskLimit(&out, dir, test.nodes); err != nil {
 			t.Error(err)
