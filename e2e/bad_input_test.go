@@ -114,12 +114,6 @@ func TestBadInput(t *testing.T) {
 		},
 		want: []string{"did not come up", "worker1"},
 	}, {
-		name: "runner killed",
-		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
-			m.waitExec(ctx, t, name, "pkill", "-KILL", "-x", "-f", "/usr/bin/runner cluster")
-		},
-		want: []string{"did not come up", "dind-cluster.service was killed (SIGKILL)"},
-	}, {
 		name:   "engine does not start",
 		change: badDaemon,
 		do:     func(context.Context, *testing.T, string, func()) {},

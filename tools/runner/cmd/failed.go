@@ -40,12 +40,12 @@ func newFailed() *cobra.Command {
 }
 
 func clusterFailed(ctx context.Context, f failure.Failure, out io.Writer) error {
-	if _, err := os.Stat(paths.Ready); err == nil {
-		// There is a cluster to save, with or without the runner.
-		fmt.Fprintf(out, "%v; the cluster runs on without it\n", f)
-		return nil
-	}
 	if !f.Explained() {
+		if _, err := os.Stat(paths.Ready); err == nil {
+			// There is a cluster to save, with or without the runner.
+			fmt.Fprintf(out, "%v; the cluster runs on without it\n", f)
+			return nil
+		}
 		cluster.Failed(f.String())
 		var since time.Time
 		if info, err := os.Stat(paths.Env); err == nil {
