@@ -191,11 +191,11 @@ func (c *Counter) loops(context.Context) (map[string]string, error) {
 	return things, nil
 }
 
-// changing are the settings in /proc/sys that the kernel changes by itself, since they are counters and the like. The last two
+// changing are the settings in /proc/sys that the kernel changes by itself, since they are counters and the like. The last
 // are those that a cluster raises, and says so (docs/how-it-works.md).
 var changing = regexp.MustCompile(`^(fs/(dentry-state|file-nr|inode-nr|inode-state|aio-nr|quota/.*)|` +
 	`kernel/(ns_last_pid|random/.*|pty/nr|perf_event_max_sample_rate|tainted)|net/netfilter/nf_conntrack_count|` +
-	`fs/inotify/max_user_(instances|watches))$`)
+	`(fs/inotify/max_user|user/max_inotify)_(instances|watches))$`)
 
 // settings are all in /proc/sys: those of the whole machine, and those of the namespaces that we are in.
 func (c *Counter) settings(context.Context) (map[string]string, error) {

@@ -85,6 +85,10 @@ func bind(source, target string, flags uintptr) error {
 	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting %s on %s: %w", source, target, err)
 	}
+	// A part of a shared mount, mounted on itself, would get what is mounted below it a second time, from itself.
+	if err := unix.Mount("", target, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making the mount on %s private: %w", target, err)
+	}
 	if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|flags, ""); err != nil {
 		return fmt.Errorf("setting the flags of the mount on %s: %w", target, err)
 	}

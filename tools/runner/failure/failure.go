@@ -44,7 +44,7 @@ func (f Failure) String() string {
 	case f.Code == "killed" || f.Code == "dumped":
 		return fmt.Sprintf("%s was killed (SIG%s)", f.Unit, f.Status)
 	case f.Result == "" || f.Result == "success":
-		return "not all that the cluster needs came up in time"
+		return "a unit that the cluster needs did not come up"
 	}
 	return fmt.Sprintf("%s failed (%s, %s)", f.Unit, f.Result, strings.TrimSpace(f.Code+" "+f.Status))
 }

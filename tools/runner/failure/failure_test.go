@@ -19,7 +19,7 @@ func TestString(t *testing.T) {
 		{Failure{"dind-cluster.service", "resources", "", ""}, false, "failed (resources, )"},
 		{Failure{"dind-cluster.service", "signal", "killed", "KILL"}, false, "dind-cluster.service was killed (SIGKILL)"},
 		{Failure{"dind-cluster.service", "oom-kill", "killed", "KILL"}, false, "not enough memory"},
-		{Failure{"dind-cluster.service", "success", "", ""}, false, "came up in time"},
+		{Failure{"dind-cluster.service", "success", "", ""}, false, "needs did not come up"},
 	} {
 		if got := test.f.String(); !strings.Contains(got, test.want) || test.f.Explained() != test.explained {
 			t.Errorf("%+v: got %q, explained: %t", test.f, got, test.f.Explained())
