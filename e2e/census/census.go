@@ -158,6 +158,8 @@ func (c *Counter) routing(ctx context.Context) (map[string]string, error) {
 		switch {
 		case line == "" || strings.HasPrefix(line, "#"):
 			continue
+		case strings.Contains(line, " proto kernel "):
+			continue // a consequence of a link's address, a moment later
 		case strings.HasPrefix(line, "== "), strings.HasPrefix(line, "*"):
 			program, _, _ := strings.Cut(section, "*")
 			if section = strings.TrimPrefix(line, "== "); strings.HasPrefix(line, "*") {

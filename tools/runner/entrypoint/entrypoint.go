@@ -50,14 +50,15 @@ func Run(getenv func(string) string) error {
 	if err != nil {
 		return err
 	}
-	if err := checkPrivileged(own, mounts); err != nil {
-		return err
-	}
+	// First, since a /sys that belongs to somebody else's network may be read-only just because of that.
 	around, err := ownNamespaces()
 	if err != nil {
 		return err
 	}
 	if err := around.checkPrivateNamespaces(mounts); err != nil {
+		return err
+	}
+	if err := checkPrivileged(own, mounts); err != nil {
 		return err
 	}
 	var cluster plan.Cluster
