@@ -34,6 +34,7 @@ var common = []command{
 	{"processes.txt", []string{"ps", "-eo", "pid,ppid,stat,rss,etime,args", "--forest"}},
 	{"network.txt", []string{"sh", "-c", "ip address; ip route; ss -tulpn"}},
 	{"iptables.txt", []string{"iptables-save"}},
+	{"nftables.txt", []string{"nft", "list", "ruleset"}},
 	{"disk.txt", []string{"df", "-h"}},
 	{"mounts.txt", []string{"cat", "/proc/self/mountinfo"}},
 }
