@@ -36,6 +36,15 @@ func testHost(ctx context.Context, t *testing.T, b *box) {
 	onNode("unshare --user --map-root-user --mount --pid --fork mount -t proc -o nosuid,nodev,noexec proc /mnt")
 	onNode("test -b /dev/loop255 && test -c /dev/loop-control")
 
+	// No user asks for more time than this, and a cluster that has it is not unhealthy meanwhile.
+	period, err := b.launcher.Docker.Output(ctx, "look at the health check", "container", "inspect", "--format", "{{json .Config.Healthcheck.StartPeriod}}", b.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.TrimSpace(string(period)); got != fmt.Sprint(int64(24*time.Hour)) {
+		t.Errorf("a cluster may take %s ns until it is unhealthy, want 24 h", got)
+	}
+
 	ids := map[string]string{}
 	for _, n := range strings.Fields(b.kubectl(ctx, t, "get", "nodes", "--output=jsonpath={range .items[*]}{.metadata.name}={.status.nodeInfo.systemUUID}={.status.nodeInfo.machineID}{\"\\n\"}{end}")) {
 		name, id, _ := strings.Cut(n, "=")
