@@ -114,6 +114,12 @@ func TestBadInput(t *testing.T) {
 		},
 		want: []string{"did not come up", "worker1"},
 	}, {
+		name: "node's runner killed",
+		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
+			m.waitExec(ctx, t, name, "docker", "exec", "control-plane", "pkill", "-KILL", "-x", "-f", "/usr/bin/runner node")
+		},
+		want: []string{"did not come up", "node control-plane: dind-node.service was killed (SIGKILL)"},
+	}, {
 		name:   "engine does not start",
 		change: badDaemon,
 		do:     func(context.Context, *testing.T, string, func()) {},

@@ -11,7 +11,9 @@ import (
 // hardNoFile is systemd's own default for the limit up to which a process may raise its own.
 const hardNoFile = 512 << 10
 
-// limitFiles sets how many files processes of pods may have open, which they have from containerd: the soft limit of the plan.
+// limitFiles sets how many files processes of pods may have open: they inherit containerd's limits. By default these are systemd's,
+// 1024 and 524288, as in upstream's containerd.service since 2.0, and as programs that use select(2) need it; a program that
+// needs more can raise its own limit, as all that are written in Go do.
 func limitFiles(nodeConfig, units string) error {
 	config, err := node.ReadConfig(nodeConfig)
 	if err != nil {
