@@ -90,9 +90,10 @@ func TestBadInput(t *testing.T) {
 
 	// From here on something happens while a cluster starts.
 	for _, test := range []struct {
-		name string
-		do   func(ctx context.Context, t *testing.T, name string, interrupt func())
-		want []string // in the error or in what the cluster printed
+		name   string
+		change func(*testing.T, *cluster.Options)
+		do     func(ctx context.Context, t *testing.T, name string, interrupt func())
+		want   []string // in the error or in what the cluster printed
 	}{{
 		name: "interrupted",
 		do: func(ctx context.Context, t *testing.T, name string, interrupt func()) {
@@ -115,6 +116,17 @@ func TestBadInput(t *testing.T) {
 			m.waitExec(ctx, t, name, "docker", "kill", "worker1")
 		},
 		want: []string{"did not come up", "worker1"},
+	}, {
+		name: "node's runner killed",
+		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
+			m.waitExec(ctx, t, name, "docker", "exec", "control-plane", "pkill", "-KILL", "-x", "-f", "/usr/bin/runner node")
+		},
+		want: []string{"did not come up", "node control-plane: dind-node.service was killed (SIGKILL)"},
+	}, {
+		name:   "engine does not start",
+		change: badDaemon,
+		do:     func(context.Context, *testing.T, string, func()) {},
+		want:   []string{"did not come up", "===== docker.service", "no-such-setting"},
 	}} {
 		t.Run(test.name, func(t *testing.T) {
 			before, err := m.counter.Take(ctx)
@@ -123,6 +135,9 @@ func TestBadInput(t *testing.T) {
 			}
 			o := m.options(t, "bad", 2)
 			o.Retain = false
+			if test.change != nil {
+				test.change(t, &o)
+			}
 			t.Cleanup(func() { m.remove(t, o.Name) })
 			ctx, interrupt := context.WithCancelCause(outer)
 			defer interrupt(nil)

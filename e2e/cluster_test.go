@@ -63,9 +63,11 @@ func newMachine(t *testing.T) (context.Context, *machine) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	counter := census.New(l.Docker)
+	counter.Image = ref
 	m := &machine{
 		launcher: l,
-		counter:  census.New(l.Docker),
+		counter:  counter,
 		image:    cluster.Present(ref),
 		run:      fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().Unix()%100_000),
 	}

@@ -39,6 +39,8 @@ func TestSmoke(t *testing.T) {
 	step("cgroups", func(t *testing.T) { testCgroups(ctx, t, first) })
 	step("network", func(t *testing.T) { testNetwork(ctx, t, first) })
 	step("user namespace", func(t *testing.T) { testUserNamespace(ctx, t, first) })
+	step("neighbour", func(t *testing.T) { testNeighbour(ctx, t, first) })
+	step("host", func(t *testing.T) { testHost(ctx, t, first) })
 	step("second cluster without a network", func(t *testing.T) {
 		untouched := first.pods(ctx, t, "--all-namespaces")
 		o := m.options(t, "second", 1)
@@ -278,6 +280,11 @@ func testRestart(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 	if !strings.Contains(before, "ConfigMap/keepsake") {
 		t.Fatalf("objects are\n%s", before)
 	}
+	const remark = "this was before the restart"
+	inJournal := []string{"sh", "-c", "echo " + remark + " | systemd-cat --identifier=remark && journalctl --sync"}
+	onNode := []string{"docker", "exec", "worker1"}
+	b.exec(ctx, t, inJournal...)
+	b.exec(ctx, t, slices.Concat(onNode, inJournal)...)
 	for _, verb := range []string{"stop", "start"} {
 		if err := b.launcher.Docker.Do(ctx, verb+" the cluster", verb, b.name); err != nil {
 			t.Fatal(err)
@@ -294,6 +301,13 @@ func testRestart(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 	checkSeeded(ctx, t, b, "kept", "control-plane", "worker1", "worker2")
 	if after := b.kubectl(ctx, t, "get", kinds, "--namespace=default", objects); after != before {
 		t.Errorf("objects are\n%swere\n%s", after, before)
+	}
+	// The journals go on where they ended.
+	journal := []string{"journalctl", "--no-pager", "--output=cat", "--identifier=remark"}
+	for _, command := range [][]string{journal, slices.Concat(onNode, journal)} {
+		if got := b.exec(ctx, t, command...); got != remark+"\n" {
+			t.Errorf("%q: got %q, want %q", command, got, remark)
+		}
 	}
 	checkNetwork(ctx, t, b)
 	// At the same port: the kubeconfig on the host is still right.

@@ -1,5 +1,6 @@
 // Package census counts what containers may leave behind on a machine: containers, networks,
-// volumes, network links, mounts, processes and cgroups.
+// volumes, network links, routes, packet filter rules, mounts, loop devices, processes and
+// cgroups; and it notes the kernel's settings, which they may change.
 //
 // A count before and one after tell whether a removed cluster is gone altogether. Other
 // programs start and end things meanwhile, and not all of those are leaks: what a
@@ -33,13 +34,16 @@ type Docker interface {
 // Counter takes censuses of a machine.
 type Counter struct {
 	Docker Docker
-	// Proc and Cgroups are /proc and /sys/fs/cgroup, except in tests.
-	Proc, Cgroups string
+	// Image is one with iptables-save and ip, for looking at the routes and packet filters of
+	// the engine's own network. Without it nobody looks.
+	Image string
+	// Proc, Cgroups and Blocks are /proc, /sys/fs/cgroup and /sys/block, except in tests.
+	Proc, Cgroups, Blocks string
 }
 
 // New returns a Counter for this machine and its Docker engine.
 func New(client Docker) *Counter {
-	return &Counter{Docker: client, Proc: "/proc", Cgroups: "/sys/fs/cgroup"}
+	return &Counter{Docker: client, Proc: "/proc", Cgroups: "/sys/fs/cgroup", Blocks: "/sys/block"}
 }
 
 // Kind is a kind of thing to count.
@@ -51,13 +55,16 @@ const (
 	Networks   Kind = "networks"
 	Volumes    Kind = "volumes"
 	Links      Kind = "network links"
+	Routing    Kind = "routes and packet filter rules"
 	Mounts     Kind = "mounts"
+	Loops      Kind = "loop devices"
 	Processes  Kind = "processes"
 	Cgroups    Kind = "cgroups"
+	Settings   Kind = "kernel settings"
 )
 
 // Kinds are all kinds, in the order of a report.
-var Kinds = []Kind{Containers, Networks, Volumes, Links, Mounts, Processes, Cgroups}
+var Kinds = []Kind{Containers, Networks, Volumes, Links, Routing, Mounts, Loops, Processes, Cgroups, Settings}
 
 // Census is what there was at one time: per kind, what identifies a thing, and how it is described.
 type Census map[Kind]map[string]string
@@ -75,6 +82,12 @@ func (c Census) String() string {
 func (c *Counter) Take(ctx context.Context) (Census, error) {
 	census := Census{}
 	var errs []error
+	// First, since it takes a container.
+	routing, err := c.routing(ctx)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("cannot list %s: %w", Routing, err))
+	}
+	census[Routing] = routing
 	for kind, take := range map[Kind]func(context.Context) (map[string]string, error){
 		Containers: c.dockerList("ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}} ({{.Image}})"),
 		Networks:   c.dockerList("network", "ls", "--no-trunc", "--format", "{{.ID}} {{.Name}}"),
@@ -83,6 +96,8 @@ func (c *Counter) Take(ctx context.Context) (Census, error) {
 		Mounts:     c.mounts,
 		Processes:  c.processes,
 		Cgroups:    c.cgroups,
+		Loops:      c.loops,
+		Settings:   c.settings,
 	} {
 		things, err := take(ctx)
 		if err != nil {
@@ -118,6 +133,91 @@ func links(context.Context) (map[string]string, error) {
 		things[fmt.Sprintf("%d:%s", l.Index, l.Name)] = l.Name
 	}
 	return things, nil
+}
+
+// routingScript prints the routes and packet filter rules of a network namespace, whatever program has made them.
+const routingScript = `ip -4 route show table all; ip -6 route show table all
+for v in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do echo "== $v"; $v-save; done`
+
+// volatile is what changes by itself in its output: counters, and how long a route is still valid.
+var volatile = regexp.MustCompile(`\s*(\[\d+:\d+\]|expires \d+sec)`)
+
+func (c *Counter) routing(ctx context.Context) (map[string]string, error) {
+	things := map[string]string{}
+	if c.Image == "" {
+		return things, nil
+	}
+	out, err := c.Docker.Output(ctx, "look at routes and packet filters", "run", "--rm", "--pull", "never",
+		"--network", "host", "--cap-add", "NET_ADMIN", "--entrypoint", "sh", c.Image, "-c", routingScript)
+	if err != nil {
+		return nil, err
+	}
+	section := "route"
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(volatile.ReplaceAllString(line, ""))
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+			continue
+		case strings.Contains(line, " proto kernel "):
+			continue // a consequence of a link's address, a moment later
+		case strings.HasPrefix(line, "== "), strings.HasPrefix(line, "*"):
+			program, _, _ := strings.Cut(section, "*")
+			if section = strings.TrimPrefix(line, "== "); strings.HasPrefix(line, "*") {
+				section = program + line
+			}
+			continue
+		}
+		// The same rule may be there twice.
+		key := section + " " + line
+		for n := 2; things[key] != ""; n++ {
+			key = fmt.Sprintf("%s %s (%d)", section, line, n)
+		}
+		things[key] = section
+	}
+	return things, nil
+}
+
+// loops are the loop devices that have a file.
+func (c *Counter) loops(context.Context) (map[string]string, error) {
+	files, err := filepath.Glob(filepath.Join(c.Blocks, "loop*", "loop", "backing_file"))
+	if err != nil {
+		return nil, err
+	}
+	things := map[string]string{}
+	for _, f := range files {
+		if data, err := os.ReadFile(f); err == nil {
+			name, _, _ := strings.Cut(strings.TrimPrefix(f, c.Blocks+"/"), "/")
+			things[name] = strings.TrimSpace(string(data))
+		}
+	}
+	return things, nil
+}
+
+// changing are the settings in /proc/sys that the kernel changes by itself, since they are counters and the like. The last
+// are those that a cluster raises, and says so (docs/how-it-works.md).
+var changing = regexp.MustCompile(`^(fs/(dentry-state|file-nr|inode-nr|inode-state|aio-nr|quota/.*)|` +
+	`kernel/(ns_last_pid|random/.*|pty/nr|perf_event_max_sample_rate|tainted)|net/netfilter/nf_conntrack_count|` +
+	`(fs/inotify/max_user|user/max_inotify)_(instances|watches))$`)
+
+// settings are all in /proc/sys: those of the whole machine, and those of the namespaces that we are in.
+func (c *Counter) settings(context.Context) (map[string]string, error) {
+	root := filepath.Join(c.Proc, "sys")
+	things := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // it has gone meanwhile, as those of a network link
+		}
+		name := strings.TrimPrefix(path, root+"/")
+		if d.IsDir() || changing.MatchString(name) {
+			return nil
+		}
+		// Some can only be written.
+		if data, err := os.ReadFile(path); err == nil {
+			things[name] = strings.TrimSpace(string(data))
+		}
+		return nil
+	})
+	return things, err
 }
 
 // mounts are those of every mount namespace that we may look into: the engine's is not
@@ -279,12 +379,16 @@ func Leaks(before, after Census, belongings Belongings) []string {
 	var leaks []string
 	for _, kind := range Kinds {
 		for key, text := range after[kind] {
-			if _, old := before[kind][key]; old {
+			was, old := before[kind][key]
+			if old && (kind != Settings || was == text) {
 				continue
 			}
 			leak := ours(key, text)
 			switch kind {
-			case Networks, Volumes, Links:
+			case Settings:
+				// New ones come with modules of the kernel and with network links.
+				leak, text = old, fmt.Sprintf("is %q, was %q", text, was)
+			case Networks, Volumes, Links, Routing, Loops:
 				leak = leak || quiet
 			case Cgroups:
 				// A container's systemd that got hold of the machine's own tree makes cgroups at its

@@ -174,13 +174,6 @@ func freePort() (int, error) {
 	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
-// What a cluster takes of the disk below Docker's root folder, at least: the same as it asks for
-// itself when it starts, only that here nothing has been sent and started yet.
-const (
-	diskPerCluster = 4 << 30
-	diskPerNode    = 600 << 20
-)
-
 // checkDisk checks that there is room for a cluster, where that can be told: Docker's
 // root folder is visible from here if the engine runs on this machine.
 func checkDisk(info *docker.Info, nodes int, statfs func(string, *syscall.Statfs_t) error) error {
@@ -189,7 +182,8 @@ func checkDisk(info *docker.Info, nodes int, statfs func(string, *syscall.Statfs
 		return nil
 	}
 	free := int64(s.Bavail) * s.Bsize
-	need := int64(diskPerCluster + (nodes-1)*diskPerNode)
+	// The same as it asks for itself when it starts, only that here nothing has been sent and started yet.
+	need := plan.Disk(nodes)
 	if free < need {
 		return fmt.Errorf("not enough disk space: %s free in Docker's folder %s, and a cluster of %d nodes needs %s: remove what you do not need (`docker system df` shows what there is)",
 			progress.Size(free), info.DockerRootDir, nodes, progress.Size(need))

@@ -21,6 +21,9 @@ const (
 // The subnet and all addresses in it are fixed: the network belongs to this container alone, in its own network
 // namespace, so there is nobody to ask. Certificates, static pods and routes stay right after a restart.
 func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
+	if err := filterInbound(ctx, c.plan); err != nil {
+		return "", err
+	}
 	mtu := c.mtu()
 	if err := c.docker.Do(ctx, "make the nodes' network", "network", "create",
 		"--driver", "bridge",
@@ -47,7 +50,7 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 func routes(p plan.Cluster) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "route replace %s via %s dev %s\n", p.ServiceSubnet, p.Node(0).IP, bridgeName)
-	if p.PodNetwork == "bridge" {
+	if p.PodNetwork == plan.PodNetworkPTP {
 		for _, n := range p.All() {
 			fmt.Fprintf(&out, "route replace %s via %s dev %s\n", n.PodCIDR, n.IP, bridgeName)
 		}

@@ -11,13 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// minDisk is what the control plane takes, of which etcd's log is the most, with some room for pods; each further node
-// takes minDiskPerNode.
-const (
-	minDisk        = 1 << 30
-	minDiskPerNode = 100 << 20
-)
-
 // preflight finds out early what would otherwise fail late and obscurely.
 func (c *cluster) preflight(ctx context.Context) (string, error) {
 	version, err := c.docker.Version(ctx)
@@ -43,7 +36,7 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 }
 
 func checkDisk(nodes int, free int64) error {
-	need := int64(minDisk + (nodes-1)*minDiskPerNode)
+	need := plan.Disk(nodes)
 	if free < need {
 		return fmt.Errorf("the volume /var/lib/docker has %s free, and a cluster of %d nodes needs %s: make room on the Docker host, for example with `docker system prune`",
 			progress.Size(free), nodes, progress.Size(need))

@@ -1,9 +1,9 @@
 package cmd
 
 import (
+	"fmt"
 	"io"
 	"os"
-	"os/exec"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/cluster"
 	"github.com/dind-cluster/dind-cluster/tools/runner/console"
@@ -17,14 +17,14 @@ func newCluster() *cobra.Command {
 		Short: "Brings the cluster up, or back after a restart (a unit of the top-level container)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := console.Open()
 			p, err := plan.FromEnv(os.Getenv)
-			if err != nil {
-				return err
+			if err == nil {
+				err = cluster.Run(cmd.Context(), p, io.MultiWriter(os.Stderr, out))
 			}
-			err = cluster.Run(cmd.Context(), p, io.MultiWriter(os.Stderr, console.Open()))
-			if err != nil && !p.KeepOnFailure && cmd.Context().Err() == nil {
-				// The container ends with the status 1, so that `docker run` and whoever watches the container see it.
-				_ = exec.Command("systemctl", "--no-block", "exit", "1").Run()
+			if err != nil {
+				// What went wrong before there was anything to explain nobody would see. The unit's OnFailure= ends the container.
+				fmt.Fprintln(out, err)
 			}
 			return err
 		},

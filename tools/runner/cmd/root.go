@@ -31,6 +31,7 @@ func Main(args []string) int {
 		newKubeconfig(),
 		newLogs(),
 		newProbe(),
+		newFailed(),
 	)
 	verb := args[1:]
 	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig` works.

@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,10 @@ const (
 	port = 53
 	// timeout bounds one try with one upstream server. Resolvers give up after five seconds.
 	timeout = 2 * time.Second
+	// maxQueries bounds the questions that are open at a time, each of which has a socket of its own, and maxConns the
+	// clients that are connected. Upstream servers that do not answer would otherwise cost more and more.
+	maxQueries = 256
+	maxConns   = 64
 	// maxUDP is the largest message over UDP.
 	maxUDP = 65535
 	// headerSize is that of a DNS message.
@@ -37,14 +42,30 @@ const (
 
 // Serve answers on an address until ctx ends. The address need not exist yet.
 func Serve(ctx context.Context, address netip.Addr, resolvConf string) error {
-	f := &forwarder{resolvConf: resolvConf, port: port}
-	return f.serve(ctx, netip.AddrPortFrom(address, port), nil)
+	return newForwarder(resolvConf, port).serve(ctx, netip.AddrPortFrom(address, port), nil)
 }
 
 type forwarder struct {
 	resolvConf string
 	port       int // of the upstream servers
+	open       chan struct{}
 }
+
+func newForwarder(resolvConf string, port int) *forwarder {
+	return &forwarder{resolvConf: resolvConf, port: port, open: make(chan struct{}, maxQueries)}
+}
+
+// begin takes one of the places for open questions, and reports whether there was one. The caller gives it back with end.
+func (f *forwarder) begin() bool {
+	select {
+	case f.open <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (f *forwarder) end() { <-f.open }
 
 // serve listens; ready, if not nil, gets the address.
 func (f *forwarder) serve(ctx context.Context, listen netip.AddrPort, ready func(udp, tcp net.Addr)) error {
@@ -88,7 +109,15 @@ func (f *forwarder) serveUDP(conn net.PacketConn) error {
 			return err
 		}
 		query := bytes.Clone(buffer[:n])
+		if !f.begin() {
+			// At once, and not by silence: who asks may have another server.
+			if answer := refuse(query); answer != nil {
+				_, _ = conn.WriteTo(answer, from)
+			}
+			continue
+		}
 		go func() {
+			defer f.end()
 			if answer := f.answer(query, f.askUDP); answer != nil {
 				_, _ = conn.WriteTo(answer, from)
 			}
@@ -97,6 +126,8 @@ func (f *forwarder) serveUDP(conn net.PacketConn) error {
 }
 
 func (f *forwarder) serveTCP(listener net.Listener) error {
+	// More clients than that wait, in the kernel, until one of them ends or says nothing for ten seconds.
+	listener = netutil.LimitListener(listener, maxConns)
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -110,7 +141,11 @@ func (f *forwarder) serveTCP(listener net.Listener) error {
 				if err != nil {
 					return
 				}
-				answer := f.answer(query, f.askTCP)
+				answer := refuse(query)
+				if f.begin() {
+					answer = f.answer(query, f.askTCP)
+					f.end()
+				}
 				if answer == nil || writeFrame(conn, answer) != nil {
 					return
 				}
@@ -121,7 +156,7 @@ func (f *forwarder) serveTCP(listener net.Listener) error {
 
 // answer asks one upstream server after the other, and says SERVFAIL when none answers.
 func (f *forwarder) answer(query []byte, ask func(server string, query []byte) ([]byte, error)) []byte {
-	if len(query) < headerSize || query[2]&0x80 != 0 { // Not a query.
+	if !isQuery(query) {
 		return nil
 	}
 	servers, err := nameservers(f.resolvConf)
@@ -186,6 +221,16 @@ func writeFrame(w io.Writer, message []byte) error {
 	}
 	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(message))), message...))
 	return err
+}
+
+func isQuery(message []byte) bool { return len(message) >= headerSize && message[2]&0x80 == 0 }
+
+// refuse answers a query for which there is no time. It returns nil if it is none.
+func refuse(query []byte) []byte {
+	if !isQuery(query) {
+		return nil
+	}
+	return failure(query)
 }
 
 // failure turns a query into the answer SERVFAIL.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -68,7 +69,7 @@ func start(t *testing.T, resolvConf string, port int) (udp, tcp string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	addresses, done := make(chan [2]string, 1), make(chan error, 1)
 	go func() {
-		done <- (&forwarder{resolvConf: path, port: port}).serve(ctx, netip.MustParseAddrPort("127.0.0.1:0"), func(udp, tcp net.Addr) {
+		done <- newForwarder(path, port).serve(ctx, netip.MustParseAddrPort("127.0.0.1:0"), func(udp, tcp net.Addr) {
 			addresses <- [2]string{udp.String(), tcp.String()}
 		})
 	}()
@@ -126,6 +127,43 @@ func TestNoUpstream(t *testing.T) {
 				t.Errorf("%s, %q: the refusal took %v", network, conf, took)
 			}
 		}
+	}
+}
+
+// Upstream servers that say nothing cost a bounded number of sockets, and whoever asks meanwhile learns it at once.
+func TestDeadUpstream(t *testing.T) {
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	udp, _ := start(t, "nameserver 127.0.0.1\n", silent.LocalAddr().(*net.UDPAddr).Port)
+	client, err := net.Dial("udp4", udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	// One question after the other, as long as there are places; then the answers come as quickly as the questions.
+	begin, answered, most := time.Now(), 0, 0
+	for i := range 4 * maxQueries {
+		if _, err := client.Write(query(byte(i))); err != nil {
+			t.Fatal(err)
+		}
+		wait := 20 * time.Millisecond
+		if i < maxQueries {
+			wait = 0
+		}
+		_ = client.SetReadDeadline(time.Now().Add(wait))
+		if n, err := client.Read(make([]byte, maxUDP)); err == nil && n > headerSize {
+			answered++
+		}
+		most = max(most, runtime.NumGoroutine())
+	}
+	if most > maxQueries+50 {
+		t.Errorf("%d goroutines for %d places", most, maxQueries)
+	}
+	if answered < 2*maxQueries && time.Since(begin) < timeout {
+		t.Errorf("only %d answers of %d", answered, 3*maxQueries)
 	}
 }
 

@@ -51,6 +51,14 @@ func Run(getenv func(string) string) error {
 	if err != nil {
 		return err
 	}
+	// First, since a /sys that belongs to somebody else's network may be read-only just because of that.
+	around, err := ownNamespaces()
+	if err != nil {
+		return err
+	}
+	if err := around.checkPrivateNamespaces(mounts); err != nil {
+		return err
+	}
 	if err := checkPrivileged(own, mounts); err != nil {
 		return err
 	}
@@ -71,23 +79,41 @@ func Run(getenv func(string) string) error {
 	if err != nil {
 		return err
 	}
-	if err := ensureMachineID("/etc/machine-id"); err != nil {
+	machineID, err := ensureMachineID("/etc/machine-id")
+	if err != nil {
+		return err
+	}
+	if err := hideHardware("/sys/class/dmi/id", paths.Run, machineID); err != nil {
+		return err
+	}
+	if err := makeLoopDevices("/dev", "/sys/module/loop/parameters/max_part"); err != nil {
 		return err
 	}
 	raiseLimits()
+	if err := protectKernel("/proc", paths.Run); err != nil {
+		return err
+	}
+	if err := keepJournal("/run/systemd/journal"); err != nil {
+		return err
+	}
 
 	var containerd string
 	switch role {
 	case "cluster":
 		containerd = paths.DockerContainerd
-		if err = os.WriteFile(paths.Env, []byte(cluster.Env()), 0o644); err == nil {
-			err = heedSurroundings(getenv, cluster, os.Stdout)
-		}
+		err = errors.Join(
+			os.WriteFile(paths.Env, []byte(cluster.Env()), 0o644),
+			writeDeadlines("/run/systemd/system", cluster.Timeout),
+			warnOfTaskLimit(os.Stdout, cgroupRoot, cluster.Nodes),
+			heedSurroundings(getenv, cluster, os.Stdout),
+		)
 	case "node":
 		containerd = paths.Containerd
-		if err = writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE)); err == nil {
-			err = proxy.Use(proxy.NodeDir, "/run/systemd/system")
-		}
+		err = errors.Join(
+			writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE)),
+			limitFiles(paths.NodeConfig, "/run/systemd/system"),
+			proxy.Use(proxy.NodeDir, "/run/systemd/system"),
+		)
 	default:
 		err = fmt.Errorf("%s says %q: want cluster or node", paths.Role, role)
 	}
@@ -156,29 +182,38 @@ func prepareMounts(mounts []mount) error {
 		return fmt.Errorf("remounting /sys read-only: %w", err)
 	}
 	// The kubelet reads the kernel's log to see when a process was killed for lack of memory.
-	if _, err := os.Stat("/dev/kmsg"); errors.Is(err, os.ErrNotExist) {
-		if err := unix.Mknod("/dev/kmsg", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 11))); err != nil {
-			return fmt.Errorf("making /dev/kmsg: %w", err)
-		}
-	}
-	return nil
+	return mknod("/dev/kmsg", unix.S_IFCHR|0o600, unix.Mkdev(1, 11))
 }
 
 // ensureMachineID gives the container an identity of its own that a restart keeps. The image has none; systemd would
 // make one too, but take the start for a machine's very first and apply its presets.
-func ensureMachineID(path string) error {
+func ensureMachineID(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	if id := string(bytes.TrimSpace(data)); len(id) == 32 {
+		return id, nil
+	}
+	raw := make([]byte, 16)
+	if _, err := rand.Read(raw); err != nil {
+		return "", err
+	}
+	// As systemd does it: the ID is a UUID of version 4, too.
+	raw[6] = raw[6]&0x0f | 0x40
+	raw[8] = raw[8]&0x3f | 0x80
+	id := hex.EncodeToString(raw)
+	return id, os.WriteFile(path, []byte(id+"\n"), 0o444)
+}
+
+// keepJournal has systemd-journald write to /var/log/journal from its first message on. By itself it writes to memory, until
+// `journalctl --flush` asks it, once /var is there, to copy what it has; this file is its sign that that was done
+// (server_flushed_flag_is_set in src/journal/journald-server.c).
+func keepJournal(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if len(bytes.TrimSpace(data)) == 32 {
-		return nil
-	}
-	id := make([]byte, 16)
-	if _, err := rand.Read(id); err != nil {
-		return err
-	}
-	return os.WriteFile(path, []byte(hex.EncodeToString(id)+"\n"), 0o444)
+	return os.WriteFile(filepath.Join(dir, "flushed"), nil, 0o644)
 }
 
 // raiseLimits raises the host's limits on inotify, which its containers share and of which systemd, containerd and

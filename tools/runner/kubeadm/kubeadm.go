@@ -157,8 +157,9 @@ func Init(in Input) ([]byte, error) {
 			// rules takes some ten milliseconds.
 			"iptables": object{"minSyncPeriod": "100ms"},
 			"nftables": object{"minSyncPeriod": "100ms"},
-			// The connection tracking table belongs to the host: leave its size and time-outs alone.
-			"conntrack": object{"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+			// The size of the connection tracking table is the host's: leave it alone. Time-outs are per network namespace
+			// (nf_conntrack_tcp_timeout_* in net/netfilter/nf_conntrack_standalone.c), so upstream's hold.
+			"conntrack": object{"maxPerCore": 0},
 		},
 	)
 }

@@ -3,13 +3,17 @@ package logs
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 )
 
 func read(t *testing.T, data []byte) map[string]string {
@@ -47,10 +51,12 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	top := &archive{tar: tar.NewWriter(&outer)}
-	if err := top.nested("worker1", func(w io.Writer) error { _, err := w.Write(inner.Bytes()); return err }); err != nil {
+	whole := func(_ context.Context, w io.Writer) error { _, err := w.Write(inner.Bytes()); return err }
+	if err := top.nested(t.Context(), "worker1", time.Minute, whole); err != nil {
 		t.Fatal(err)
 	}
-	if err := top.nested("worker2", func(io.Writer) error { return errors.New("gone") }); err == nil || err.Error() != "gone" {
+	gone := func(context.Context, io.Writer) error { return errors.New("gone") }
+	if err := top.nested(t.Context(), "worker2", time.Minute, gone); err == nil || err.Error() != "gone" {
 		t.Errorf("got %v", err)
 	}
 	if err := top.close(); err != nil {
@@ -63,5 +69,84 @@ func TestArchive(t *testing.T) {
 	}
 	if got := read(t, outer.Bytes()); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A node that hangs in the middle of a file costs a while, and the archive is whole: what there was of the file, and the next node.
+func TestNodeHangs(t *testing.T) {
+	var outer bytes.Buffer
+	top := &archive{tar: tar.NewWriter(&outer)}
+	begin := time.Now()
+	err := top.nested(t.Context(), "worker1", 200*time.Millisecond, func(ctx context.Context, w io.Writer) error {
+		inner := tar.NewWriter(w)
+		if err := inner.WriteHeader(&tar.Header{Name: "journal.log", Size: 1 << 20, Mode: 0o644}); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(inner, "first lines"); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err == nil || !strings.Contains(err.Error(), "nothing came for 200ms") {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	top.note("worker2/fine.txt", errors.New("fine"))
+	if err := top.close(); err != nil {
+		t.Fatal(err)
+	}
+	got := read(t, outer.Bytes())
+	if !strings.HasPrefix(got["worker1/journal.log"], "first lines\x00") || got["worker2/fine.txt"] != "fine\n" {
+		t.Errorf("got %.60q, %q", got["worker1/journal.log"], got["worker2/fine.txt"])
+	}
+}
+
+// Somebody who takes the archive slowly is no reason to give up a node.
+func TestSlowReader(t *testing.T) {
+	r, w := io.Pipe()
+	go func() {
+		top := &archive{tar: tar.NewWriter(w)}
+		err := top.nested(t.Context(), "worker1", 100*time.Millisecond, func(_ context.Context, w io.Writer) error {
+			inner := &archive{tar: tar.NewWriter(w)}
+			inner.note("a.txt", errors.New("a"))
+			return inner.close()
+		})
+		w.CloseWithError(cmp.Or(err, top.close()))
+	}()
+	time.Sleep(300 * time.Millisecond)
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, data); got["worker1/a.txt"] != "a\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A large file takes no more memory than a small one.
+func TestLargeFile(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "0.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(256 << 20); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	a := &archive{tar: tar.NewWriter(io.Discard)}
+	a.tree(dir, "pods")
+	a.commands(t.Context(), "", []command{{"big.txt", []string{"head", "--bytes=64M", "/dev/zero"}}})
+	runtime.ReadMemStats(&after)
+	if err := a.close(); err != nil {
+		t.Fatal(err)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
+		t.Errorf("%d bytes for an archive of 320 MiB", used)
 	}
 }

@@ -33,7 +33,7 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 	if err := n.run(ctx, bytes.NewReader(rules(n.config)), "iptables-restore", "--wait", "--noflush"); err != nil {
 		return fmt.Errorf("adding packet filter rules: %w", err)
 	}
-	if n.config.Cluster.PodNetwork != "bridge" {
+	if n.config.Cluster.PodNetwork != plan.PodNetworkPTP {
 		return nil
 	}
 	if err := n.run(ctx, bytes.NewReader(routes(n.config)), "ip", "-batch", "-"); err != nil {
@@ -85,7 +85,7 @@ COMMIT
 -A PREROUTING -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
 -A OUTPUT -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
 `, c.Cluster.KubernetesService(), c.Cluster.APIServer())
-	if c.Cluster.PodNetwork == "bridge" {
+	if c.Cluster.PodNetwork == plan.PodNetworkPTP {
 		fmt.Fprintf(&out, "-A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE\n", c.Cluster.PodSubnet)
 	}
 	out.WriteString("COMMIT\n")

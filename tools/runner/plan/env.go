@@ -72,7 +72,7 @@ var variables = []variable{{
 }, {
 	name: "POD_NETWORK",
 	set: func(c *Cluster, s string) (err error) {
-		c.PodNetwork, err = oneOf(s, "bridge", "none")
+		c.PodNetwork, err = oneOf(s, PodNetworkPTP, "none")
 		return err
 	},
 	get: func(c Cluster) string { return c.PodNetwork },
@@ -89,6 +89,14 @@ var variables = []variable{{
 		}
 		return "off"
 	},
+}, {
+	name: "NOFILE",
+	set: func(c *Cluster, s string) (err error) {
+		// The least is what POSIX programs count on, the most what the kernel has for fs.nr_open.
+		c.NoFile, err = number(s, 256, 1<<20)
+		return err
+	},
+	get: func(c Cluster) string { return strconv.Itoa(c.NoFile) },
 }, {
 	name: "TIMEOUT",
 	set: func(c *Cluster, s string) (err error) {

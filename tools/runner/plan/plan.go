@@ -35,6 +35,9 @@ const (
 // APIServerPort is the port that the API server listens on, both in its node and in the top-level container.
 const APIServerPort = 6443
 
+// PodNetworkPTP is the pod network of the reference CNI plugins, named after the one that makes pods' interfaces.
+const PodNetworkPTP = "ptp"
+
 // podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
@@ -55,8 +58,10 @@ type Cluster struct {
 	// EtcdSync says that etcd waits until the disk has what it was given. Without, a cluster is quicker, and gone if the
 	// machine goes down.
 	EtcdSync bool `json:"etcdSync"`
-	// PodNetwork is "bridge" for the reference CNI plugins, "none" to leave the pod network to the user.
+	// PodNetwork is PodNetworkPTP, or "none" to leave the pod network to the user.
 	PodNetwork string `json:"podNetwork"`
+	// NoFile is how many files a process of a pod may have open before it raises its own limit.
+	NoFile int `json:"noFile"`
 	// Timeout bounds the whole start of the cluster.
 	Timeout time.Duration `json:"timeout"`
 	// KeepOnFailure leaves a cluster that did not come up for a person to look at.
@@ -84,7 +89,8 @@ func Default() Cluster {
 		APIPort:       APIServerPort,
 		ProxyMode:     "iptables",
 		EtcdSync:      true,
-		PodNetwork:    "bridge",
+		PodNetwork:    PodNetworkPTP,
+		NoFile:        1024,
 		Timeout:       5 * time.Minute,
 	}
 }

@@ -53,6 +53,10 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"POD_SUBNET": "10.20.0.0/24"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"POD_SUBNET": "10.96.0.0/16"}, wantErr: `POD_SUBNET=10.96.0.0/16 and SERVICE_SUBNET=10.96.0.0/16 overlap`},
 		{env: map[string]string{"KUBE_PROXY_MODE": "ipvs"}, wantErr: `KUBE_PROXY_MODE="ipvs": want iptables or nftables`},
+		{env: map[string]string{"POD_NETWORK": "ptp"}, want: func(c Cluster) bool { return c.PodNetwork == PodNetworkPTP }},
+		{env: map[string]string{"POD_NETWORK": "bridge"}, wantErr: `POD_NETWORK="bridge": want ptp or none`},
+		{env: map[string]string{"NOFILE": "65536"}, want: func(c Cluster) bool { return c.NoFile == 65536 }},
+		{env: map[string]string{"NOFILE": "2000000"}, wantErr: `NOFILE="2000000": want a whole number from 256 to 1048576`},
 		{env: map[string]string{"TIMEOUT": "fast"}, wantErr: `TIMEOUT="fast"`},
 		{env: map[string]string{"ETCD_SYNC": ""}, want: func(c Cluster) bool { return c.EtcdSync }},
 		{env: map[string]string{"ETCD_SYNC": "off"}, want: func(c Cluster) bool { return !c.EtcdSync }},
@@ -147,7 +151,7 @@ func TestReadUnknown(t *testing.T) {
 
 // What the entrypoint writes for the unit is what the unit's process reads.
 func TestEnvRoundTrip(t *testing.T) {
-	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "TIMEOUT": "90s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off"}
+	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "TIMEOUT": "90s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096"}
 	c, err := FromEnv(func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)

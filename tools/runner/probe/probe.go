@@ -19,9 +19,13 @@ const Name = "kubernetes.default.svc.cluster.local."
 const (
 	// try bounds one question. A question whose packet is lost is not answered at all.
 	try = 2 * time.Second
-	// pause is the time between two questions. There is no event to wait for, and no reason to wait for the answer to an
-	// earlier question before the next one.
-	pause = 50 * time.Millisecond
+	// pause is the time between the first questions. There is no event to wait for, and no reason to wait for the answer to
+	// an earlier question before the next one. Later questions come more slowly, so that waiting for long costs little: after
+	// a time of asking in vain, the next pause is a fraction of it.
+	pause, maxPause = 50 * time.Millisecond, time.Second
+	fraction        = 40
+	// maxOpen is how many questions are open at a time. The oldest of them is given up for a new one.
+	maxOpen = 16
 )
 
 // DNS asks the cluster's DNS service for a name in the cluster until it knows it or ctx ends.
@@ -37,8 +41,6 @@ func lookup(ctx context.Context, server, want string) error {
 		},
 	}
 	ask := func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, try)
-		defer cancel()
 		addresses, err := resolver.LookupHost(ctx, Name)
 		if err == nil && !slices.Contains(addresses, want) {
 			err = fmt.Errorf("%s is %v, want %s", Name, addresses, want)
@@ -47,32 +49,39 @@ func lookup(ctx context.Context, server, want string) error {
 	}
 	questions, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Room for all questions that can be open, so that none of them waits for somebody to listen.
-	answers := make(chan error, try/pause+2)
-	next := time.NewTicker(pause)
+	answers := make(chan error)
+	var open []context.CancelFunc
+	begin := time.Now()
+	next := time.NewTimer(0)
 	defer next.Stop()
 	var last error
-	for open := 0; ; {
-		if open < cap(answers) {
-			open++
-			go func() { answers <- ask(questions) }()
-		}
-		for waiting := true; waiting; {
-			select {
-			case err := <-answers:
-				open--
-				if err == nil {
-					return nil
-				}
-				// That there was no answer in time tells less than any answer.
-				if late := net.Error(nil); last == nil || !errors.As(err, &late) || !late.Timeout() {
-					last = err
-				}
-			case <-next.C:
-				waiting = false
-			case <-ctx.Done():
-				return fmt.Errorf("%w; last answer of the DNS service: %w", context.Cause(ctx), cmp.Or(last, errors.New("none")))
+	for {
+		select {
+		case <-next.C:
+			if len(open) == maxOpen {
+				open[0]()
+				open = open[1:]
 			}
+			question, giveUp := context.WithTimeout(questions, try)
+			open = append(open, giveUp)
+			go func() {
+				defer giveUp()
+				select {
+				case answers <- ask(question):
+				case <-questions.Done():
+				}
+			}()
+			next.Reset(min(max(pause, time.Since(begin)/fraction), maxPause))
+		case err := <-answers:
+			if err == nil {
+				return nil
+			}
+			// That there was no answer in time tells less than any answer.
+			if late := net.Error(nil); last == nil || !errors.Is(err, context.Canceled) && (!errors.As(err, &late) || !late.Timeout()) {
+				last = err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%w; last answer of the DNS service: %w", context.Cause(ctx), cmp.Or(last, errors.New("none")))
 		}
 	}
 }

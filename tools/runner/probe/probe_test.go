@@ -110,3 +110,34 @@ func TestLookupDeadline(t *testing.T) {
 		}
 	}
 }
+
+// Asking in vain gets slower and slower.
+func TestLookupBacksOff(t *testing.T) {
+	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	packets := 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for buffer := make([]byte, 512); ; packets++ {
+			if _, _, err := silent.ReadFrom(buffer); err != nil {
+				return
+			}
+		}
+	}()
+	const long = 6 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	if err := lookup(ctx, silent.LocalAddr().String(), "10.96.0.1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	silent.Close()
+	<-done
+	// A question is a packet for A and one for AAAA.
+	if most := 2 * int(long/pause) * 8 / 10; packets > most {
+		t.Errorf("%d packets in %v, want fewer than %d", packets, long, most)
+	}
+}

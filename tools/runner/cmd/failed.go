@@ -1,0 +1,74 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/runner/cluster"
+	"github.com/dind-cluster/dind-cluster/tools/runner/console"
+	"github.com/dind-cluster/dind-cluster/tools/runner/failure"
+	"github.com/dind-cluster/dind-cluster/tools/runner/node"
+	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/spf13/cobra"
+)
+
+func newFailed() *cobra.Command {
+	return &cobra.Command{
+		Use:    "failed",
+		Short:  "Says why the container's main unit has failed, and ends the container if it should (started by systemd)",
+		Args:   cobra.NoArgs,
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			role, err := os.ReadFile(paths.Role)
+			if err != nil {
+				return err
+			}
+			f := failure.FromEnv(os.Getenv)
+			out := io.MultiWriter(os.Stderr, console.Open())
+			if strings.TrimSpace(string(role)) == "node" {
+				return nodeFailed(cmd.Context(), f, out)
+			}
+			return clusterFailed(cmd.Context(), f, out)
+		},
+	}
+}
+
+func clusterFailed(ctx context.Context, f failure.Failure, out io.Writer) error {
+	if !f.Explained() {
+		if _, err := os.Stat(paths.Ready); err == nil {
+			// There is a cluster to save, with or without the runner.
+			fmt.Fprintf(out, "%v; the cluster runs on without it\n", f)
+			return nil
+		}
+		cluster.Failed(f.String())
+		var since time.Time
+		if info, err := os.Stat(paths.Env); err == nil {
+			since = info.ModTime() // the entrypoint's, at this start
+		}
+		f.Explain(ctx, out, since)
+		fmt.Fprintf(out, "the cluster did not come up: %v\n", f)
+	}
+	// The settings are the entrypoint's. If they were what is wrong the container ends.
+	if p, err := plan.FromEnv(os.Getenv); err == nil && p.KeepOnFailure {
+		return nil
+	}
+	// With the status 1, so that `docker run` and whoever watches the container see it.
+	return exec.CommandContext(ctx, "systemctl", "--no-block", "exit", "1").Run()
+}
+
+// nodeFailed tells the top-level container, which decides.
+func nodeFailed(ctx context.Context, f failure.Failure, out io.Writer) error {
+	if f.Explained() {
+		return nil
+	}
+	fmt.Fprintf(out, "%v\n", f)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return node.ReportFailure(ctx, f.String())
+}

@@ -1,0 +1,43 @@
+package entrypoint
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// tasksPerNode is how many processes and threads a node should be able to have: a few hundred of its own, and some tens for
+// each of 110 pods.
+const tasksPerNode = 4096
+
+// warnOfTaskLimit says on the container's output if it may have fewer tasks than its nodes want. Docker on a host with systemd
+// and cgroup v2 limits each container to 15 % of what the machine can have, unless it is told otherwise, and the container
+// cannot raise its own limit.
+func warnOfTaskLimit(out io.Writer, cgroups string, nodes int) error {
+	for _, dir := range []string{"", "pids"} {
+		data, err := os.ReadFile(filepath.Join(cgroups, dir, "pids.max"))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		text := strings.TrimSpace(string(data))
+		if text == "max" {
+			return nil
+		}
+		limit, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("reading the limit of tasks: unexpected pids.max %q", text)
+		}
+		if limit < nodes*tasksPerNode {
+			fmt.Fprintf(out, "warning: this container may have %d processes and threads in all, and pods fail when they are used up: start it with `docker run --pids-limit -1 …`\n", limit)
+		}
+		return nil
+	}
+	return nil
+}
