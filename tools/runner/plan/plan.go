@@ -32,6 +32,12 @@ const APIServerPort = 6443
 // podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
+// HealthNodes and HealthAPI are what Cluster.Health can be: all nodes and the API server, or the API server alone.
+const (
+	HealthNodes = "nodes"
+	HealthAPI   = "api"
+)
+
 // Cluster is the plan of a cluster.
 type Cluster struct {
 	// Nodes is the number of nodes: one control plane, the rest workers.
@@ -55,6 +61,8 @@ type Cluster struct {
 	Timeout time.Duration `json:"timeout"`
 	// KeepOnFailure leaves a cluster that did not come up for a person to look at.
 	KeepOnFailure bool `json:"keepOnFailure"`
+	// Health is what has to work for the container to count as healthy.
+	Health string `json:"health"`
 }
 
 // Node is the plan of one node.
@@ -80,6 +88,7 @@ func Default() Cluster {
 		EtcdSync:      true,
 		PodNetwork:    "bridge",
 		Timeout:       5 * time.Minute,
+		Health:        HealthNodes,
 	}
 }
 
