@@ -231,16 +231,20 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 	if err := c.joined(nil, names); err != nil {
 		return "", err
 	}
+	deleted := slices.Clone(names)
 	for _, o := range changes.remove {
 		if err := c.docker.Remove(ctx, o.ID); err != nil {
 			return "", err
 		}
+		deleted = append(deleted, o.Names)
 	}
-	for _, name := range names {
+	for _, name := range deleted {
 		// A node that is there, and ready as far as anybody knows, cannot join.
 		if err := c.api.Delete(ctx, "/api/v1/nodes/"+name); err != nil {
-			return "", fmt.Errorf("deleting node %s, to make it anew: %w", name, err)
+			return "", fmt.Errorf("deleting node %s, whose container is gone: %w", name, err)
 		}
+	}
+	for _, name := range names {
 		c.log.Printf("    %s is missing: making it anew", name)
 	}
 	var group errgroup.Group

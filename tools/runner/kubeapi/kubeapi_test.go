@@ -63,6 +63,24 @@ func TestGetAndPatch(t *testing.T) {
 	}
 }
 
+func TestDelete(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method != http.MethodDelete:
+			http.Error(w, "", http.StatusMethodNotAllowed)
+		case r.URL.Path == "/api/v1/nodes/gone":
+			http.Error(w, "not found", http.StatusNotFound)
+		case r.URL.Path == "/api/v1/nodes/kept":
+			http.Error(w, "forbidden", http.StatusForbidden)
+		}
+	})
+	for name, want := range map[string]bool{"there": true, "gone": true, "kept": false} {
+		if err := c.Delete(t.Context(), "/api/v1/nodes/"+name); (err == nil) != want {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestWaitFor(t *testing.T) {
 	var calls atomic.Int32
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
