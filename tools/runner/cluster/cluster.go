@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
+	"golang.org/x/sys/unix"
 )
 
 // action is one step on the way to a cluster. It says in a few words what came out of it.
@@ -66,8 +69,10 @@ type cluster struct {
 	docker *docker.Client
 	api    *kubeapi.Client
 	log    *progress.Printer
-	// started is when this start began. What the API server remembers from before does not count.
+	// started is when the container started, and age how long ago that is, by a clock that nobody sets. What the API server
+	// remembers from before does not count. The runner may have started later: it is started again if somebody kills it.
 	started time.Time
+	age     func() time.Duration
 	// resumed says that the cluster was there before.
 	resumed bool
 	// whole lasts as long as the start, where an action's own context ends with the action. fail ends it with a cause, from
@@ -106,7 +111,6 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 		plan:     p,
 		docker:   client,
 		log:      progress.New(out).Since(begin),
-		started:  time.Now(),
 		state:    &state{Plan: p},
 		failures: &failures{},
 	}
@@ -126,6 +130,10 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 	seeded, err := store.Read(paths.Seeded)
 	if err != nil {
 		return fmt.Errorf("looking for what the entrypoint did with the node image: %w", err)
+	}
+	c.started = seeded.Start
+	if c.age, err = containerAge(); err != nil {
+		return err
 	}
 	c.spans.Add(timeline.Span{Name: "images", Start: seeded.Start, End: seeded.Start.Add(seeded.Took)})
 	c.log.Printf("systemd and Docker are up")
@@ -299,6 +307,31 @@ func containerStart() time.Time {
 		return time.Now()
 	}
 	return info.ModTime()
+}
+
+// containerAge returns a function that tells for how long the container's first process has run.
+func containerAge() (func() time.Duration, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return nil, fmt.Errorf("asking for the time since the machine's start: %w", err)
+	}
+	began := time.Now()
+	data, err := os.ReadFile("/proc/1/stat")
+	if err != nil {
+		return nil, err
+	}
+	// The 22nd field, counted behind the name, in which there may be anything (proc_pid_stat(5)).
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("reading /proc/1/stat: unexpected text %q", data)
+	}
+	const perSecond = 100 // of the kernel's USER_HZ
+	start, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("reading /proc/1/stat: %w", err)
+	}
+	age := time.Duration(now.Nano()) - time.Duration(start)*(time.Second/perSecond)
+	return func() time.Duration { return age + time.Since(began) }, nil
 }
 
 // version asks the API server for its version, for people.

@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +165,25 @@ func TestReports(t *testing.T) {
 	}
 	if all := c.failures.all(); len(all) != 1 || all[0].Log != "the reason\n" {
 		t.Errorf("got %+v", all)
+	}
+}
+
+func TestContainerAge(t *testing.T) {
+	age, err := containerAge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// ps goes by the same file, and knows whole seconds.
+	out, err := exec.Command("ps", "-o", "etimes=", "-p", "1").Output()
+	if err != nil {
+		t.Skip(err)
+	}
+	want, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := age().Seconds(); got < float64(want)-3 || got > float64(want)+3 {
+		t.Errorf("got %.1f s, want %d s", got, want)
 	}
 }
 

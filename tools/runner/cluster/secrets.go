@@ -41,7 +41,7 @@ func newSecrets(now time.Time) (*secrets, error) {
 
 // makeSecrets makes the cluster's keys.
 func (c *cluster) makeSecrets(context.Context) (string, error) {
-	s, err := newSecrets(c.started)
+	s, err := newSecrets(time.Now())
 	if err != nil {
 		return "", err
 	}

@@ -114,7 +114,7 @@ func (c *cluster) since() func(time.Time) bool {
 	if !c.resumed {
 		return func(time.Time) bool { return true }
 	}
-	return after(c.started, time.Now, func() time.Duration { return time.Since(c.started) })
+	return after(c.started, time.Now, c.age)
 }
 
 // after returns a function that reports whether a time that somebody noted lies between a start and now. The clock may have been
