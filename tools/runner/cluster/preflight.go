@@ -26,8 +26,8 @@ const (
 // minMemory is what the control plane and the top-level container take at least, and minMemoryPerNode what each worker takes
 // without pods of users: docs/performance.md says how to measure it.
 const (
-	minMemory        = 700 << 20
-	minMemoryPerNode = 110 << 20
+	minMemory        = 500 << 20
+	minMemoryPerNode = 80 << 20
 )
 
 // preflight finds out early what would otherwise fail late and obscurely.
