@@ -148,7 +148,8 @@ func (b *box) sign(ctx context.Context, t *testing.T) string {
 	return string(cert)
 }
 
-// testTokens checks that there is no bootstrap token, neither in the cluster nor in what people publish.
+// testTokens checks that there is no bootstrap token, neither in the cluster nor in what people publish, and no key in the
+// container's own layer, which `docker commit` and `docker export` take.
 func testTokens(ctx context.Context, t *testing.T, b *box) {
 	if out := b.kubectl(ctx, t, "get", "secrets", "--namespace=kube-system", "--field-selector=type=bootstrap.kubernetes.io/token", "--output=name"); out != "" {
 		t.Errorf("the cluster has tokens: %s", out)
@@ -159,6 +160,10 @@ func testTokens(ctx context.Context, t *testing.T, b *box) {
 	}
 	if found := regexp.MustCompile(`(?i)\b[a-z0-9]{6}\.[a-z0-9]{16}\b|PRIVATE KEY|using tokens?:.*`).FindString(logs); found != "" {
 		t.Errorf("the logs show a secret: %s", found)
+	}
+	const keys = `find / -xdev -type f -newer /run/dind-cluster/env -exec grep -lE 'PRIVATE KEY|client-key-data|"Key":' {} +`
+	if out := b.exec(ctx, t, "sh", "-c", keys+" || :"); out != "" {
+		t.Errorf("the container's layer has keys:\n%s", out)
 	}
 }
 
