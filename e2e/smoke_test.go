@@ -130,7 +130,7 @@ func testNodes(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 
 // testSecrets checks that keys are for root alone and tokens are nowhere to be read.
 func testSecrets(ctx context.Context, t *testing.T, b *box) {
-	find := []string{"find", "/etc/kubernetes", "/etc/dind-cluster", "/var/lib/dind-cluster", "/var/lib/kubelet/pki", "/root/.kube",
+	find := []string{"find", "/etc/kubernetes", "/etc/dind-cluster", "/var/lib/docker/dind-cluster", "/var/lib/kubelet/pki", "/root/.kube",
 		"(", "-name", "*.key", "-o", "-name", "*.conf", "-o", "-name", "*.pem", "-o", "-name", "*.json", "-o", "-path", "*/.kube/config", ")",
 		"-not", "-path", "*/.kube/cache/*", "-type", "f", "-perm", "/077"}
 	// Not all of these folders are everywhere.
@@ -148,7 +148,7 @@ func testSecrets(ctx context.Context, t *testing.T, b *box) {
 			t.Errorf("in node %s others can read:\n%s", n, out)
 		}
 	}
-	if out := b.exec(ctx, t, "stat", "--format=%a", "/root/.kube/config"); strings.TrimSpace(out) != "600" {
+	if out := b.exec(ctx, t, "stat", "--dereference", "--format=%a", "/root/.kube/config"); strings.TrimSpace(out) != "600" {
 		t.Errorf("the admin's kubeconfig has mode %s, want 600", out)
 	}
 	var log strings.Builder

@@ -85,8 +85,6 @@ func prepare(ctx context.Context, kind string) error {
 	in := kubeadm.Input{
 		Cluster:           p,
 		Node:              node,
-		Token:             "abcdef.0123456789abcdef",
-		CertificateKey:    strings.Repeat("0", 64),
 		KubernetesVersion: strings.TrimSpace(version),
 		ResolvConf:        "/etc/resolv.conf",
 		PatchesDir:        patchesDir,

@@ -44,7 +44,7 @@ func (c *cluster) explainPods(ctx context.Context, out io.Writer) {
 	}
 	var lines []string
 	for _, p := range pods.Items {
-		if ok, why := podReady(p, c.started); !ok {
+		if ok, why := podReady(p, c.since()); !ok {
 			lines = append(lines, fmt.Sprintf("%s on %q: %s", p.Metadata.Name, p.Spec.NodeName, why))
 		}
 	}

@@ -24,7 +24,10 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 	if err := filterInbound(ctx, c.plan); err != nil {
 		return "", err
 	}
-	mtu := c.mtu()
+	mtu, err := ownMTU()
+	if err != nil {
+		return "", err
+	}
 	if err := c.docker.Do(ctx, "make the nodes' network", "network", "create",
 		"--driver", "bridge",
 		"--subnet", c.plan.NodeSubnet.String(),
@@ -32,7 +35,7 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 		"--opt", "com.docker.network.bridge.name="+bridgeName,
 		"--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu),
 		networkName); err != nil {
-		// After a restart it is there. The first time nobody has to look.
+		// After a restart it is there, as it was made. The first time nobody has to look.
 		if _, missing := c.docker.Output(ctx, "look for the nodes' network", "network", "inspect", networkName); missing != nil {
 			return "", err
 		}
@@ -58,17 +61,21 @@ func routes(p plan.Cluster) string {
 	return out.String()
 }
 
-// mtu returns the largest packet that leaves this container whole, so that the cluster's network needs no
-// fragmentation even below a tunnel.
-func (c *cluster) mtu() int {
-	const usual = 1500
+// ownMTU returns the largest packet that leaves this container whole, so that the cluster's network needs no fragmentation
+// even below a tunnel.
+func ownMTU() (int, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
-		return usual
+		return 0, fmt.Errorf("looking at the container's interfaces: %w", err)
 	}
-	mtu := usual
+	return smallestMTU(interfaces), nil
+}
+
+// smallestMTU returns the least MTU of the interfaces that lead out of this container, and the usual one if none does.
+func smallestMTU(interfaces []net.Interface) int {
+	mtu := 1500
 	for _, i := range interfaces {
-		if i.Flags&net.FlagLoopback == 0 && i.Flags&net.FlagUp != 0 && i.Name != bridgeName && !strings.HasPrefix(i.Name, "veth") && i.MTU >= 1280 {
+		if i.Flags&net.FlagLoopback == 0 && i.Flags&net.FlagUp != 0 && i.Name != bridgeName && !strings.HasPrefix(i.Name, "veth") && i.MTU > 0 {
 			mtu = min(mtu, i.MTU)
 		}
 	}

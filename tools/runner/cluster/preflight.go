@@ -5,10 +5,22 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"golang.org/x/sys/unix"
+)
+
+// minMemory is what the control plane and the top-level container take at least, and minMemoryPerNode what each worker takes
+// without pods of users: docs/performance.md says how to measure it.
+const (
+	minMemory        = 500 << 20
+	minMemoryPerNode = 80 << 20
 )
 
 // preflight finds out early what would otherwise fail late and obscurely.
@@ -25,14 +37,78 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var fs unix.Statfs_t
-	if err := unix.Statfs("/var/lib/docker", &fs); err != nil {
-		return "", fmt.Errorf("looking at /var/lib/docker: %w", err)
+	if err := unix.Statfs(paths.DockerRoot, &fs); err != nil {
+		return "", fmt.Errorf("looking at %s: %w", paths.DockerRoot, err)
 	}
 	free := int64(fs.Bavail) * fs.Bsize
 	if err := checkDisk(c.plan.Nodes, free); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("Docker %s, %s of disk free", version.Version, progress.Size(free)), nil
+	memory, err := availableMemory("/")
+	if err != nil {
+		return "", err
+	}
+	if err := checkMemory(c.plan.Nodes, memory); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("Docker %s, %s of disk and %s of memory free", version.Version, progress.Size(free), progress.Size(memory)), nil
+}
+
+func checkMemory(nodes int, available int64) error {
+	need := int64(minMemory + (nodes-1)*minMemoryPerNode)
+	if available < need {
+		return fmt.Errorf("the Docker host has %s of memory free for this container, and a cluster of %d nodes needs %s before anything runs in it: ask for fewer with `--env NODES=…`, or give Docker's machine or the container more",
+			progress.Size(available), nodes, progress.Size(need))
+	}
+	return nil
+}
+
+// availableMemory returns how many bytes the container can still get: what the machine can give, swap included, but no more than
+// its own limit leaves.
+func availableMemory(root string) (int64, error) {
+	path := filepath.Join(root, "proc/meminfo")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var available int64
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) == 3 && (fields[0] == "MemAvailable:" || fields[0] == "SwapFree:") {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("reading %s: %w", path, err)
+			}
+			available += kib << 10
+		}
+	}
+	for _, version := range []struct{ limit, usage string }{
+		{"sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"},
+		{"sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"},
+	} {
+		limit, err := readNumber(filepath.Join(root, version.limit))
+		if err != nil {
+			continue // no such controller, or "max"
+		}
+		usage, err := readNumber(filepath.Join(root, version.usage))
+		if err != nil {
+			return 0, err
+		}
+		available = min(available, limit-usage)
+	}
+	return available, nil
+}
+
+func readNumber(path string) (int64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return n, nil
 }
 
 func checkDisk(nodes int, free int64) error {

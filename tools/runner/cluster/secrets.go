@@ -2,7 +2,7 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,10 +19,8 @@ type secrets struct {
 	CA pki.Pair `json:"ca"`
 	// Admin is for users: an administrator whose rights can be taken away. Runner is for ourselves: it has its rights
 	// before there are roles in the cluster.
-	Admin          pki.Pair `json:"admin"`
-	Runner         pki.Pair `json:"runner"`
-	Token          string   `json:"token"`
-	CertificateKey string   `json:"certificateKey"`
+	Admin  pki.Pair `json:"admin"`
+	Runner pki.Pair `json:"runner"`
 }
 
 func newSecrets(now time.Time) (*secrets, error) {
@@ -38,59 +36,55 @@ func newSecrets(now time.Time) (*secrets, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := pki.NewToken()
-	if err != nil {
-		return nil, err
-	}
-	key, err := pki.NewCertificateKey()
-	if err != nil {
-		return nil, err
-	}
-	return &secrets{CA: *ca, Admin: *admin, Runner: *runner, Token: token, CertificateKey: key}, nil
+	return &secrets{CA: *ca, Admin: *admin, Runner: *runner}, nil
 }
 
-func secretsFile() string { return filepath.Join(paths.State, "secrets.json") }
-
-func readSecrets() (*secrets, error) {
-	data, err := os.ReadFile(secretsFile())
-	if err != nil {
-		return nil, fmt.Errorf("reading the cluster's keys: %w", err)
-	}
-	var s secrets
-	if err := json.Unmarshal(data, &s); err != nil {
-		return nil, fmt.Errorf("reading the cluster's keys: %w", err)
-	}
-	return &s, nil
-}
-
-// makeSecrets makes the cluster's keys, and the kubeconfig for kubectl in this container.
+// makeSecrets makes the cluster's keys.
 func (c *cluster) makeSecrets(context.Context) (string, error) {
-	s, err := newSecrets(c.started)
+	s, err := newSecrets(time.Now())
 	if err != nil {
 		return "", err
 	}
-	c.secrets = s
-	data, err := json.Marshal(s)
-	if err != nil {
-		return "", err
+	c.state.Secrets = *s
+	return "", nil
+}
+
+// writeKubeconfig writes the kubeconfig for kubectl in this container, unless it is there. It has a key in it, so it is with
+// all others; where kubectl looks for it is a link.
+func (c *cluster) writeKubeconfig() error {
+	path := filepath.Join(paths.State, "kubeconfig")
+	if _, err := os.Stat(path); !c.resumed || errors.Is(err, os.ErrNotExist) {
+		admin := c.kubeconfig(c.state.Secrets.Admin)
+		admin.Server = localServer
+		config, err := admin.Marshal()
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(paths.State, 0o700); err != nil {
+			return err
+		}
+		if err := writeDurably(path, config); err != nil {
+			return fmt.Errorf("writing the administrator's kubeconfig: %w", err)
+		}
 	}
-	if err := writePrivate(secretsFile(), data); err != nil {
-		return "", err
+	info, err := os.Lstat(paths.AdminKubeconfig)
+	if err == nil && c.resumed && info.Mode().IsRegular() {
+		return nil // the user's own
 	}
-	admin := c.kubeconfig(s.Admin)
-	admin.Server = localServer
-	config, err := admin.Marshal()
-	if err != nil {
-		return "", err
+	if err := os.MkdirAll(filepath.Dir(paths.AdminKubeconfig), 0o700); err != nil {
+		return err
 	}
-	return "", writePrivate(paths.AdminKubeconfig, config)
+	if err := os.Remove(paths.AdminKubeconfig); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Symlink(path, paths.AdminKubeconfig)
 }
 
 func (c *cluster) kubeconfig(user pki.Pair) kubeconfig.Config {
 	return kubeconfig.Config{
 		Name:   "dind-cluster",
 		Server: "https://" + c.plan.APIServer().String(),
-		CA:     c.secrets.CA.Cert,
+		CA:     c.state.Secrets.CA.Cert,
 		Cert:   user.Cert,
 		Key:    user.Key,
 	}
@@ -101,17 +95,10 @@ func (c *cluster) connect() error {
 	if c.api != nil {
 		return nil
 	}
-	api, err := kubeapi.New(c.kubeconfig(c.secrets.Runner))
+	api, err := kubeapi.New(c.kubeconfig(c.state.Secrets.Runner))
 	if err != nil {
 		return fmt.Errorf("connecting to the API server: %w", err)
 	}
 	c.api = api
 	return nil
-}
-
-func writePrivate(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o600)
 }

@@ -2,44 +2,134 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
-// state is what survives a restart of the container. It is written when the cluster is ready for the first time: a
-// start that was interrupted begins anew.
+// stateVersion changes with whatever makes the state unreadable for other versions.
+const stateVersion = 1
+
+// state is what survives a restart of the container: all of it in one file, on the volume that has the nodes' containers.
 type state struct {
+	Version int          `json:"version"`
 	Plan    plan.Cluster `json:"plan"`
-	secrets *secrets
+	Secrets secrets      `json:"secrets"`
+	// Joined has the names of the nodes that have been made to the end. Others are made anew. Until the control plane is among
+	// them there is no cluster that could be lost.
+	Joined []string `json:"joined"`
 }
 
-const stateFile = "cluster.json"
+// created reports whether there is a cluster to save.
+func (s *state) created() bool { return slices.Contains(s.Joined, s.Plan.Node(0).Name) }
 
-func loadState() (state, error) {
-	var s state
-	data, err := os.ReadFile(filepath.Join(paths.State, stateFile))
+func stateFile(dir string) string { return filepath.Join(dir, "cluster.json") }
+
+// loadState reads the state in a directory; an error that wraps os.ErrNotExist if there is none.
+func loadState(dir string) (*state, error) {
+	path := stateFile(dir)
+	data, err := os.ReadFile(path)
 	if err != nil {
-		return s, err
+		return nil, fmt.Errorf("reading the cluster's state: %w", err)
 	}
-	if err := json.Unmarshal(data, &s); err != nil {
-		return s, fmt.Errorf("reading the cluster's state: %w", err)
+	var v struct{ Version int }
+	s := &state{}
+	err = json.Unmarshal(data, &v)
+	if err == nil && v.Version != stateVersion {
+		return nil, fmt.Errorf("the cluster in the volume %s was made by another version of dind-cluster (%s has version %d, this one reads %d): start it with the image that made it, or start a container with a new volume",
+			paths.DockerRoot, path, v.Version, stateVersion)
 	}
-	s.secrets, err = readSecrets()
-	return s, err
+	if err == nil {
+		err = json.Unmarshal(data, s)
+	}
+	if err == nil && (s.Plan.Nodes < 1 || len(s.Secrets.CA.Key) == 0) {
+		err = errors.New("it lacks the plan or the keys")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the cluster's state, %s in the volume %s, is damaged: %w. Without it the cluster there has no keys: put back a copy of the file, or give the cluster up and start a container with a new volume (`docker rm -f -v` removes this one's)",
+			path, paths.DockerRoot, err)
+	}
+	return s, nil
 }
 
-func (c *cluster) saveState() error {
-	data, err := json.MarshalIndent(state{Plan: c.plan}, "", "  ")
+// save writes the state so that after a power cut there is either what was there before or all of it.
+func (s *state) save(dir string) error {
+	s.Version = stateVersion
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the cluster's state: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("writing the cluster's state: %w", err)
+	}
+	// The directories that lead to it, too: what they had before is on the disk after the first time.
+	if err := writeDurably(stateFile(dir), append(data, '\n')); err != nil {
+		return fmt.Errorf("writing the cluster's state: %w", err)
+	}
+	return syncPath(filepath.Dir(dir))
+}
+
+// writeDurably replaces a file that is for root alone.
+func writeDurably(path string, data []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(paths.State, stateFile)
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o600); err != nil {
-		return fmt.Errorf("writing the cluster's state: %w", err)
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
 	}
-	return os.Rename(path+".new", path)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(path))
+}
+
+// syncPath brings a file or a directory to the disk.
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// joined remembers that nodes have been made to the end, and that others are to be made anew.
+func (c *cluster) joined(names, not []string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.state
+	var add []string
+	for _, name := range names {
+		if !slices.Contains(s.Joined, name) {
+			add = append(add, name)
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(s.Joined), func(name string) bool { return slices.Contains(not, name) })
+	if len(add) == 0 && len(left) == len(s.Joined) {
+		return nil
+	}
+	// What the nodes read at each start has to be there when the state says that they are.
+	for _, name := range add {
+		files, err := filepath.Glob(filepath.Join(nodeDir(name), "*"))
+		if err != nil {
+			return err
+		}
+		for _, path := range append(files, nodeDir(name), nodeDir("")) {
+			if err := syncPath(path); err != nil {
+				return fmt.Errorf("bringing the configuration of node %s to the disk: %w", name, err)
+			}
+		}
+	}
+	s.Joined = append(left, add...)
+	slices.Sort(s.Joined)
+	return s.save(paths.State)
 }

@@ -34,8 +34,7 @@ func (f *failures) all() []node.Report {
 	return f.list
 }
 
-// listen takes the nodes' reports: what they have done goes to the progress, and the first that gives up ends the
-// start.
+// listen takes the nodes' reports: what they have done goes to the progress, and one that gives up is lost.
 func (c *cluster) listen(ctx context.Context) (stop func(), err error) {
 	if err := os.MkdirAll(paths.StatusDir, 0o700); err != nil {
 		return nil, err
@@ -69,7 +68,17 @@ func (c *cluster) receive(conn net.Conn) {
 		}
 		if r.Error != "" {
 			c.failures.add(r)
-			c.fail(fmt.Errorf("node %s: %s", r.Node, r.Error))
+			c.lose(r.Node, fmt.Errorf("node %s: %s", r.Node, r.Error))
+			continue
+		}
+		if r.Done {
+			// From now on there is a cluster to lose. Workers are saved with it, or when all are ready: without, they are made
+			// anew.
+			if r.Node == c.plan.Node(0).Name {
+				if err := c.joined([]string{r.Node}, nil); err != nil {
+					c.fail(err)
+				}
+			}
 			continue
 		}
 		c.spans.Add(timeline.Span{Lane: r.Node, Name: r.Step, Start: r.Start, End: r.Start.Add(r.Took)})

@@ -14,7 +14,7 @@ import (
 func newCluster() *cobra.Command {
 	return &cobra.Command{
 		Use:   "cluster",
-		Short: "Brings the cluster up, or back after a restart (a unit of the top-level container)",
+		Short: "Brings the cluster up, or back after a restart, and looks after it (a unit of the top-level container)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := console.Open()
@@ -22,9 +22,9 @@ func newCluster() *cobra.Command {
 			if err == nil {
 				err = cluster.Run(cmd.Context(), p, io.MultiWriter(os.Stderr, out))
 			}
-			if err != nil {
-				// What went wrong before there was anything to explain nobody would see. The unit's OnFailure= ends the container.
-				fmt.Fprintln(out, err)
+			if err != nil && cmd.Context().Err() == nil {
+				// The unit's OnFailure= ends the container.
+				fmt.Fprintf(out, "error: %v\n", err)
 			}
 			return err
 		},

@@ -2,9 +2,11 @@ package cmd
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/cluster"
+	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"github.com/spf13/cobra"
 )
 
@@ -16,7 +18,11 @@ func newHealth() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 4*time.Second)
 			defer cancel()
-			return cluster.Health(ctx)
+			p, err := plan.FromEnv(os.Getenv)
+			if err != nil {
+				return err
+			}
+			return cluster.Health(ctx, p.Health)
 		},
 	}
 }

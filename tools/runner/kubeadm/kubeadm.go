@@ -24,17 +24,13 @@ const CRISocket = "unix:///run/containerd/containerd.sock"
 type Input struct {
 	Cluster plan.Cluster
 	Node    plan.Node
-	// Token is the bootstrap token with which workers join.
-	Token string
-	// CertificateKey encrypts the certificates that further control planes fetch.
-	CertificateKey string
 	// KubernetesVersion is that of the kubeadm which will read the file.
 	KubernetesVersion string
 	// CgroupV1 says that the host has the old cgroup hierarchy, which the kubelet refuses unless told otherwise.
 	CgroupV1 bool
 	// ResolvConf is the file that pods' resolv.conf is made from.
 	ResolvConf string
-	// DiscoveryFile is the kubeconfig with which a worker finds and trusts the API server.
+	// DiscoveryFile is the kubeconfig with which a worker joins: it leads to the API server, as the node's kubelet.
 	DiscoveryFile string
 	// PatchesDir is the directory with the files of Patches.
 	PatchesDir string
@@ -53,6 +49,11 @@ var (
 	JoinPhases = []string{"upload-config", "bootstrap-token"}
 	// otherPhases are neither: others run them by themselves or do without them.
 	otherPhases = []string{"preflight", "wait-control-plane", "upload-certs", "mark-control-plane", "kubelet-finalize", "addon", "show-join-command"}
+
+	// Quiet is kubeadm's flag by which the phase bootstrap-token does not print the token.
+	Quiet = "--skip-token-print"
+	// BootstrapTokens is the list of bootstrap tokens in the cluster.
+	BootstrapTokens = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken"
 )
 
 // Skip returns the value of kubeadm's flag --skip-phases that leaves only the given phases.
@@ -83,6 +84,43 @@ func Admins() map[string]any {
 	}
 }
 
+// PriorityClasses returns, by their path, the priority classes that static pods and add-ons have. The API server makes the same
+// (SystemPriorityClasses in k8s.io/kubernetes/pkg/apis/scheduling/v1), a second after it has begun to serve.
+func PriorityClasses() map[string]map[string]any {
+	classes := map[string]map[string]any{}
+	for name, class := range map[string]object{
+		"system-node-critical": {
+			"value":       2000001000,
+			"description": "Used for system critical pods that must not be moved from their current node.",
+		},
+		"system-cluster-critical": {
+			"value":       2000000000,
+			"description": "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+		},
+	} {
+		class["apiVersion"], class["kind"], class["metadata"] = "scheduling.k8s.io/v1", "PriorityClass", object{"name": name}
+		classes["/apis/scheduling.k8s.io/v1/priorityclasses/"+name] = class
+	}
+	return classes
+}
+
+// Mark returns what a node needs besides its pods' addresses to be a control plane, as kubeadm's phase mark-control-plane adds
+// it: a strategic merge patch. A node that was deleted and registers again has lost it.
+func Mark(c plan.Cluster) map[string]any {
+	patch := object{"metadata": object{"labels": object{
+		"node-role.kubernetes.io/control-plane":                   "",
+		"node.kubernetes.io/exclude-from-external-load-balancers": "",
+	}}}
+	if c.Nodes > 1 {
+		// The only node has to run the pods as well.
+		patch["spec"] = map[string]any{"taints": []object{{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}}}
+	}
+	return patch
+}
+
+// StaticPods are the components that run as static pods of a control plane.
+var StaticPods = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+
 // Waiting are the components of a control plane in whose place the runner waits until they can work.
 var Waiting = []string{"kube-controller-manager", "kube-scheduler"}
 
@@ -96,11 +134,7 @@ type arg struct {
 
 // Init writes the file for `kubeadm init`.
 func Init(in Input) ([]byte, error) {
-	registration := nodeRegistration(in)
-	if in.Cluster.Nodes == 1 {
-		// The only node has to run the pods as well.
-		registration["taints"] = []object{}
-	}
+	lifetime := pki.Lifetime.String()
 	etcd := object{}
 	if !in.Cluster.EtcdSync {
 		etcd["extraArgs"] = []arg{{"unsafe-no-fsync", "true"}}
@@ -109,15 +143,11 @@ func Init(in Input) ([]byte, error) {
 		object{
 			"apiVersion": "kubeadm.k8s.io/v1beta4",
 			"kind":       "InitConfiguration",
-			"bootstrapTokens": []object{{
-				"token":  in.Token,
-				"ttl":    "24h0m0s",
-				"usages": []string{"signing", "authentication"},
-				"groups": []string{"system:bootstrappers:kubeadm:default-node-token"},
-			}},
-			"certificateKey":   in.CertificateKey,
+			// Nodes join without a token. kubeadm makes one in any case: nobody learns which, the runner deletes it at once, and
+			// should the runner die before, the token does not live long.
+			"bootstrapTokens":  []object{{"ttl": "10m0s", "usages": []string{"authentication"}}},
 			"localAPIEndpoint": object{"advertiseAddress": in.Node.IP.String(), "bindPort": plan.APIServerPort},
-			"nodeRegistration": registration,
+			"nodeRegistration": nodeRegistration(in),
 			"timeouts":         timeouts(in.Cluster.Timeout),
 			"patches":          object{"directory": in.PatchesDir},
 			// The checks are about a machine that a person has set up. This one comes as it should be, and what may be
@@ -131,7 +161,10 @@ func Init(in Input) ([]byte, error) {
 			"kubernetesVersion":    in.KubernetesVersion,
 			"controlPlaneEndpoint": in.Cluster.APIServer().String(),
 			"encryptionAlgorithm":  "ECDSA-P256",
-			"etcd":                 object{"local": etcd},
+			// Nobody renews what kubeadm makes. With its default, a year, a cluster that was stopped for longer would not come back.
+			"certificateValidityPeriod":   lifetime,
+			"caCertificateValidityPeriod": lifetime,
+			"etcd":                        object{"local": etcd},
 			"networking": object{
 				"podSubnet":     in.Cluster.PodSubnet.String(),
 				"serviceSubnet": in.Cluster.ServiceSubnet.String(),
@@ -141,6 +174,8 @@ func Init(in Input) ([]byte, error) {
 			"controllerManager": object{"extraArgs": append([]arg{
 				// The plan gives each node its pods' addresses; the runner writes them into the nodes.
 				{"allocate-node-cidrs", "false"},
+				// No longer than the authority's own certificate: the signer sees to that.
+				{"cluster-signing-duration", lifetime},
 				// Before it does anything it asks for an account and a token for each of its forty controllers, and at the
 				// default rate, 20 requests in a second, that takes five of them.
 				{"kube-api-qps", "200"},
@@ -169,7 +204,7 @@ func Join(in Input) ([]byte, error) {
 	return documents(object{
 		"apiVersion":       "kubeadm.k8s.io/v1beta4",
 		"kind":             "JoinConfiguration",
-		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}, "tlsBootstrapToken": in.Token},
+		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}},
 		"nodeRegistration": nodeRegistration(in),
 		"timeouts":         timeouts(in.Cluster.Timeout),
 		"skipPhases":       []string{"preflight"},
@@ -196,7 +231,7 @@ func Patches(limit time.Duration) (map[string][]byte, error) {
 		files[name] = text
 		return nil
 	}
-	for _, name := range append([]string{"etcd", "kube-apiserver"}, Waiting...) {
+	for _, name := range StaticPods {
 		container := object{
 			"name":         name,
 			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
@@ -216,6 +251,11 @@ func Patches(limit time.Duration) (map[string][]byte, error) {
 		if err := add(name+"+strategic.yaml", object{"spec": spec}); err != nil {
 			return nil, err
 		}
+	}
+	// A component that ended, for want of disk space for example, is back soon after it can run again, and not only after the
+	// five minutes to which the kubelet's pauses grow (https://kep.k8s.io/4603). On this node alone: elsewhere are users' pods.
+	if err := add("kubeletconfiguration+merge.yaml", object{"crashLoopBackOff": object{"maxContainerRestartPeriod": "5s"}}); err != nil {
+		return nil, err
 	}
 	err := add("corednsdeployment+strategic.yaml", object{"spec": object{"template": object{"spec": object{"containers": []object{{
 		"name":           "coredns",
@@ -300,15 +340,16 @@ func kubeletConfiguration(in Input) object {
 		"cgroupDriver": "systemd",
 		"failSwapOn":   false,
 		"resolvConf":   in.ResolvConf,
-		// The nodes share the host's disk, which may well be nearly full: that is the host's business. The images that
-		// came with the node must never be collected.
+		// The nodes share the host's disk, which may well be nearly full: that is the host's business, and its size says nothing.
+		// But etcd must not be without space, so pods that fill the disk have to go before: it writes its log in files of 64 MB.
+		// Images are not collected until then, and those that came with the node never: they are pinned.
 		"imageGCHighThresholdPercent": 100,
 		"imageGCLowThresholdPercent":  99,
 		"evictionHard": object{
 			"memory.available":   "100Mi",
-			"nodefs.available":   "0%",
+			"nodefs.available":   "300Mi",
 			"nodefs.inodesFree":  "0%",
-			"imagefs.available":  "0%",
+			"imagefs.available":  "300Mi",
 			"imagefs.inodesFree": "0%",
 		},
 	}

@@ -21,8 +21,6 @@ func TestGoldens(t *testing.T) {
 		return Input{
 			Cluster:           c,
 			Node:              c.Node(index),
-			Token:             "abcdef.0123456789abcdef",
-			CertificateKey:    "00",
 			KubernetesVersion: "v1.99.0",
 			CgroupV1:          cgroupV1,
 			ResolvConf:        "/run/dind-cluster/resolv.conf",
@@ -57,7 +55,7 @@ func TestGoldens(t *testing.T) {
 	for name, got := range patches {
 		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("patches", name), got) })
 	}
-	if len(patches) != 5 {
+	if len(patches) != 6 {
 		t.Errorf("%d patches", len(patches))
 	}
 }

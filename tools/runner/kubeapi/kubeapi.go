@@ -1,4 +1,4 @@
-// Package kubeapi is the little of a Kubernetes client that bringing up a cluster takes: get, patch and watch.
+// Package kubeapi is the little of a Kubernetes client that bringing up a cluster takes: get, patch, delete and watch.
 //
 // client-go would make the program ten times as large, and the program is in the layer that changes with every edit.
 package kubeapi
@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
@@ -98,13 +99,28 @@ func (c *Client) Get(ctx context.Context, path string, into any) error {
 	return c.object(ctx, http.MethodGet, path, "", nil, into)
 }
 
-// MergePatch changes the object at path.
-func (c *Client) MergePatch(ctx context.Context, path string, patch any) error {
+// Patch changes the object at path (a strategic merge patch: taints, for example, are added to those that are there).
+func (c *Client) Patch(ctx context.Context, path string, patch any) error {
 	body, err := json.Marshal(patch)
 	if err != nil {
 		return fmt.Errorf("encoding a patch: %w", err)
 	}
-	return c.object(ctx, http.MethodPatch, path, "application/merge-patch+json", body, nil)
+	return c.object(ctx, http.MethodPatch, path, "application/strategic-merge-patch+json", body, nil)
+}
+
+// Delete removes the object or the objects at path. It is no error if there is none.
+func (c *Client) Delete(ctx context.Context, path string) error {
+	err := c.object(ctx, http.MethodDelete, path, "", nil, nil)
+	if NotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// NotFound reports whether the API server answered that there is no such object.
+func NotFound(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && status.Code == http.StatusNotFound
 }
 
 // Apply makes the object at path, or changes it to what is given (a server-side apply in the name of manager).
@@ -185,6 +201,7 @@ type Meta struct {
 	Namespace         string            `json:"namespace"`
 	ResourceVersion   string            `json:"resourceVersion"`
 	Labels            map[string]string `json:"labels"`
+	Annotations       map[string]string `json:"annotations"`
 	DeletionTimestamp *time.Time        `json:"deletionTimestamp"`
 }
 
@@ -214,6 +231,9 @@ func Follow[T Object](ctx context.Context, c *Client, path string, f func(map[st
 	}
 }
 
+// watchTime is how long a watch goes on until there is a new list.
+const watchTime = 5 * time.Minute
+
 func followOnce[T Object](ctx context.Context, c *Client, path string, f func(map[string]T) bool) (bool, error) {
 	var list struct {
 		Metadata struct {
@@ -231,7 +251,10 @@ func followOnce[T Object](ctx context.Context, c *Client, path string, f func(ma
 	if f(objects) {
 		return true, nil
 	}
-	resp, err := c.do(ctx, http.MethodGet, path+"?watch=1&timeoutSeconds=60&resourceVersion="+list.Metadata.ResourceVersion, "", nil)
+	// A server that is cut off in the middle does not end the watch.
+	ctx, cancel := context.WithTimeout(ctx, watchTime+30*time.Second)
+	defer cancel()
+	resp, err := c.do(ctx, http.MethodGet, path+"?watch=1&timeoutSeconds="+strconv.Itoa(int(watchTime.Seconds()))+"&resourceVersion="+list.Metadata.ResourceVersion, "", nil)
 	if err != nil {
 		return false, err
 	}

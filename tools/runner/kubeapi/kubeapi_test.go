@@ -55,11 +55,29 @@ func TestGetAndPatch(t *testing.T) {
 	if !errors.As(err, &status) || status.Code != 404 || status.Message != `nodes "x" not found` {
 		t.Errorf("got %v", err)
 	}
-	if err := c.MergePatch(t.Context(), "/api/v1/nodes/n", map[string]int{"a": 1}); err != nil || patch != `application/merge-patch+json {"a":1}` {
+	if err := c.Patch(t.Context(), "/api/v1/nodes/n", map[string]int{"a": 1}); err != nil || patch != `application/strategic-merge-patch+json {"a":1}` {
 		t.Errorf("got %v, patch %q", err, patch)
 	}
 	if err := c.Apply(t.Context(), "/api/v1/nodes/n", "me & you", map[string]int{"a": 2}); err != nil || patch != `application/apply-patch+yaml fieldManager=me+%26+you{"a":2}` {
 		t.Errorf("got %v, patch %q", err, patch)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method != http.MethodDelete:
+			http.Error(w, "", http.StatusMethodNotAllowed)
+		case r.URL.Path == "/api/v1/nodes/gone":
+			http.Error(w, "not found", http.StatusNotFound)
+		case r.URL.Path == "/api/v1/nodes/kept":
+			http.Error(w, "forbidden", http.StatusForbidden)
+		}
+	})
+	for name, want := range map[string]bool{"there": true, "gone": true, "kept": false} {
+		if err := c.Delete(t.Context(), "/api/v1/nodes/"+name); (err == nil) != want {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type Pod struct {
 	} `json:"spec"`
 	Status struct {
 		Phase             string            `json:"phase"`
+		Reason            string            `json:"reason"`
 		Conditions        []Condition       `json:"conditions"`
 		ContainerStatuses []ContainerStatus `json:"containerStatuses"`
 	} `json:"status"`
@@ -59,10 +60,19 @@ type ContainerStatus struct {
 	} `json:"state"`
 }
 
+// Finished reports whether the pod has ended for good, as those of a Job do, and those that were evicted.
+func (p Pod) Finished() bool { return p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" }
+
+// Static reports whether the pod stands for a static pod of a kubelet.
+func (p Pod) Static() bool {
+	_, ok := p.Metadata.Annotations["kubernetes.io/config.mirror"]
+	return ok
+}
+
 // Meta returns the pod's metadata.
 func (p Pod) Meta() Meta { return p.Metadata }
 
-// Ready returns whether the conditions say so, and if not, why.
+// Ready reports whether the conditions say so, and if not, why.
 func Ready(conditions []Condition) (bool, string) {
 	for _, c := range conditions {
 		if c.Type == "Ready" {

@@ -18,12 +18,9 @@ type Config struct {
 	Node    plan.Node    `json:"node"`
 	// MTU is that of the nodes' network.
 	MTU int `json:"mtu"`
-	// Token and CertificateKey are for kubeadm.
-	Token          string `json:"token"`
-	CertificateKey string `json:"certificateKey"`
 	// CA is the cluster's authority. Only control planes have its key.
 	CA pki.Pair `json:"ca"`
-	// Kubelet is the client certificate of the node's kubelet.
+	// Kubelet is the client certificate of the node's kubelet. With it a worker joins, too.
 	Kubelet pki.Pair `json:"kubelet"`
 }
 

@@ -59,8 +59,10 @@ func Run(ctx context.Context, out io.Writer) error {
 	err = n.bringUp(ctx)
 	if err != nil {
 		n.report.send(Report{Error: err.Error(), Log: explain(context.WithoutCancel(ctx))})
+		return err
 	}
-	return err
+	n.report.send(Report{Done: true})
+	return nil
 }
 
 func (n *node) bringUp(ctx context.Context) error {
@@ -125,28 +127,45 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	}
 	group, both = errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("what workers ask for", func() error { return n.runInit(both, kubeadm.JoinPhases) })
+		return n.step("what workers ask for", func() error {
+			if err := n.runInit(both, kubeadm.JoinPhases); err != nil {
+				return err
+			}
+			return deleteTokens(both, superAdminKubeconfig)
+		})
 	})
 	group.Go(func() error {
 		return n.step("add-ons", func() error {
 			return n.run(both, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
 		})
 	})
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	return n.step("the control plane's mark", func() error {
-		return n.run(ctx, nil, "kubeadm", "init", "phase", "mark-control-plane", "--config", kubeadmConfig)
-	})
+	return group.Wait()
 }
 
 // runInit runs some phases of `kubeadm init`.
 func (n *node) runInit(ctx context.Context, phases []string) error {
-	return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, "--skip-phases", kubeadm.Skip(phases...))
+	return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, kubeadm.Quiet, "--skip-phases", kubeadm.Skip(phases...))
+}
+
+// deleteTokens deletes the bootstrap token that kubeadm makes whether somebody is to join with it or not.
+func deleteTokens(ctx context.Context, superAdminFile string) error {
+	superAdmin, err := apiOf(superAdminFile)
+	if err != nil {
+		return err
+	}
+	if err := superAdmin.Delete(ctx, kubeadm.BootstrapTokens); err != nil {
+		return fmt.Errorf("deleting kubeadm's bootstrap token: %w", err)
+	}
+	return nil
 }
 
 // waitForStorage waits until the API server takes what kubeadm has for it. It is not ready at that time: it goes on for
 // another second or two with making roles.
+//
+// The priority classes come first of all. The API server makes them, too, but only after a second
+// (AddSystemPriorityClasses in k8s.io/kubernetes/pkg/registry/scheduling/rest), and refuses any pod that names one until then:
+// among them the mirror pods, which the kubelet makes as soon as its node is registered, and of etcd, with which nothing else
+// happens, again only a minute later.
 //
 // kubeadm makes its administrator one by itself, when it first needs him, and goes on at once. But the API server learns of a
 // new role a moment after it has stored it, and some of kubeadm's phases take its refusal for an answer.
@@ -158,6 +177,11 @@ func waitForStorage(ctx context.Context, superAdminFile, adminFile string) error
 	admin, err := apiOf(adminFile)
 	if err != nil {
 		return err
+	}
+	for path, class := range kubeadm.PriorityClasses() {
+		if err := superAdmin.ApplyUntil(ctx, path, "kubeadm", class); err != nil {
+			return err
+		}
 	}
 	for _, path := range []string{
 		"/api/v1/namespaces/kube-system",
@@ -191,13 +215,17 @@ func apiOf(file string) (*kubeapi.Client, error) {
 	return api, nil
 }
 
+// joinWorker joins as the node's kubelet, whose certificate is there already and may read what kubeadm reads: kubeadm needs
+// a token only to ask for such a certificate.
 func (n *node) joinWorker(ctx context.Context) error {
-	discovery := kubeconfig.Config{
-		Name:   "discovery",
+	kubelet := kubeconfig.Config{
+		Name:   "kubelet",
 		Server: "https://" + n.config.Cluster.APIServer().String(),
 		CA:     n.config.CA.Cert,
+		Cert:   n.config.Kubelet.Cert,
+		Key:    n.config.Kubelet.Key,
 	}
-	data, err := discovery.Marshal()
+	data, err := kubelet.Marshal()
 	if err != nil {
 		return err
 	}
@@ -207,24 +235,15 @@ func (n *node) joinWorker(ctx context.Context) error {
 	if err := n.writeConfig(ctx, kubeadm.Join); err != nil {
 		return err
 	}
-	// What kubeadm publishes for those who want to join: the first of these last, for all the world and nobody else. Asked by
-	// kubeadm itself, a question too early costs five seconds, or is taken for an answer when the API server has yet to learn
-	// of the role that allows it.
-	anybody, err := kubeapi.New(discovery)
+	api, err := kubeapi.New(kubelet)
 	if err != nil {
 		return err
 	}
-	discovery.Token = n.config.Token
-	joining, err := kubeapi.New(discovery)
-	if err != nil {
-		return err
-	}
+	// Asked by kubeadm itself, a question too early costs seconds, or is taken for an answer when the API server has yet to
+	// learn of the role that allows it.
 	if err := n.step("waiting for the control plane", func() error {
-		if err := anybody.WaitFor(ctx, "/api/v1/namespaces/kube-public/configmaps/cluster-info"); err != nil {
-			return err
-		}
 		for _, name := range []string{"kubeadm-config", "kubelet-config"} {
-			if err := joining.WaitFor(ctx, "/api/v1/namespaces/kube-system/configmaps/"+name); err != nil {
+			if err := api.WaitFor(ctx, "/api/v1/namespaces/kube-system/configmaps/"+name); err != nil {
 				return err
 			}
 		}
@@ -249,8 +268,6 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	data, err := write(kubeadm.Input{
 		Cluster:           n.config.Cluster,
 		Node:              n.config.Node,
-		Token:             n.config.Token,
-		CertificateKey:    n.config.CertificateKey,
 		KubernetesVersion: strings.TrimSpace(string(version)),
 		CgroupV1:          fs.Type != unix.CGROUP2_SUPER_MAGIC,
 		ResolvConf:        paths.ResolvConf,

@@ -18,7 +18,7 @@ import (
 
 func testConfig(index int) Config {
 	c := plan.Default()
-	return Config{Cluster: c, Node: c.Node(index), MTU: 1500, Token: "a.b", CA: pki.Pair{Cert: []byte("cert"), Key: []byte("key")}}
+	return Config{Cluster: c, Node: c.Node(index), MTU: 1500, CA: pki.Pair{Cert: []byte("cert"), Key: []byte("key")}}
 }
 
 func TestConfigRoundTrip(t *testing.T) {

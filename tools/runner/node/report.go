@@ -16,6 +16,8 @@ type Report struct {
 	Step  string        `json:"step,omitempty"`
 	Start time.Time     `json:"start,omitzero"`
 	Took  time.Duration `json:"took,omitempty"`
+	// Done says that the node has been made, or is back.
+	Done bool `json:"done,omitempty"`
 	// Error says why the node gives up, and Log is the end of the log that explains it.
 	Error string `json:"error,omitempty"`
 	Log   string `json:"log,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,11 +17,16 @@ import (
 // not begin in that moment.
 func TestWaitForStorage(t *testing.T) {
 	bound, refused := false, 0
+	var first []string
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		admin := r.Header.Get("Authorization") == "Bearer admin"
+		if len(first) < 2 {
+			first = append(first, r.Method+" "+r.URL.Path)
+		}
 		switch {
 		case r.Method == http.MethodPatch && !admin && strings.HasSuffix(r.URL.Path, "/clusterrolebindings/kubeadm:cluster-admins"):
 			bound = true
+		case r.Method == http.MethodPatch && !admin && strings.Contains(r.URL.Path, "/priorityclasses/"):
 		case r.Method == http.MethodGet && !admin:
 		case r.Method == http.MethodGet && bound && refused >= 3:
 		default:
@@ -49,6 +55,14 @@ func TestWaitForStorage(t *testing.T) {
 	}
 	if err := waitForStorage(t.Context(), write("super-admin"), write("admin")); err != nil {
 		t.Fatal(err)
+	}
+	// Before the kubelet makes mirror pods.
+	slices.Sort(first)
+	if want := []string{
+		"PATCH /apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical",
+		"PATCH /apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+	}; !slices.Equal(first, want) {
+		t.Errorf("it begins with %q, want %q", first, want)
 	}
 	if !bound || refused != 3 {
 		t.Errorf("kubeadm would begin too early: role bound: %t, refused %d times of 3", bound, refused)

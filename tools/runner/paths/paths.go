@@ -13,7 +13,9 @@ const (
 	// Containerd is the root directory of a node's containerd, and DockerContainerd that of the one in the top-level
 	// container, where it is on Docker's volume.
 	Containerd       = "/var/lib/containerd"
-	DockerContainerd = "/var/lib/docker/containerd"
+	DockerContainerd = DockerRoot + "/containerd"
+	// DockerRoot is the volume of the top-level container.
+	DockerRoot = "/var/lib/docker"
 	// Seeded says what containerd's root directory got from Stores at this start.
 	Seeded = Run + "/images.json"
 	// Console is the named pipe whose content goes to the container's own output.
@@ -25,11 +27,12 @@ const (
 	Ready = Run + "/ready"
 	// Timeline says when each piece of the last start began and ended: see package timeline.
 	Timeline = Run + "/timeline.json"
-	// State is the top-level container's directory for what must survive a restart.
-	State = "/var/lib/dind-cluster"
+	// State is the top-level container's directory for what must survive a restart, keys among it. It is on Docker's volume, with
+	// the nodes' containers that it belongs to: both come and go together, and `docker commit` takes neither.
+	State = DockerRoot + "/dind-cluster"
 	// Logs is where collected logs of a failed start go.
 	Logs = "/var/log/dind-cluster"
-	// AdminKubeconfig is what kubectl uses in the top-level container.
+	// AdminKubeconfig is what kubectl uses in the top-level container: a link to a file below State.
 	AdminKubeconfig = "/root/.kube/config"
 	// NodeConfig is the node's settings, put there by the top-level container.
 	NodeConfig = "/etc/dind-cluster"

@@ -1,5 +1,5 @@
-// Package pki makes what a new cluster keeps secret: its certificate authority, client certificates signed by it,
-// and tokens. All of it is fresh for every cluster, so nobody who has the image has a key to anyone's cluster.
+// Package pki makes what a new cluster keeps secret: its certificate authority and client certificates signed by it.
+// All of it is fresh for every cluster, so nobody who has the image has a key to anyone's cluster.
 package pki
 
 import (
@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -17,11 +16,12 @@ import (
 	"time"
 )
 
-// Lifetime is how long an authority and its client certificates are valid. Clusters made for tests are not renewed.
+// Lifetime is how long an authority and all that it signs are valid. Clusters made for tests are not renewed.
 const Lifetime = 10 * 365 * 24 * time.Hour
 
-// skew allows for clocks that are slightly behind.
-const skew = 5 * time.Minute
+// skew allows for a clock that is set back after the certificate was made, as where a virtual machine takes the host's local
+// time for UTC until it has asked somebody.
+const skew = 24 * time.Hour
 
 // Pair is a certificate with its private key, both PEM-encoded.
 type Pair struct {
@@ -126,31 +126,4 @@ func (ca *Pair) parse() (*x509.Certificate, crypto.Signer, error) {
 		return nil, nil, fmt.Errorf("reading the authority's key: %w", err)
 	}
 	return cert, key, nil
-}
-
-// NewToken makes a kubeadm bootstrap token: six and sixteen characters of [a-z0-9] with a dot between.
-func NewToken() (string, error) {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789"
-	token := make([]byte, 0, 23)
-	for len(token) < 23 {
-		if len(token) == 6 {
-			token = append(token, '.')
-			continue
-		}
-		n, err := rand.Int(rand.Reader, big.NewInt(int64(len(alphabet))))
-		if err != nil {
-			return "", fmt.Errorf("making a bootstrap token: %w", err)
-		}
-		token = append(token, alphabet[n.Int64()])
-	}
-	return string(token), nil
-}
-
-// NewCertificateKey makes the AES key with which kubeadm encrypts certificates that further control planes fetch.
-func NewCertificateKey() (string, error) {
-	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		return "", fmt.Errorf("making a certificate key: %w", err)
-	}
-	return hex.EncodeToString(key), nil
 }

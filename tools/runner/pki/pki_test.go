@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"regexp"
 	"testing"
 	"time"
 )
@@ -38,7 +37,7 @@ func TestClientIsTrusted(t *testing.T) {
 		ca    *Pair
 		at    time.Time
 		valid bool
-	}{{ca, now, true}, {ca, now.Add(-time.Minute), true}, {ca, now.Add(Lifetime + time.Hour), false}, {other, now, false}} {
+	}{{ca, now, true}, {ca, now.Add(-12 * time.Hour), true}, {ca, now.Add(Lifetime + time.Hour), false}, {other, now, false}} {
 		roots := x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(test.ca.Cert) {
 			t.Fatal("no certificate in the authority's PEM")
@@ -55,29 +54,5 @@ func TestBrokenCA(t *testing.T) {
 		if _, err := ca.NewClient("admin", nil, time.Now()); err == nil {
 			t.Error("no error")
 		}
-	}
-}
-
-func TestTokens(t *testing.T) {
-	seen := map[string]bool{}
-	for range 100 {
-		token, err := NewToken()
-		if err != nil {
-			t.Fatal(err)
-		}
-		key, err := NewCertificateKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !regexp.MustCompile(`^[a-z0-9]{6}\.[a-z0-9]{16}$`).MatchString(token) {
-			t.Errorf("token %q", token)
-		}
-		if !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(key) {
-			t.Errorf("certificate key %q", key)
-		}
-		if seen[token] || seen[key] {
-			t.Fatal("the same secret twice")
-		}
-		seen[token], seen[key] = true, true
 	}
 }

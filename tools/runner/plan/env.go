@@ -117,6 +117,13 @@ var variables = []variable{{
 		}
 		return "exit"
 	},
+}, {
+	name: "HEALTH",
+	set: func(c *Cluster, s string) (err error) {
+		c.Health, err = oneOf(s, HealthNodes, HealthAPI)
+		return err
+	},
+	get: func(c Cluster) string { return c.Health },
 }}
 
 // FromEnv reads a plan from environment variables. An unset or empty variable leaves the default. The error names

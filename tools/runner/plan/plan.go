@@ -41,6 +41,12 @@ const PodNetworkPTP = "ptp"
 // podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
+// HealthNodes and HealthAPI are what Cluster.Health can be: all nodes and the API server, or the API server alone.
+const (
+	HealthNodes = "nodes"
+	HealthAPI   = "api"
+)
+
 // Cluster is the plan of a cluster.
 type Cluster struct {
 	// Nodes is the number of nodes: one control plane, the rest workers.
@@ -66,6 +72,8 @@ type Cluster struct {
 	Timeout time.Duration `json:"timeout"`
 	// KeepOnFailure leaves a cluster that did not come up for a person to look at.
 	KeepOnFailure bool `json:"keepOnFailure"`
+	// Health is what has to work for the container to count as healthy.
+	Health string `json:"health"`
 }
 
 // Node is the plan of one node.
@@ -92,6 +100,7 @@ func Default() Cluster {
 		PodNetwork:    PodNetworkPTP,
 		NoFile:        1024,
 		Timeout:       5 * time.Minute,
+		Health:        HealthNodes,
 	}
 }
 

@@ -61,6 +61,8 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"ETCD_SYNC": ""}, want: func(c Cluster) bool { return c.EtcdSync }},
 		{env: map[string]string{"ETCD_SYNC": "off"}, want: func(c Cluster) bool { return !c.EtcdSync }},
 		{env: map[string]string{"ETCD_SYNC": "no"}, wantErr: `ETCD_SYNC="no": want on or off`},
+		{env: map[string]string{"HEALTH": "api"}, want: func(c Cluster) bool { return c.Health == HealthAPI }},
+		{env: map[string]string{"HEALTH": "all"}, wantErr: `HEALTH="all": want nodes or api`},
 		{env: map[string]string{"ON_FAILURE": "keep"}, want: func(c Cluster) bool { return c.KeepOnFailure }},
 		{env: map[string]string{"API_SANS": "ci.example.org, 10.0.0.7"}, want: func(c Cluster) bool { return len(c.APISANs) == 2 && c.APISANs[1] == "10.0.0.7" }},
 		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/12"}, want: func(c Cluster) bool { return c.ServiceSubnet.Bits() == 12 }},
@@ -151,7 +153,7 @@ func TestReadUnknown(t *testing.T) {
 
 // What the entrypoint writes for the unit is what the unit's process reads.
 func TestEnvRoundTrip(t *testing.T) {
-	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "TIMEOUT": "90s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096"}
+	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "TIMEOUT": "90s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "HEALTH": "api"}
 	c, err := FromEnv(func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,6 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots/storage"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins/content/local"
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
@@ -183,10 +182,9 @@ func name(ctx context.Context, db *metadata.DB, namespace string, i Image) error
 	}
 	names, labels := slices.Clone(i.Names), nil
 	if namespace == CRINamespace {
-		names, labels = append(names, id.String()), map[string]string{"io.cri-containerd.image": "managed"}
-		if slices.ContainsFunc(i.Names, isPause) {
-			labels["io.cri-containerd.pinned"] = "pinned"
-		}
+		// Pinned: the kubelet must not remove them when the disk is full. It would win no space, and a node without a network
+		// could not get them back.
+		names, labels = append(names, id.String()), map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}
 	}
 	is := metadata.NewImageStore(db)
 	for _, name := range names {
@@ -195,12 +193,6 @@ func name(ctx context.Context, db *metadata.DB, namespace string, i Image) error
 		}
 	}
 	return nil
-}
-
-// isPause tells the image without which no pod starts: the kubelet must not remove it when the disk is full.
-func isPause(name string) bool {
-	ref, err := reference.ParseNormalizedNamed(name)
-	return err == nil && path.Base(reference.Path(ref)) == "pause"
 }
 
 func write(ctx context.Context, cs content.Store, desc ocispec.Descriptor, raw []byte, labels map[string]string) error {

@@ -415,10 +415,7 @@ func TestContainerd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		labels := map[string]string{"io.cri-containerd.image": "managed"}
-		if strings.Contains(want.Name, "pause") {
-			labels["io.cri-containerd.pinned"] = "pinned"
-		}
+		labels := map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}
 		if !maps.Equal(got.Labels, labels) {
 			t.Errorf("%s has the labels %v, want %v", want.Name, got.Labels, labels)
 		}
