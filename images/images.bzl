@@ -23,6 +23,7 @@ _LICENSES = [
     "GPL-3.0-only",
     "GPL-3.0-or-later",
     "GPL-3.0-or-later WITH Bison-exception-2.2",
+    "ISC",
     "LGPL-2.0-or-later",
     "LGPL-2.1-only",
     "LGPL-2.1-or-later",

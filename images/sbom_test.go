@@ -16,7 +16,6 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/klauspost/compress/gzip"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
 	"github.com/dind-cluster/dind-cluster/tools/repeated"
@@ -235,16 +234,12 @@ func find(t *testing.T, img v1.Image, path string) string {
 		t.Fatal(err)
 	}
 	for _, l := range slices.Backward(layers) {
-		r, err := l.Compressed()
+		r, err := l.Uncompressed()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tr := tar.NewReader(z)
+		tr := tar.NewReader(r)
 		for {
 			h, err := tr.Next()
 			if err == io.EOF {

@@ -32,12 +32,12 @@ func TestSeeded(t *testing.T) {
 		"a": {below},
 		"b": {"--databases", "--below", below, above},
 	} {
-		blob := filepath.Join(dir, name+".tar.gz")
-		args = append([]string{"images", "--path", filepath.Join(stores, name), "--under", dir, "--namespace", DefaultNamespace, "--blob", blob, "--metadata", blob + ".json"}, args...)
+		blob := filepath.Join(dir, name+".tar")
+		args = append([]string{"images", "--path", filepath.Join(stores, name), "--under", dir, "--namespace", DefaultNamespace, "--compression", "none", "--blob", blob, "--metadata", blob + ".json"}, args...)
 		if out, err := exec.Command(bin, args...).CombinedOutput(); err != nil {
 			t.Fatalf("store: %v: %s", err, out)
 		}
-		if out, err := exec.Command("tar", "--extract", "--gzip", "--file", blob, "--directory", "/", "--preserve-permissions").CombinedOutput(); err != nil {
+		if out, err := exec.Command("tar", "--extract", "--file", blob, "--directory", "/", "--preserve-permissions").CombinedOutput(); err != nil {
 			t.Fatalf("tar: %v: %s", err, out)
 		}
 	}

@@ -159,10 +159,12 @@ func (a *archive) note(name string, err error) {
 	_ = a.file(name, int64(len(text)), strings.NewReader(text))
 }
 
+// spoolDir is where a file lies meanwhile: not in /tmp, which is memory.
+var spoolDir = "/var/tmp"
+
 // produced adds a file with what a function writes. It lies on disk meanwhile, since its size comes first in an archive.
 func (a *archive) produced(name string, produce func(io.Writer) error) {
-	// Not in /tmp, which is memory.
-	spool, err := os.CreateTemp("/var/tmp", "log-")
+	spool, err := os.CreateTemp(spoolDir, "log-")
 	if err != nil {
 		a.note(name, err)
 		return

@@ -35,6 +35,11 @@ func read(t *testing.T, data []byte) map[string]string {
 	}
 }
 
+func TestMain(m *testing.M) {
+	spoolDir = os.TempDir() // Bazel's sandbox has a writable one only
+	os.Exit(m.Run())
+}
+
 func TestArchive(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "pod/c"), 0o755); err != nil {

@@ -3,6 +3,7 @@ package imagetest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -25,7 +26,7 @@ type Spec struct {
 	// Annotations and State are as in image.Spec.
 	Annotations map[string]string
 	State       string
-	// Compression is that of the layers, as in layer.Spec.
+	// Compression is that of the layers, as in layer.Spec, but gzip by default: go-containerregistry's validate knows no zstd.
 	Compression string
 }
 
@@ -58,7 +59,7 @@ func writeLayer(t testing.TB, path, name, compression string) image.LayerFiles {
 		t.Fatal(err)
 	}
 	var blob bytes.Buffer
-	m, err := layer.WriteBlob(&blob, []*tree.Entry{e}, &layer.Spec{Name: name, Compression: compression})
+	m, err := layer.WriteBlob(&blob, []*tree.Entry{e}, &layer.Spec{Name: name, Compression: cmp.Or(compression, "gzip")})
 	if err != nil {
 		t.Fatal(err)
 	}
