@@ -141,7 +141,7 @@ func TestErrors(t *testing.T) {
 	}{
 		"no image":      {[]string{}, `required flag(s) "image"`},
 		"absent image":  {[]string{"--image", absent}, "read image description: open " + absent},
-		"damaged layer": {[]string{"--image", other.description}, "image upper:1: layer 1"},
+		"damaged layer": {[]string{"--image", other.description}, "image upper:1: /usr/bin/self of layer 1: CRC check failed"},
 		"absent layer":  {[]string{"--image", gone.description}, "image upper:1: layer 1: open " + gone.blob},
 		"half a pair":   {[]string{"--image", b.description, "--program", "x"}, "--program x: it must be PROGRAM=MODULES"},
 		"absent list":   {[]string{"--image", b.description, "--program", b.program + "=" + absent}, "read module list: open " + absent},
