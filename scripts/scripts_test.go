@@ -245,7 +245,7 @@ func TestWhenDockerIsNeeded(t *testing.T) {
 }
 
 func TestDockerVersion(t *testing.T) {
-	for version, want := range map[string]int{"28.5.2": 0, "28.5.2+dfsg4": 0, "26.1.5": 0, "19.03.15": 36, "1.13.1": 36, "dev": 0} {
+	for version, want := range map[string]int{"28.5.2": 0, "28.5.2+dfsg4": 0, "26.1.5": 0, "23.0.1": 0, "20.10.24": 36, "19.03.15": 36, "1.13.1": 36, "dev": 0} {
 		h := newHost(t)
 		h.program(t, "bazel", fakeBazel("bazel", "7.7.1"))
 		h.program(t, "docker", "echo "+version)

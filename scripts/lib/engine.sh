@@ -7,9 +7,8 @@ ENGINE_LOG=$ENGINE_RUN/docker-engine.log
 ENGINE_PID=$ENGINE_RUN/docker-engine.pid
 ENGINE_SOCKET=/var/run/docker.sock
 
-# The oldest Docker, also where the machine withholds a capability: as tools/internal/docker and docs/quick-start.md say.
-MIN_DOCKER=20.10
-MIN_DOCKER_WITHHELD=23
+# The oldest Docker, as tools/internal/docker and docs/quick-start.md say.
+MIN_DOCKER=23
 
 # Seconds that a client, a socket, and an engine that starts have for their first answer.
 CLIENT_PATIENCE=30
@@ -120,15 +119,11 @@ client_endpoint() {
 
 # check_engine VERSION: dies when the engine is too old for what a cluster asks of it.
 check_engine() {
-  local version=$1 major=${1%%.*} bounding need=$MIN_DOCKER
+  local version=$1 major=${1%%.*}
   [[ $major =~ ^[0-9]+$ ]] || return 0
-  bounding=$(awk '$1 == "CapBnd:" {print $2}' /proc/self/status)
-  # CAP_SYS_RESOURCE is bit 24. Older ones grant capabilities that they do not have themselves, "unable to apply caps":
-  # https://github.com/moby/moby/pull/42933
-  ((16#$bounding >> 24 & 1)) || need=$MIN_DOCKER_WITHHELD
-  if ((major < ${need%%.*})); then
-    die "Docker $version is too old to start privileged containers here" \
-      "Install Docker $need or later, or stop this one: scripts/bazel then starts its own."
+  if ((major < MIN_DOCKER)); then
+    die "Docker $version is too old" \
+      "Install Docker $MIN_DOCKER or later, or stop this one: scripts/bazel then starts its own."
   fi
 }
 
@@ -154,7 +149,7 @@ ensure_engine() {
       "Start Docker, or join its group if it is running (sudo usermod -aG docker \$USER), or run this as root."
   fi
   refuse_second_engine "$version" || return 0
-  make_root "$(root_path)" "Install Docker $MIN_DOCKER_WITHHELD or later and start it."
+  make_root "$(root_path)" "Install Docker $MIN_DOCKER or later and start it."
   mkdir -p "$ENGINE_RUN"
   (
     flock --timeout 120 9 || die "another call has been starting the Docker engine for two minutes" "Its log: $ENGINE_LOG"

@@ -14,16 +14,14 @@ import (
 	"time"
 )
 
-// MinVersion is the oldest Docker that can run a cluster: the first that has cgroup v2 and `create --pull never`. MinAPI is its
-// API's version. docs/quick-start.md and scripts/lib/engine.sh say the same; //docs:docs_test compares them.
+// MinVersion is the oldest Docker that can run a cluster: the first that takes layers compressed with zstd
+// (https://github.com/moby/moby/pull/41759), and runs privileged containers where the machine withholds a capability from it
+// (https://github.com/moby/moby/pull/42933). MinAPI is its API's version. docs/quick-start.md and scripts/lib/engine.sh say the
+// same; //docs:docs_test compares them.
 const (
-	MinVersion = "20.10"
-	MinAPI     = "1.41"
+	MinVersion = "23"
+	MinAPI     = "1.42"
 )
-
-// MinVersionWithheld is the first that runs privileged containers where the machine withholds a capability from Docker:
-// https://github.com/moby/moby/pull/42933.
-const MinVersionWithheld = "23"
 
 // ErrNoCommand means that there is no docker command on PATH.
 var ErrNoCommand = errors.New("no docker command on PATH: install Docker " + MinVersion + " or newer (https://docs.docker.com/engine/install/)")

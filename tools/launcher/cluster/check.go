@@ -19,11 +19,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/proxy"
 )
 
-// MinDocker is the oldest Docker that can run a cluster, MinDockerWithheld the oldest where the machine withholds a capability.
-const (
-	MinDocker         = docker.MinVersion
-	MinDockerWithheld = docker.MinVersionWithheld
-)
+// MinDocker is the oldest Docker that can run a cluster.
+const MinDocker = docker.MinVersion
 
 // nameForm is what Docker takes as a container's name, bounded by what a host name can
 // be long.
@@ -224,7 +221,7 @@ func (l *Launcher) explainStart(ctx context.Context, ref string, o *Options, err
 	case has("no space left on device"):
 		return fmt.Errorf("%w\n%s", err, diskFull)
 	case has("unable to apply caps", "cap_sys_resource"):
-		return fmt.Errorf("%w\nThis machine withholds a capability (CAP_SYS_RESOURCE, say) from Docker, and this version of Docker cannot run privileged containers then: Docker %s or newer can", err, docker.MinVersionWithheld)
+		return fmt.Errorf("%w\nThis machine withholds a capability (CAP_SYS_RESOURCE, say) from Docker, and this version of Docker cannot run privileged containers then: Docker %s or newer can", err, docker.MinVersion)
 	case has("operation not permitted", "permission denied", "privileged mode is incompatible", "authorization denied", "not allowed"):
 		return fmt.Errorf("%w\nThe Docker engine may not run privileged containers, which a cluster needs: use one that runs as root on this machine, without a policy against --privileged", err)
 	}

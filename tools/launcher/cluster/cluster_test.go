@@ -165,8 +165,8 @@ func TestCreateBadInput(t *testing.T) {
 			want:    []string{"cannot reach the Docker engine", "systemctl start docker"},
 		}, {
 			name:    "old engine",
-			replies: []dockertest.Reply{versionReply("19.03.15", "1.40")},
-			want:    []string{"too old", "19.03.15", "20.10"},
+			replies: []dockertest.Reply{versionReply("20.10.24", "1.41")},
+			want:    []string{"too old", "20.10.24", "needs 23 "},
 		}, {
 			name:    "windows",
 			replies: []dockertest.Reply{{Args: "version", Stdout: `{"Server":{"Version":"28","ApiVersion":"1.51","Os":"windows","Arch":"amd64"}}`}},
