@@ -41,6 +41,7 @@ var slice = []string{
 	"[sig-node] Kubelet when scheduling a busybox command in a pod should print the output to logs [Conformance] [NodeConformance]",
 	"[sig-node] Pods should get a host IP [Conformance] [NodeConformance]",
 	"[sig-node] Secrets should be consumable via the environment [Conformance] [NodeConformance]",
+	"[sig-node] Sysctls [LinuxOnly] should support sysctls [Environment:NotInUserNS] [Conformance] [NodeConformance]",
 	"[sig-scheduling] LimitRange should create a LimitRange with defaults and ensure pod has those defaults applied. [Conformance]",
 	"[sig-scheduling] SchedulerPredicates validates that NodeSelector is respected if matching [Conformance] [Serial]",
 	"[sig-storage] ConfigMap should be consumable from pods in volume [Conformance] [NodeConformance]",

@@ -23,9 +23,10 @@ var wanted = map[string]string{
 // protectKernel keeps what runs in the container from changing the kernel settings of the whole machine, and shows the
 // kubelet those that it wants.
 //
-// Everything in /proc/sys is read-only but what is of the network namespace, as systemd-nspawn has it for its containers
-// (mount_all in src/nspawn/nspawn-mount.c). systemd, which raises fs.nr_open and fs.file-max, takes that for an answer. A
-// container below has a /proc of its own: what a pod may set is the kubelet's and its runtime's business, as ever.
+// What systemd and others set at their start is read-only. systemd, which raises fs.nr_open and fs.file-max, takes that for an
+// answer. Not all of /proc/sys is, as systemd-nspawn has it: crun sets the settings that a pod asks for
+// (securityContext.sysctls), those of its IPC namespace among them, through the /proc of the node. A container below has a /proc
+// of its own: what a pod may set is the kubelet's and its runtime's business, as ever.
 //
 // The kernel lets a user namespace mount its own /proc or /sys only if it can see all of one already: nothing but an empty
 // directory may be covered (mount_too_revealing in fs/namespace.c). So one of each, whole, is kept for pods with
@@ -45,15 +46,12 @@ func protectKernel(proc, run string) error {
 			return fmt.Errorf("mounting %s on %s: %w", fsType, target, err)
 		}
 	}
-	for _, m := range []struct {
-		path  string
-		flags uintptr
-	}{{"sys", unix.MS_RDONLY}, {"sys/net", 0}, {"sysrq-trigger", unix.MS_RDONLY}} {
-		path := filepath.Join(proc, m.path)
+	for _, name := range []string{"sys/vm", "sys/fs/file-max", "sys/fs/nr_open", "sys/fs/inotify", "sysrq-trigger"} {
+		path := filepath.Join(proc, name)
 		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 			continue // a kernel without SysRq
 		}
-		if err := bind(path, path, m.flags|flags); err != nil {
+		if err := bind(path, path, unix.MS_RDONLY|flags); err != nil {
 			return err
 		}
 	}

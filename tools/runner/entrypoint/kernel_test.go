@@ -75,6 +75,13 @@ func TestProtectKernel(t *testing.T) {
 	if err := rewrite(t, "net/ipv4/ip_forward"); err != nil {
 		t.Error(err)
 	}
+	// So must what is of the IPC namespace: crun sets it for a pod.
+	for _, name := range []string{"kernel/shm_rmid_forced", "kernel/msgmax", "kernel/sem", "fs/mqueue/msg_max"} {
+		script := "f=/proc/sys/" + name + "; v=$(cat $f) && echo \"$v\" >$f"
+		if out, err := exec.Command("unshare", "--ipc", "sh", "-c", script).CombinedOutput(); err != nil {
+			t.Errorf("%s of an IPC namespace cannot be set: %v: %s", name, err, out)
+		}
+	}
 	for name, value := range wanted {
 		if got, err := os.ReadFile(filepath.Join("/proc/sys", name)); err != nil || string(got) != value+"\n" {
 			t.Errorf("the kubelet would find %s to be %q, %v, and wants %s", name, got, err, value)
