@@ -3,6 +3,7 @@ package layer_test
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -174,6 +175,7 @@ func TestMergedUsr(t *testing.T) {
 		t.Error("a file is behind a link")
 	}
 	var names, links []string
+	sizes := map[string]int64{}
 	tr := tar.NewReader(b.tar(t))
 	for {
 		hdr, err := tr.Next()
@@ -183,7 +185,15 @@ func TestMergedUsr(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		names = append(names, strings.TrimSuffix(hdr.Name, "/"))
+		name := strings.TrimSuffix(hdr.Name, "/")
+		names, sizes[name] = append(names, name), hdr.Size
+		switch hdr.Typeflag {
+		case tar.TypeReg:
+		case tar.TypeLink:
+			sizes[name] = sizes[hdr.Linkname]
+		default:
+			sizes[name] = -1
+		}
 		if hdr.Typeflag == tar.TypeLink {
 			links = append(links, hdr.Name+" -> "+hdr.Linkname)
 		}
@@ -194,8 +204,10 @@ func TestMergedUsr(t *testing.T) {
 			t.Errorf("%s is in PAX format without need", hdr.Name)
 		}
 	}
-	if !slices.IsSorted(names) {
-		t.Error("the entries are not sorted")
+	if !slices.IsSortedFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(sizes[a], sizes[b]), cmp.Compare(a, b))
+	}) {
+		t.Errorf("the entries are not sorted, files by size: %q", names)
 	}
 	if want := []string{"usr/bin/program -> usr/bin/again"}; !slices.Equal(links, want) {
 		t.Errorf("hard links %q, want %q", links, want)
