@@ -126,11 +126,10 @@ type mark struct {
 }
 
 type lane struct {
-	Label        string
-	Y, LineY     float64
-	Bars         []bar
-	Height       float64
-	Continuation bool
+	Label    string
+	Y, LineY float64
+	Bars     []bar
+	Height   float64
 }
 
 type bar struct {

@@ -122,9 +122,8 @@ func (c *counter) digest() string { return "sha256:" + hex.EncodeToString(c.sum.
 
 // WriteBlob writes entries as a layer blob.
 func WriteBlob(w io.Writer, entries []*tree.Entry, spec *Spec) (*Metadata, error) {
-	at := time.Unix(spec.Time, 0)
 	return WriteArchive(w, spec.Name, spec.Compression, func(w io.Writer) error {
-		return WriteTar(w, entries, func(*tree.Entry) time.Time { return at })
+		return WriteTar(w, entries, func(*tree.Entry) time.Time { return time.Unix(0, 0) })
 	})
 }
 
