@@ -12,7 +12,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 
@@ -63,45 +62,6 @@ func ReadMetadata(path string) (*Metadata, error) {
 		return nil, fmt.Errorf("read layer metadata %s: %w", path, err)
 	}
 	return m, nil
-}
-
-// Open opens the tar archive of a written layer, whether its blob is compressed or not.
-func Open(blob string, m *Metadata) (io.ReadCloser, error) {
-	f, err := os.Open(blob)
-	if err != nil || m.MediaType == MediaTypeUncompressed {
-		return f, err
-	}
-	r := &reader{file: f}
-	switch m.MediaType {
-	case MediaTypeZstd:
-		var z *zstd.Decoder
-		if z, err = zstd.NewReader(f); err == nil {
-			r.Reader, r.end = z, z.Close
-		}
-	case MediaTypeGzip:
-		r.Reader, err = gzip.NewReader(f)
-	default:
-		err = fmt.Errorf("unknown media type %q", m.MediaType)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("layer %s: %w", m.Name, err)
-	}
-	return r, nil
-}
-
-// reader reads what a file has compressed.
-type reader struct {
-	io.Reader
-	file *os.File
-	end  func()
-}
-
-func (r *reader) Close() error {
-	if r.end != nil {
-		r.end()
-	}
-	return r.file.Close()
 }
 
 // counter counts and sums what is written through it.

@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
 const (
@@ -570,12 +572,12 @@ func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 		return nil, fmt.Errorf("%s: %w", r.archive, err)
 	}
 	defer rc.Close()
-	head := make([]byte, sniffLen)
+	head := make([]byte, compression.HeadSize)
 	n, err := io.ReadFull(rc, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.name, err)
 	}
-	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: compressionOf(head[:n])}
+	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: compression.Of(head[:n])}
 	if l.compression == "" && digest != diffID {
 		// Either the layer is damaged at its very beginning, or manifest and config contradict each other.
 		got, err := digestOf(b)

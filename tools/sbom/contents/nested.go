@@ -171,7 +171,7 @@ func layerAt(t tree, p string) (*scan.File, error) {
 		return nil, fmt.Errorf("layer %s is missing", p)
 	}
 	if f.Archive == nil {
-		return nil, fmt.Errorf("layer %s is not a tar archive, nor one compressed with gzip or zstd", p)
+		return nil, fmt.Errorf("layer %s is not a tar archive, compressed or not", p)
 	}
 	return f, nil
 }
