@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/dind-cluster/dind-cluster/internal/compression"
+	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
 const (
@@ -373,7 +374,7 @@ func (r *reader) image(found candidate, names []string) error {
 	}
 	c := &core{manifest: raw, config: config, mediaType: found.desc.MediaType}
 	for n, ld := range manifest.Layers {
-		b, err := r.blob(blobPath(ld.Digest), ld.Digest)
+		b, err := r.blob(ocilayout.Blob(ld.Digest), ld.Digest)
 		if err != nil {
 			return err
 		}
@@ -594,7 +595,7 @@ func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 
 // promised reads a JSON blob and compares it with its descriptor.
 func (r *reader) promised(what string, desc v1.Descriptor) ([]byte, error) {
-	b, err := r.blob(blobPath(desc.Digest), desc.Digest)
+	b, err := r.blob(ocilayout.Blob(desc.Digest), desc.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -652,8 +653,6 @@ func (r *reader) read(b *blob) ([]byte, error) {
 	}
 	return raw, nil
 }
-
-func blobPath(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 
 // digestInName finds the digest in a config's file name: HEX.json, sha256:HEX, blobs/sha256/HEX.
 func digestInName(name string) (v1.Hash, bool) {
