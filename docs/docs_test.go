@@ -491,15 +491,3 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
-
-// The oldest Docker is the same everywhere.
-func TestOldestDocker(t *testing.T) {
-	for file, want := range map[string]string{
-		"quick-start.md":           "Docker " + cluster.MinDocker + " or later",
-		"../scripts/lib/engine.sh": "\nMIN_DOCKER=" + cluster.MinDocker + "\n",
-	} {
-		if !strings.Contains(read(t, file), want) {
-			t.Errorf("%s does not say %q", file, want)
-		}
-	}
-}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -244,6 +245,61 @@ func TestGoModule(t *testing.T) {
 	}
 }
 
+// A toolchain that a go command has switched to has files more in the module cache.
+func TestGoToolchain(t *testing.T) {
+	goCommand := needGo(t)
+	bazel := newBazel(t)
+	bazel.copyRules(t)
+	proxy := t.TempDir()
+	release := "go1.999.0"
+	version := "v0.0.1-" + release + "." + runtime.GOOS + "-" + runtime.GOARCH
+	sum := publishVersion(t, proxy, "golang.org/toolchain", version, map[string]string{
+		"go.mod":          "module golang.org/toolchain\n",
+		"hello.txt":       "hello\n",
+		"bin/go":          "#!/bin/sh\necho another go\n",
+		"bin/gofmt":       "",
+		"lib/x":           "",
+		"pkg/tool/x":      "",
+		"src/_go.mod":     "module std\n",
+		"src/cmd/_go.mod": "module cmd\n",
+	})
+	toolchain := strings.NewReplacer("example.org/demo", "golang.org/toolchain", "v1.0.0", version)
+	bazel.write("WORKSPACE", fmt.Sprintf(toolchain.Replace(goWorkspace), sum))
+	changed := []string{"golang.org/toolchain@" + version + " as it was published", "locked: " + sum}
+
+	for name, tc := range map[string]struct {
+		change func(dir string) error
+		want   []string
+	}{
+		"used": {func(string) error { return nil }, nil},
+		"a copy changed": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "src/go.mod"), []byte("module other\n"), 0o644)
+		}, changed},
+		"a go.mod that is no copy": {func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "bin/go.mod"), []byte("module std\n"), 0o644)
+		}, changed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cache := t.TempDir()
+			env := moduleEnv(proxy, cache)
+			use := exec.Command(goCommand, "version")
+			use.Dir = t.TempDir()
+			use.Env = append(append(os.Environ(), env...), "GONOSUMDB=*", "GOTOOLCHAIN="+release, "GOWORK=off")
+			if out, err := use.CombinedOutput(); err != nil || !strings.Contains(string(out), "another go") {
+				t.Fatalf("%s: %v\n%s", use, err, out)
+			}
+			dir := filepath.Join(cache, "golang.org/toolchain@"+version)
+			if _, err := os.Stat(filepath.Join(dir, "src/cmd/go.mod")); err != nil {
+				t.Fatal("the go command leaves no copies any more: ", err)
+			}
+			if err := tc.change(dir); err != nil {
+				t.Fatal(err)
+			}
+			bazel.check(t, tc.want, env, "@demo//:hello.txt")
+		})
+	}
+}
+
 const vendorWorkspace = `workspace(name = "dind_cluster")
 load("//rules:go.bzl", "go_module")
 go_module(
@@ -410,15 +466,21 @@ func (b *bazel) check(t *testing.T, want, env []string, expression string) strin
 	return out
 }
 
-// publish puts version v1.0.0 of a module into a proxy's folder, as `go help goproxy` describes it, and gives its hash.
+// publish puts version v1.0.0 of a module into a proxy's folder and gives its hash.
 func publish(t *testing.T, proxy, module string, files map[string]string) (sum string) {
+	t.Helper()
+	return publishVersion(t, proxy, module, "v1.0.0", files)
+}
+
+// publishVersion puts a module into a proxy's folder, as `go help goproxy` describes it, and gives its hash.
+func publishVersion(t *testing.T, proxy, module, version string, files map[string]string) (sum string) {
 	t.Helper()
 	var archive bytes.Buffer
 	w := zip.NewWriter(&archive)
 	var names []string
 	contents := map[string]string{}
 	for name, content := range files {
-		name = module + "@v1.0.0/" + name
+		name = module + "@" + version + "/" + name
 		f, err := w.Create(name)
 		if err != nil {
 			t.Fatal(err)
@@ -441,10 +503,10 @@ func publish(t *testing.T, proxy, module string, files map[string]string) (sum s
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
-		"list":        "v1.0.0\n",
-		"v1.0.0.info": `{"Version":"v1.0.0","Time":"2026-01-02T03:04:05Z"}`,
-		"v1.0.0.mod":  files["go.mod"],
-		"v1.0.0.zip":  archive.String(),
+		"list":            version + "\n",
+		version + ".info": `{"Version":"` + version + `","Time":"2026-01-02T03:04:05Z"}`,
+		version + ".mod":  files["go.mod"],
+		version + ".zip":  archive.String(),
 	} {
 		if err := os.WriteFile(filepath.Join(versions, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)

@@ -21,6 +21,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
 )
 
 // check pulls all that was published: every byte of every blob, against its digest. The first image, which is the
@@ -49,8 +51,7 @@ func (s *server) check(ctx context.Context, t *testing.T, all []published) {
 			err = checkAnnotations(img, p, digests)
 		}
 		if err == nil && i == 0 {
-			// go-containerregistry's validate reads only layers that are compressed with gzip. The pull has read these.
-			err = validate.Image(img, validate.Fast)
+			err = imagetest.Validate(img)
 		}
 		if err != nil {
 			t.Errorf("%s: %v", p.repo, err)

@@ -7,7 +7,6 @@ import (
 	"debug/elf"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -308,7 +307,7 @@ func TestKubeProxyPrograms(t *testing.T) {
 	}
 	for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
 		if f := i.files["usr/sbin/"+name]; f == nil || f.Linkname != "iptables-wrapper" {
-			t.Error(fmt.Sprintf("/usr/sbin/%s does not lead to iptables-wrapper", name))
+			t.Errorf("/usr/sbin/%s does not lead to iptables-wrapper", name)
 		}
 	}
 }

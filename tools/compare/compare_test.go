@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"go.etcd.io/bbolt"
+
+	"github.com/dind-cluster/dind-cluster/tools/internal/compresstest"
 )
 
 // entry is an entry of a tar archive in a test.
@@ -66,15 +67,6 @@ func gzipOf(t testing.TB, content []byte, level int, change func(*gzip.Header)) 
 		t.Fatal(err)
 	}
 	return b.Bytes()
-}
-
-func zstdOf(t testing.TB, content []byte) []byte {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.EncodeAll(content, nil)
 }
 
 // member is a member of an ar archive; stamp is its modification time.
@@ -227,7 +219,7 @@ func TestPlanted(t *testing.T) {
 		{"header of gzip", gzipOf(t, []byte("a"), 6, nil), gzipOf(t, []byte("a"), 6, func(h *gzip.Header) { h.ModTime = time.Unix(5, 0) }),
 			`modification time in gzip's header: "1970-01-01 00:00:05 +0000 UTC"`},
 		{"damaged gzip", layer(hello), layer(hello)[:40], "(as gzip: unexpected EOF)"},
-		{"zstd", zstdOf(t, tarOf(t, hello)), zstdOf(t, tarOf(t, other)), `usr/bin/hello: line 2: "echo other"`},
+		{"zstd", compresstest.Zstd(t, tarOf(t, hello)), compresstest.Zstd(t, tarOf(t, other)), `usr/bin/hello: line 2: "echo other"`},
 		{"control of a package", debOf(t, "Version: 1\n", "0", hello), debOf(t, "Version: 2\n", "0", hello),
 			`control.tar.gz: ./control: line 1: "Version: 2", not "Version: 1"`},
 		{"file in a package", debOf(t, "", "0", hello), debOf(t, "", "0", other), `data.tar.gz: usr/bin/hello: line 2: "echo other"`},
@@ -347,7 +339,7 @@ func FuzzContents(f *testing.F) {
 	add([]byte(`{"a":[1,"x"]}`), []byte(`{"a":[1,{}]}`), []byte(`[]`))
 	add(tarOf(f, file("a", []byte("1"))), tarOf(f, file("a", []byte("2")), file("b", nil)))
 	add(gzipOf(f, []byte("a"), 1, nil), gzipOf(f, []byte("b"), 9, nil))
-	add(zstdOf(f, []byte("a")), zstdOf(f, []byte("b")))
+	add(compresstest.Zstd(f, []byte("a")), compresstest.Zstd(f, []byte("b")))
 	add(debOf(f, "A: b\n", "0", file("a", nil)), debOf(f, "A: c\n", "1", file("a", nil)))
 	add(elfOf(f, []byte("a"), []byte("b")), elfOf(f, []byte("a"), []byte("c")))
 	f.Fuzz(func(t *testing.T, a, b []byte) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
 // format is a kind of content that can be looked into.
@@ -32,14 +34,18 @@ func prefix(magic string) func([]byte) bool {
 	return func(head []byte) bool { return bytes.HasPrefix(head, []byte(magic)) }
 }
 
+func isStream(format string) func([]byte) bool {
+	return func(head []byte) bool { return compression.Of(head) == format }
+}
+
 // formats are all of them; what is more specific comes first.
 func formats() []*format {
 	const compressed = "the same once uncompressed: another compressor, or another level"
 	return []*format{
-		{"gzip", compressed, prefix("\x1f\x8b"), gzips},
-		{"zstd", compressed, prefix("\x28\xb5\x2f\xfd"), streams(openZstd)},
-		{"xz", compressed, prefix("\xfd7zXZ\x00"), streams(openXz)},
-		{"bzip2", compressed, prefix("BZh"), streams(openBzip2)},
+		{compression.Gzip, compressed, isStream(compression.Gzip), gzips},
+		{compression.Zstd, compressed, isStream(compression.Zstd), streams(compression.Zstd)},
+		{compression.XZ, compressed, isStream(compression.XZ), streams(compression.XZ)},
+		{compression.Bzip2, compressed, isStream(compression.Bzip2), streams(compression.Bzip2)},
 		{"ar", "the same members: something else around them", prefix(arMagic), archives},
 		{"ELF", "the same sections: something else between them", prefix(elf.ELFMAG), programs},
 		{"a bolt database", "the same keys and values: pages laid out in another way", isBolt, databases},

@@ -2,7 +2,6 @@ package compare
 
 import (
 	"archive/tar"
-	"compress/bzip2"
 	"fmt"
 	"io"
 	"maps"
@@ -10,8 +9,8 @@ import (
 	"slices"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/mikelolasagasti/xz"
+
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
 // spoolError is an error of this machine, not of what is compared.
@@ -117,40 +116,20 @@ func gzips(a, b *io.SectionReader, depth int) (*Difference, error) {
 }
 
 // streams compares what is in two compressed streams.
-func streams(open func(io.Reader) (io.ReadCloser, error)) func(a, b *io.SectionReader, depth int) (*Difference, error) {
+func streams(format string) func(a, b *io.SectionReader, depth int) (*Difference, error) {
 	return func(a, b *io.SectionReader, depth int) (*Difference, error) {
-		readerA, err := open(start(a))
+		readerA, err := compression.NewReader(format, start(a))
 		if err != nil {
 			return nil, err
 		}
 		defer readerA.Close()
-		readerB, err := open(start(b))
+		readerB, err := compression.NewReader(format, start(b))
 		if err != nil {
 			return nil, err
 		}
 		defer readerB.Close()
 		return spools(readerA, readerB, depth)
 	}
-}
-
-func openZstd(r io.Reader) (io.ReadCloser, error) {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
-	if err != nil {
-		return nil, err
-	}
-	return z.IOReadCloser(), nil
-}
-
-func openXz(r io.Reader) (io.ReadCloser, error) {
-	z, err := xz.NewReader(r, 0)
-	if err != nil {
-		return nil, err
-	}
-	return io.NopCloser(z), nil
-}
-
-func openBzip2(r io.Reader) (io.ReadCloser, error) {
-	return io.NopCloser(bzip2.NewReader(r)), nil
 }
 
 // tars compares two tar archives, entry for entry.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/cgroups/v3"
+
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
 	"github.com/dind-cluster/dind-cluster/tools/runner/cni"
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeadm"
@@ -86,14 +88,10 @@ func prepare(ctx context.Context, kind string) error {
 		Cluster:           p,
 		Node:              node,
 		KubernetesVersion: strings.TrimSpace(version),
+		CgroupV1:          cgroups.Mode() != cgroups.Unified,
 		ResolvConf:        "/etc/resolv.conf",
 		PatchesDir:        patchesDir,
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil {
-		return fmt.Errorf("looking at /sys/fs/cgroup: %w", err)
-	}
-	in.CgroupV1 = fs.Type != unix.CGROUP2_SUPER_MAGIC
 	config, err := kubeadm.Init(in)
 	if err != nil {
 		return err

@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"html/template"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
 	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
@@ -37,11 +38,10 @@ func Write(dir string, r *result.Run) error {
 	if err := page.Execute(&out, newView(r)); err != nil {
 		return fmt.Errorf("making the page: %w", err)
 	}
-	path := filepath.Join(dir, File)
-	if err := os.WriteFile(path+".new", out.Bytes(), 0o644); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, File), out.Bytes(), 0o644, renameio.WithTempDir(dir)); err != nil {
 		return fmt.Errorf("making the page: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }
 
 type view struct {
@@ -126,11 +126,10 @@ type mark struct {
 }
 
 type lane struct {
-	Label        string
-	Y, LineY     float64
-	Bars         []bar
-	Height       float64
-	Continuation bool
+	Label    string
+	Y, LineY float64
+	Bars     []bar
+	Height   float64
 }
 
 type bar struct {

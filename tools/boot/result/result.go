@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
@@ -136,11 +138,10 @@ func (r *Run) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("writing the results: %w", err)
 	}
-	path := filepath.Join(dir, File)
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, File), append(data, '\n'), 0o644, renameio.WithTempDir(dir)); err != nil {
 		return fmt.Errorf("writing the results: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }
 
 // Read reads a file that Write wrote.

@@ -32,6 +32,8 @@ func start(nodes, round int, ready float64) Start {
 			span("worker2", "kubeadm join", 4, 6),
 			span("worker1", "kubeadm join", 4, 5),
 			span("control-plane", "kubeadm init", 2, ready-1),
+			span("", "systemd and Docker", 0.5, 1),
+			span("", "images", 0.6, 0.7),
 			span("", "starting the nodes", 1, 2),
 		}},
 		Usage: []Usage{{Node: "worker1", PSS: 10 << 20}, {Node: "worker2", PSS: 30 << 20, Written: 5 << 20}, {Node: "control-plane", PSS: 99 << 20}, {PSS: 50 << 20}},
@@ -63,12 +65,15 @@ func TestGroups(t *testing.T) {
 	for _, p := range g.Phases {
 		phases = append(phases, p.Name)
 	}
-	want := []string{"docker run until the entrypoint runs", "systemd and Docker", "starting the nodes", "control-plane: kubeadm init", "worker: kubeadm join"}
+	want := []string{"docker run until the entrypoint runs", "systemd and Docker", "images", "starting the nodes", "control-plane: kubeadm init", "worker: kubeadm join"}
 	if !slices.Equal(phases, want) {
 		t.Errorf("got phases %q, want %q", phases, want)
 	}
+	if boot := g.Phases[1]; boot.Median != 0.5 {
+		t.Errorf("got %+v", boot)
+	}
 	// Of both workers, the slower one.
-	if join := g.Phases[4]; join.Median != 2 || join.N != 3 {
+	if join := g.Phases[5]; join.Median != 2 || join.N != 3 {
 		t.Errorf("got %+v", join)
 	}
 	for _, u := range g.Usage {

@@ -146,12 +146,6 @@ func (s *Start) phases() []Stat {
 	}
 	add("docker run until the entrypoint runs", Since(s.Begin, line.Start))
 	for _, span := range spans {
-		if span.Lane == "" {
-			add("systemd and Docker", Since(line.Start, span.Start))
-			break
-		}
-	}
-	for _, span := range spans {
 		name := span.Name
 		if span.Lane != "" {
 			name = kind(span.Lane) + ": " + name

@@ -3,7 +3,7 @@
 package page
 
 import (
-	"bufio"
+	"bytes"
 	"cmp"
 	"embed"
 	"fmt"
@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
@@ -45,23 +47,11 @@ const maxFiles = 600
 func Write(dir string, r *results.Run) error {
 	v := newView(r)
 	v.find(dir)
-	file := filepath.Join(dir, results.PageFile)
-	f, err := os.Create(file + ".new")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	w := bufio.NewWriter(f)
-	if err := v.render(w); err != nil {
+	var out bytes.Buffer
+	if err := v.render(&out); err != nil {
 		return fmt.Errorf("making the page: %w", err)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
+	return renameio.WriteFile(filepath.Join(dir, results.PageFile), out.Bytes(), 0o644, renameio.WithTempDir(dir))
 }
 
 func (v *view) render(w io.Writer) error { return page.Execute(w, v) }

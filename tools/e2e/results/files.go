@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // The files of a results folder.
@@ -210,16 +212,7 @@ func (i Info) Write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, InfoFile), append(data, '\n'))
-}
-
-// writeFile replaces a file in one step, so that whoever reads it, or is killed meanwhile, has the old or the new one.
-func writeFile(path string, data []byte) error {
-	temp := path + ".new"
-	if err := os.WriteFile(temp, data, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
+	return renameio.WriteFile(filepath.Join(dir, InfoFile), append(data, '\n'), 0o644, renameio.WithTempDir(dir))
 }
 
 // Progress writes progress.jsonl.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // listed is how many specs a list in the summary has at most; the page has all.
@@ -117,7 +119,7 @@ func oneLine(message string) string {
 
 // WriteSummary writes the summary's file.
 func (r *Run) WriteSummary(dir string) error {
-	return writeFile(filepath.Join(dir, SummaryFile), []byte(r.Summary()))
+	return renameio.WriteFile(filepath.Join(dir, SummaryFile), []byte(r.Summary()), 0o644, renameio.WithTempDir(dir))
 }
 
 // String says what was asked for, in the words of the flags.

@@ -4,16 +4,13 @@ package deb
 
 import (
 	"archive/tar"
-	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
 	"path"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/mikelolasagasti/xz"
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
 // maxControlSize bounds what is kept in memory of a package's control archive;
@@ -162,33 +159,19 @@ func (p *Package) Data(visit func(hdr *tar.Header, content io.Reader) error) err
 	return nil
 }
 
+// formats are those that dpkg has, by the end of an archive's name (deb(5)).
+var formats = map[string]string{
+	".tar": compression.None, ".gz": compression.Gzip, ".xz": compression.XZ, ".zst": compression.Zstd, ".bz2": compression.Bzip2,
+}
+
 func decompress(name string, r io.Reader) (io.ReadCloser, error) {
-	fail := func(err error) (io.ReadCloser, error) {
+	format, ok := formats[path.Ext(name)]
+	if !ok {
+		return nil, fmt.Errorf("%s: unknown compression", name)
+	}
+	z, err := compression.NewReader(format, r)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, unexpected(err))
 	}
-	switch path.Ext(name) {
-	case ".tar":
-		return io.NopCloser(r), nil
-	case ".gz":
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			return fail(err)
-		}
-		return z, nil
-	case ".xz":
-		z, err := xz.NewReader(r, 0)
-		if err != nil {
-			return fail(err)
-		}
-		return io.NopCloser(z), nil
-	case ".zst":
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return fail(err)
-		}
-		return z.IOReadCloser(), nil
-	case ".bz2":
-		return io.NopCloser(bzip2.NewReader(r)), nil
-	}
-	return nil, fmt.Errorf("%s: unknown compression", name)
+	return z, nil
 }

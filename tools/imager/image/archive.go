@@ -10,6 +10,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
 // archiveManifest is an entry of the manifest.json of a docker-save archive.
@@ -51,13 +53,13 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	if err != nil {
 		return err
 	}
-	am := archiveManifest{Config: blobPath(Hash(config)), RepoTags: []string{tag}}
+	am := archiveManifest{Config: ocilayout.Blob(Hash(config)), RepoTags: []string{tag}}
 	for _, l := range layers {
 		digest, err := l.Digest()
 		if err != nil {
 			return err
 		}
-		am.Layers = append(am.Layers, blobPath(digest))
+		am.Layers = append(am.Layers, ocilayout.Blob(digest))
 	}
 	saved, err := compact([]archiveManifest{am})
 	if err != nil {
@@ -74,7 +76,7 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 		{"manifest.json", saved},
 		{"index.json", index},
 		{am.Config, config},
-		{blobPath(descriptor.Digest), manifest},
+		{ocilayout.Blob(descriptor.Digest), manifest},
 	} {
 		if err := writeMember(tw, m.name, m.content); err != nil {
 			return err
@@ -92,9 +94,6 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	}
 	return tw.Close()
 }
-
-// blobPath is where an OCI layout has a blob.
-func blobPath(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 
 func header(name string, size int64) *tar.Header {
 	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: time.Unix(0, 0)}

@@ -25,9 +25,7 @@ type Spec struct {
 	// Base is the image below, if any.
 	Base   *Files       `json:"base,omitempty"`
 	Layers []LayerFiles `json:"layers"`
-	// Created is in seconds since 1970.
-	Created int64  `json:"created,omitempty"`
-	Config  Config `json:"config"`
+	Config Config       `json:"config"`
 	// Annotations are the manifest's. None of the base's are taken over; what the base is, Build adds.
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// State is the file with the state of the highest layer, whose packages become the annotation Packages.
@@ -91,7 +89,7 @@ func Build(s *Spec) (config, manifest []byte, err error) {
 			return nil, nil, err
 		}
 	}
-	created := v1.Time{Time: time.Unix(s.Created, 0).UTC()}
+	created := v1.Time{Time: time.Unix(0, 0).UTC()}
 	cf.Created = created
 	for _, l := range s.Layers {
 		meta, err := layer.ReadMetadata(l.Metadata)

@@ -11,9 +11,7 @@ import (
 	"path"
 	"path/filepath"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/tools/imager/effects"
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
 )
@@ -113,7 +111,7 @@ func sumContent(content tree.Content) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// addTars adds the entries of tar archives, compressed with gzip or zstd or not at all.
+// addTars adds the entries of tar archives, compressed or not.
 func (b *builder) addTars() error {
 	for _, name := range b.spec.Tars {
 		if err := b.addTar(name); err != nil {
@@ -124,15 +122,11 @@ func (b *builder) addTars() error {
 }
 
 func (b *builder) addTar(name string) error {
-	f, err := os.Open(name)
+	r, err := compression.Open(name)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	r, err := decompressed(f)
-	if err != nil {
-		return err
-	}
+	defer r.Close()
 	from := &archive{spool: b.spool, source: name, files: map[string]*tree.Entry{}}
 	tr := tar.NewReader(r)
 	for {
@@ -154,26 +148,4 @@ func (b *builder) addTar(name string) error {
 			return err
 		}
 	}
-}
-
-func decompressed(f io.ReadSeeker) (io.Reader, error) {
-	magic := make([]byte, 2)
-	_, err := io.ReadFull(f, magic)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return nil, err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	switch {
-	case magic[0] == 0x1f && magic[1] == 0x8b:
-		return gzip.NewReader(f)
-	case magic[0] == 0x28 && magic[1] == 0xb5:
-		z, err := zstd.NewReader(f)
-		if err != nil {
-			return nil, err
-		}
-		return z, nil
-	}
-	return f, nil
 }

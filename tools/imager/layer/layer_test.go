@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/tools/imager/deb/debtest"
 	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
 	"github.com/dind-cluster/dind-cluster/tools/imager/mtree"
@@ -109,7 +110,7 @@ func (b *built) tar(t testing.TB) io.Reader {
 	if err := os.WriteFile(path, b.blob, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r, err := layer.Open(path, b.metadata)
+	r, err := compression.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

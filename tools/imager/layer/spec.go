@@ -25,8 +25,6 @@ type Spec struct {
 	Below string `json:"below,omitempty"`
 	// Compression is "zstd" (the default), "gzip" or "none".
 	Compression string `json:"compression,omitempty"`
-	// Time is the modification time of all entries, in seconds since 1970.
-	Time int64 `json:"time,omitempty"`
 }
 
 // File is a file or folder to copy, or, without a source, a directory to make.

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 
@@ -67,45 +66,6 @@ func ReadMetadata(path string) (*Metadata, error) {
 	return m, nil
 }
 
-// Open opens the tar archive of a written layer, whether its blob is compressed or not.
-func Open(blob string, m *Metadata) (io.ReadCloser, error) {
-	f, err := os.Open(blob)
-	if err != nil || m.MediaType == MediaTypeUncompressed {
-		return f, err
-	}
-	r := &reader{file: f}
-	switch m.MediaType {
-	case MediaTypeZstd:
-		var z *zstd.Decoder
-		if z, err = zstd.NewReader(f); err == nil {
-			r.Reader, r.end = z, z.Close
-		}
-	case MediaTypeGzip:
-		r.Reader, err = gzip.NewReader(f)
-	default:
-		err = fmt.Errorf("unknown media type %q", m.MediaType)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("layer %s: %w", m.Name, err)
-	}
-	return r, nil
-}
-
-// reader reads what a file has compressed.
-type reader struct {
-	io.Reader
-	file *os.File
-	end  func()
-}
-
-func (r *reader) Close() error {
-	if r.end != nil {
-		r.end()
-	}
-	return r.file.Close()
-}
-
 // counter counts and sums what is written through it.
 type counter struct {
 	w   io.Writer
@@ -124,9 +84,8 @@ func (c *counter) digest() string { return "sha256:" + hex.EncodeToString(c.sum.
 
 // WriteBlob writes entries as a layer blob.
 func WriteBlob(w io.Writer, entries []*tree.Entry, spec *Spec) (*Metadata, error) {
-	at := time.Unix(spec.Time, 0)
 	return WriteArchive(w, spec.Name, spec.Compression, func(w io.Writer) error {
-		return WriteTar(w, entries, func(*tree.Entry) time.Time { return at })
+		return WriteTar(w, entries, func(*tree.Entry) time.Time { return time.Unix(0, 0) })
 	})
 }
 

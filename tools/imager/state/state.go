@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
 )
 
@@ -53,15 +54,11 @@ func Read(path string) (*State, error) {
 }
 
 func read(path string) (*State, error) {
-	f, err := os.Open(path)
+	z, err := compression.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
+	defer z.Close()
 	s := New()
 	if err := json.NewDecoder(z).Decode(s); err != nil {
 		return nil, err

@@ -31,16 +31,6 @@ func (e *ConflictError) Error() string {
 		e.Path, e.First.describe(), e.Second.describe())
 }
 
-// Lookup finds what is at a path, in this layer or below it, without following
-// a link at its end.
-func (t *Tree) Lookup(p string) *Entry {
-	p, err := t.resolveParent(p)
-	if err != nil {
-		return nil
-	}
-	return t.at(p)
-}
-
 func (t *Tree) at(p string) *Entry {
 	if e, ok := t.entries[p]; ok {
 		return e

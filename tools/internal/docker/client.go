@@ -17,7 +17,7 @@ import (
 // MinVersion is the oldest Docker that can run a cluster: the first that takes layers compressed with zstd
 // (https://github.com/moby/moby/pull/41759), and runs privileged containers where the machine withholds a capability from it
 // (https://github.com/moby/moby/pull/42933). MinAPI is its API's version. docs/quick-start.md and scripts/lib/engine.sh say the
-// same; //docs:docs_test compares them.
+// same; TestMinVersion compares them.
 const (
 	MinVersion = "23"
 	MinAPI     = "1.42"

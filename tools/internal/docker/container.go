@@ -26,10 +26,6 @@ type Container struct {
 		Labels map[string]string
 		Env    []string
 	}
-	HostConfig struct {
-		Privileged  bool
-		NetworkMode string
-	}
 	Mounts []struct {
 		Type        string
 		Name        string
@@ -44,15 +40,14 @@ type Container struct {
 
 // State is what a container is doing.
 type State struct {
-	Status     string // created, running, exited, …
-	Running    bool
-	OOMKilled  bool
-	Pid        int
-	ExitCode   int
-	Error      string
-	StartedAt  time.Time
-	FinishedAt time.Time
-	Health     *struct {
+	Status    string // created, running, exited, …
+	Running   bool
+	OOMKilled bool
+	Pid       int
+	ExitCode  int
+	Error     string
+	StartedAt time.Time
+	Health    *struct {
 		Status        string // starting, healthy, unhealthy
 		FailingStreak int
 	}
@@ -241,7 +236,6 @@ type Event struct {
 		ID         string
 		Attributes map[string]string
 	}
-	TimeNano int64 `json:"timeNano"`
 }
 
 // HealthStatus returns the new health status if the event is a change of it.

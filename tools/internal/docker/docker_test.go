@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,22 @@ import (
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
+
+// The oldest Docker is the same everywhere.
+func TestMinVersion(t *testing.T) {
+	for file, want := range map[string]string{
+		"docs/quick-start.md":   "Docker " + docker.MinVersion + " or later",
+		"scripts/lib/engine.sh": "\nMIN_DOCKER=" + docker.MinVersion + "\n",
+	} {
+		text, err := os.ReadFile("../../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%s does not say %q", file, want)
+		}
+	}
+}
 
 func TestVersion(t *testing.T) {
 	for _, test := range []struct {

@@ -18,8 +18,6 @@ type Version struct {
 	APIVersion string `json:"ApiVersion"` // the highest it speaks, such as "1.51"
 	Os         string
 	Arch       string
-	// KernelVersion is that of the engine's machine.
-	KernelVersion string
 }
 
 // Version asks the engine for its version; it fails when no engine answers.
@@ -83,7 +81,6 @@ type Info struct {
 	Driver          string
 	DriverStatus    [][2]string
 	CgroupVersion   string
-	OperatingSystem string
 	NCPU            int
 	MemTotal        int64
 	SecurityOptions []string

@@ -21,19 +21,12 @@ type Printer struct {
 	mu     sync.Mutex
 	w      io.Writer
 	start  time.Time
-	prefix string
 	colour bool
 }
 
 // New returns a Printer that writes to w, in colour only if w is a terminal.
 func New(w io.Writer) *Printer {
 	return &Printer{w: w, start: time.Now(), colour: isTerminal(w)}
-}
-
-// WithPrefix sets a text that starts every line, such as the name of a node.
-func (p *Printer) WithPrefix(prefix string) *Printer {
-	p.prefix = prefix
-	return p
 }
 
 // Since makes the elapsed time in front of every line count from t, which may lie before the program's own start.
@@ -100,7 +93,7 @@ func (p *Printer) line(mark byte, text string, took time.Duration) {
 			sign = "\x1b[31m!\x1b[0m"
 		}
 	}
-	b.WriteString(sign + " " + p.prefix + text)
+	b.WriteString(sign + " " + text)
 	if took >= 0 {
 		b.WriteString(" (" + Duration(took) + ")")
 	}

@@ -10,7 +10,7 @@ import (
 
 func TestLines(t *testing.T) {
 	var out bytes.Buffer
-	p := New(&out).WithPrefix("worker1: ")
+	p := New(&out)
 	p.Step("joining").Done("")
 	p.Step("loading").Done("%d images", 7)
 	s := p.Step("waiting")
@@ -22,10 +22,10 @@ func TestLines(t *testing.T) {
 	nothing.Printf("silent")
 
 	want := []string{
-		`^\[ +\d+\.\ds\] \+ worker1: joining \(\d+ ms\)$`,
-		`^\[ +\d+\.\ds\] \+ worker1: loading: 7 images \(\d+ ms\)$`,
-		`^\[ +\d+\.\ds\] ! worker1: waiting: deadline passed \(\d+ ms\)$`,
-		`^\[ +\d+\.\ds\]   worker1: note$`,
+		`^\[ +\d+\.\ds\] \+ joining \(\d+ ms\)$`,
+		`^\[ +\d+\.\ds\] \+ loading: 7 images \(\d+ ms\)$`,
+		`^\[ +\d+\.\ds\] ! waiting: deadline passed \(\d+ ms\)$`,
+		`^\[ +\d+\.\ds\]   note$`,
 	}
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	if len(lines) != len(want) {

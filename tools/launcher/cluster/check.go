@@ -19,9 +19,6 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/proxy"
 )
 
-// MinDocker is the oldest Docker that can run a cluster.
-const MinDocker = docker.MinVersion
-
 // nameForm is what Docker takes as a container's name, bounded by what a host name can
 // be long.
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,62}$`)

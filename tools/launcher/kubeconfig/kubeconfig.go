@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"sigs.k8s.io/yaml"
 )
 
@@ -252,13 +253,12 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 		return err
 	}
 
-	// CreateTemp makes files of mode 0600, which is what a file with keys must have.
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	// Of mode 0600, which is what a file with keys must have.
+	tmp, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
+	defer tmp.Cleanup()
 	if old != nil {
 		// Under sudo, the user's own file must stay the user's own.
 		if stat, ok := old.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
@@ -270,13 +270,10 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 	if _, err := tmp.Write(data); err != nil {
 		return err
 	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
 	if !write {
-		return nil
+		return tmp.Sync()
 	}
-	return os.Rename(tmp.Name(), path)
+	return tmp.CloseAtomicallyReplace()
 }
 
 // target returns what a path leads to if it is a link, perhaps to a file that is yet to be made.

@@ -19,6 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
 // Archive is an open set of images. Close it when no layer is read any more.
@@ -191,13 +193,13 @@ func openFile(ctx context.Context, name string, f *os.File, o Options) (*Archive
 	}
 	if info.Mode().IsRegular() {
 		if start, err := f.Seek(0, io.SeekCurrent); err == nil && start == 0 {
-			head := make([]byte, sniffLen)
+			head := make([]byte, compression.HeadSize)
 			n, err := f.ReadAt(head, 0)
 			if err != nil && err != io.EOF {
 				f.Close()
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			if compressionOf(head[:n]) == "" && n > 0 {
+			if compression.Of(head[:n]) == "" && n > 0 {
 				return openTar(name, f, info.Size(), o)
 			}
 		}

@@ -19,6 +19,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
 // set is an OCI layout in the making: files by path.
@@ -36,7 +38,7 @@ func (s set) blob(mt types.MediaType, content any) v1.Descriptor {
 		}
 	}
 	h, n, _ := v1.SHA256(bytes.NewReader(raw))
-	s[blobPath(h)] = raw
+	s[ocilayout.Blob(h)] = raw
 	return v1.Descriptor{MediaType: mt, Digest: h, Size: n}
 }
 
@@ -71,9 +73,9 @@ func (s set) top(manifests ...v1.Descriptor) {
 
 // without removes an image's layer, config and manifest.
 func (s set) without(desc v1.Descriptor) {
-	m, _ := v1.ParseManifest(bytes.NewReader(s[blobPath(desc.Digest)]))
+	m, _ := v1.ParseManifest(bytes.NewReader(s[ocilayout.Blob(desc.Digest)]))
 	for _, d := range append(m.Layers, m.Config, desc) {
-		delete(s, blobPath(d.Digest))
+		delete(s, ocilayout.Blob(d.Digest))
 	}
 }
 
@@ -309,7 +311,7 @@ func TestContradictions(t *testing.T) {
 			s.top(as(idx, "a:1"))
 		}, "is an index, but"},
 		{"a manifest without a type that is said to be an index", func(s set) {
-			m, _ := v1.ParseManifest(bytes.NewReader(s[blobPath(s.image(t, "one", amd64).Digest)]))
+			m, _ := v1.ParseManifest(bytes.NewReader(s[ocilayout.Blob(s.image(t, "one", amd64).Digest)]))
 			m.MediaType = ""
 			s.top(as(s.blob(types.OCIImageIndex, m), "a:1"))
 		}, "is the manifest of an image, but"},
@@ -391,8 +393,8 @@ func oldSave(t testing.TB, s set, img v1.Descriptor, name string) []byte {
 	m := blobOf(t, s, img)
 	var buf bytes.Buffer
 	tw := tar.NewWriter(&buf)
-	writeFile(t, tw, "layer.tar", s[blobPath(m.Layers[0].Digest)])
-	writeFile(t, tw, "config.json", s[blobPath(m.Config.Digest)])
+	writeFile(t, tw, "layer.tar", s[ocilayout.Blob(m.Layers[0].Digest)])
+	writeFile(t, tw, "config.json", s[ocilayout.Blob(m.Config.Digest)])
 	writeFile(t, tw, "manifest.json", fmt.Appendf(nil, `[{"Config":"config.json","RepoTags":[%q],"Layers":["layer.tar"]}]`, name))
 	tw.Close()
 	return buf.Bytes()
@@ -400,7 +402,7 @@ func oldSave(t testing.TB, s set, img v1.Descriptor, name string) []byte {
 
 func blobOf(t testing.TB, s set, desc v1.Descriptor) *v1.Manifest {
 	t.Helper()
-	m, err := v1.ParseManifest(bytes.NewReader(s[blobPath(desc.Digest)]))
+	m, err := v1.ParseManifest(bytes.NewReader(s[ocilayout.Blob(desc.Digest)]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,7 +420,7 @@ func TestLinks(t *testing.T) {
 	img := s.image(t, "one", amd64)
 	s.top(as(img, "a:1"))
 	m := blobOf(t, s, img)
-	for _, name := range []string{"oci-layout", "index.json", blobPath(img.Digest), blobPath(m.Config.Digest), blobPath(m.Layers[0].Digest), "blobs/sha256", "blobs"} {
+	for _, name := range []string{"oci-layout", "index.json", ocilayout.Blob(img.Digest), ocilayout.Blob(m.Config.Digest), ocilayout.Blob(m.Layers[0].Digest), "blobs/sha256", "blobs"} {
 		for what, link := range map[string]func(path string) error{
 			"a link":           func(path string) error { return os.Symlink(outside, path) },
 			"a relative link":  func(path string) error { return os.Symlink(strings.Repeat("../", 30)+outside[1:], path) },
@@ -458,7 +460,7 @@ func TestLinks(t *testing.T) {
 
 	// A link to a file beside it is as good as the file.
 	dir := s.write(t)
-	path := filepath.Join(dir, blobPath(m.Layers[0].Digest))
+	path := filepath.Join(dir, ocilayout.Blob(m.Layers[0].Digest))
 	if err := os.Rename(path, filepath.Join(dir, "layer")); err != nil {
 		t.Fatal(err)
 	}

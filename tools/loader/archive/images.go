@@ -18,6 +18,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/dind-cluster/dind-cluster/internal/compression"
+	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
 const (
@@ -371,7 +374,7 @@ func (r *reader) image(found candidate, names []string) error {
 	}
 	c := &core{manifest: raw, config: config, mediaType: found.desc.MediaType}
 	for n, ld := range manifest.Layers {
-		b, err := r.blob(blobPath(ld.Digest), ld.Digest)
+		b, err := r.blob(ocilayout.Blob(ld.Digest), ld.Digest)
 		if err != nil {
 			return err
 		}
@@ -570,12 +573,12 @@ func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 		return nil, fmt.Errorf("%s: %w", r.archive, err)
 	}
 	defer rc.Close()
-	head := make([]byte, sniffLen)
+	head := make([]byte, compression.HeadSize)
 	n, err := io.ReadFull(rc, head)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.name, err)
 	}
-	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: compressionOf(head[:n])}
+	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: compression.Of(head[:n])}
 	if l.compression == "" && digest != diffID {
 		// Either the layer is damaged at its very beginning, or manifest and config contradict each other.
 		got, err := digestOf(b)
@@ -592,7 +595,7 @@ func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 
 // promised reads a JSON blob and compares it with its descriptor.
 func (r *reader) promised(what string, desc v1.Descriptor) ([]byte, error) {
-	b, err := r.blob(blobPath(desc.Digest), desc.Digest)
+	b, err := r.blob(ocilayout.Blob(desc.Digest), desc.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -650,8 +653,6 @@ func (r *reader) read(b *blob) ([]byte, error) {
 	}
 	return raw, nil
 }
-
-func blobPath(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 
 // digestInName finds the digest in a config's file name: HEX.json, sha256:HEX, blobs/sha256/HEX.
 func digestInName(name string) (v1.Hash, bool) {

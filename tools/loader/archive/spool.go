@@ -2,7 +2,6 @@ package archive
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,53 +9,28 @@ import (
 	"os"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/tools/loader/room"
 )
-
-const sniffLen = 6
 
 // measureTime is how long a stream that does not fit is read on, only to say how much room it needs.
 const measureTime = 5 * time.Second
 
-var magics = []struct{ compression, magic string }{
-	{"gzip", "\x1f\x8b"},
-	{"zstd", "\x28\xb5\x2f\xfd"},
-	{"xz", "\xfd7zXZ\x00"},
-	{"bzip2", "BZh"},
-}
-
-// compressionOf says what compressed the content that begins with head; empty for none that we know.
-func compressionOf(head []byte) string {
-	for _, m := range magics {
-		if bytes.HasPrefix(head, []byte(m.magic)) {
-			return m.compression
-		}
+// decompress reads what engines and containerd read, too. For others there are no media types.
+func decompress(format string, r io.Reader) (io.ReadCloser, error) {
+	switch format {
+	case compression.Gzip, compression.Zstd:
+		return compression.NewReader(format, r)
 	}
-	return ""
-}
-
-func decompress(compression string, r io.Reader) (io.ReadCloser, error) {
-	switch compression {
-	case "gzip":
-		return gzip.NewReader(r)
-	case "zstd":
-		zr, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			return nil, err
-		}
-		return zr.IOReadCloser(), nil
-	}
-	return nil, fmt.Errorf("%s compression is not supported; use gzip, zstd or none", compression)
+	return nil, fmt.Errorf("%s compression is not supported; use gzip, zstd or none", format)
 }
 
 // spool keeps a stream, uncompressed, in a temporary file without a name, and opens that.
 func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, error) {
 	in := bufio.NewReaderSize(r, 1<<20)
-	head, err := in.Peek(sniffLen)
+	head, err := in.Peek(compression.HeadSize)
 	if len(head) == 0 {
 		if err != nil && err != io.EOF {
 			return nil, fmt.Errorf("%s: %w", name, err)
@@ -64,11 +38,11 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 		return nil, fmt.Errorf("%s %w", name, ErrEmpty)
 	}
 	var src io.Reader = in
-	compression := compressionOf(head)
-	if compression != "" {
-		zr, err := decompress(compression, in)
+	format := compression.Of(head)
+	if format != compression.None {
+		zr, err := decompress(format, in)
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-			return nil, &TruncatedError{Archive: name, Where: "its " + compression + " header"}
+			return nil, &TruncatedError{Archive: name, Where: "its " + format + " header"}
 		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -95,9 +69,9 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 		case source.err == nil:
 			return nil, fmt.Errorf("spooling %s to %s: %w", name, o.spoolDir(), err)
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, &TruncatedError{Archive: name, Where: fmt.Sprintf("%s data that unpacks to %d bytes so far", compression, size)}
-		case compression != "":
-			return nil, fmt.Errorf("%s is damaged: %s: %w", name, compression, err)
+			return nil, &TruncatedError{Archive: name, Where: fmt.Sprintf("%s data that unpacks to %d bytes so far", format, size)}
+		case format != compression.None:
+			return nil, fmt.Errorf("%s is damaged: %s: %w", name, format, err)
 		}
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}

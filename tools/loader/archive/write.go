@@ -10,6 +10,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
 // Write streams images as one archive that is both an OCI layout and a docker-save archive, so that Docker as well as
@@ -40,20 +42,20 @@ func Write(w io.Writer, images []*Image) error {
 		if err != nil {
 			return err
 		}
-		saved := tarball.Descriptor{Config: blobPath(id), RepoTags: img.Names}
+		saved := tarball.Descriptor{Config: ocilayout.Blob(id), RepoTags: img.Names}
 		for _, b := range []struct {
 			hash v1.Hash
 			raw  []byte
 		}{{id, config}, {desc.Digest, manifest}} {
 			if !written[b.hash] {
 				written[b.hash] = true
-				if err := writeBytes(tw, blobPath(b.hash), b.raw); err != nil {
+				if err := writeBytes(tw, ocilayout.Blob(b.hash), b.raw); err != nil {
 					return err
 				}
 			}
 		}
 		for _, l := range img.layers {
-			saved.Layers = append(saved.Layers, blobPath(l.digest))
+			saved.Layers = append(saved.Layers, ocilayout.Blob(l.digest))
 			if written[l.digest] {
 				continue
 			}
@@ -105,7 +107,7 @@ func writeLayer(tw *tar.Writer, l *Layer) error {
 		return err
 	}
 	defer rc.Close()
-	if err := tw.WriteHeader(header(blobPath(l.digest), l.blob.size)); err != nil {
+	if err := tw.WriteHeader(header(ocilayout.Blob(l.digest), l.blob.size)); err != nil {
 		return err
 	}
 	if _, err := io.CopyBuffer(writerOnly{tw}, rc, make([]byte, 256<<10)); err != nil {

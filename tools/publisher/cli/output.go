@@ -1,18 +1,16 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/google/renameio/v2"
 )
 
 // output is a file that appears when there is something to say, whole or not at all. That its folder does not take it
 // shows before the images are pushed rather than after.
-type output struct {
-	path string
-	file *os.File
-}
+type output struct{ file *renameio.PendingFile }
 
 func newOutput(path string) (*output, error) {
 	if path == "" {
@@ -22,11 +20,11 @@ func newOutput(path string) (*output, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("--digest-file: %s is not a file", path)
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".digests-")
+	file, err := renameio.NewPendingFile(path, renameio.WithStaticPermissions(0o644), renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
 		return nil, fmt.Errorf("--digest-file: %w", err)
 	}
-	return &output{path: path, file: file}, nil
+	return &output{file}, nil
 }
 
 func (o *output) write(text string) error {
@@ -34,21 +32,18 @@ func (o *output) write(text string) error {
 		return nil
 	}
 	_, err := o.file.WriteString(text)
-	err = errors.Join(err, o.file.Chmod(0o644), o.file.Close())
 	if err == nil {
-		err = os.Rename(o.file.Name(), o.path)
+		err = o.file.CloseAtomicallyReplace()
 	}
 	if err != nil {
 		return fmt.Errorf("--digest-file: %w", err)
 	}
-	o.file = nil
 	return nil
 }
 
 // abandon removes what was not written.
 func (o *output) abandon() {
 	if o.file != nil {
-		o.file.Close()
-		os.Remove(o.file.Name())
+		o.file.Cleanup()
 	}
 }

@@ -22,7 +22,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
 )
 
 // User and Password are what a registry with authentication takes.
@@ -322,11 +323,11 @@ func complete(d *remote.Descriptor) error {
 		if err != nil {
 			return err
 		}
-		return validate.Index(index)
+		return imagetest.ValidateIndex(index)
 	}
 	img, err := d.Image()
 	if err != nil {
 		return err
 	}
-	return validate.Image(img)
+	return imagetest.Validate(img)
 }

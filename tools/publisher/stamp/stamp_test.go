@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
 	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
@@ -86,7 +85,7 @@ func TestImage(t *testing.T) {
 		{Revision: sha1, "x": "<1>", image.BaseName: "base:1", image.BaseDigest: digestOf(t, all[0])},
 		{Revision: sha1, image.BaseName: "upper:1", image.BaseDigest: digestOf(t, all[1])},
 	} {
-		if err := validate.Image(all[i]); err != nil {
+		if err := imagetest.Validate(all[i]); err != nil {
 			t.Error(err)
 		}
 		m, err := all[i].Manifest()

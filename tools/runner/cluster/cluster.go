@@ -135,8 +135,7 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 	if c.age, err = containerAge(); err != nil {
 		return err
 	}
-	c.spans.Add(timeline.Span{Name: "images", Start: seeded.Start, End: seeded.Start.Add(seeded.Took)})
-	c.log.Printf("systemd and Docker are up")
+	c.booted(begin, seeded)
 	if err := os.Remove(paths.Ready); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -167,6 +166,13 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 		c.log.Printf("the cluster is not ready, but stays: see what is wrong, or start the container again")
 	}
 	return c.lookAfter(ctx, err == nil)
+}
+
+// booted tells what there was before this program.
+func (c *cluster) booted(begin time.Time, images store.Result) {
+	c.spans.Add(timeline.Span{Name: "systemd and Docker", Start: begin, End: time.Now()})
+	c.spans.Add(timeline.Span{Name: "images", Start: images.Start, End: images.Start.Add(images.Took)})
+	c.log.Printf("systemd and Docker are up")
 }
 
 // adopt returns the plan of the cluster in the volume, with those of today's settings that are not the cluster's own.

@@ -26,6 +26,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/node"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"github.com/dind-cluster/dind-cluster/tools/runner/store"
+	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
@@ -134,6 +135,33 @@ func TestWorkerIsLost(t *testing.T) {
 	c.lose("control-plane", errors.New("no etcd"))
 	if err := context.Cause(ctx); err == nil || err.Error() != "no etcd" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The time that systemd and Docker took is that since the entrypoint began, which the copying of the images is a part of.
+func TestBooted(t *testing.T) {
+	var out strings.Builder
+	begin := time.Now().Add(-3 * time.Second)
+	c := &cluster{log: progress.New(&out).Since(begin)}
+	c.booted(begin, store.Result{Start: begin.Add(20 * time.Millisecond), Took: time.Millisecond})
+	path := filepath.Join(t.TempDir(), "timeline.json")
+	if err := c.spans.Write(path, timeline.Timeline{Start: begin}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := timeline.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := line.Spans[0]
+	if first.Name != "systemd and Docker" || !first.Start.Equal(line.Start) || first.End.Sub(first.Start) < 3*time.Second {
+		t.Errorf("got %+v", first)
+	}
+	if len(line.Spans) != 2 || !strings.Contains(out.String(), "systemd and Docker are up") {
+		t.Errorf("got %+v, %q", line.Spans, out.String())
 	}
 }
 

@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/google/renameio/v2"
+
 	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 )
 
 // stateVersion changes with whatever makes the state unreadable for other versions.
@@ -67,39 +70,20 @@ func (s *state) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("writing the cluster's state: %w", err)
 	}
-	// The directories that lead to it, too: what they had before is on the disk after the first time.
 	if err := writeDurably(stateFile(dir), append(data, '\n')); err != nil {
 		return fmt.Errorf("writing the cluster's state: %w", err)
 	}
-	return syncPath(filepath.Dir(dir))
+	// What the directories above had before is on the disk after the first time.
+	return store.Sync(filepath.Dir(dir))
 }
 
 // writeDurably replaces a file that is for root alone.
 func writeDurably(path string, data []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	dir := filepath.Dir(path)
+	if err := renameio.WriteFile(path, data, 0o600, renameio.WithTempDir(dir)); err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(path))
-}
-
-// syncPath brings a file or a directory to the disk.
-func syncPath(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return store.Sync(dir)
 }
 
 // joined remembers that nodes have been made to the end, and that others are to be made anew.
@@ -124,7 +108,7 @@ func (c *cluster) joined(names, not []string) error {
 			return err
 		}
 		for _, path := range append(files, nodeDir(name), nodeDir("")) {
-			if err := syncPath(path); err != nil {
+			if err := store.Sync(path); err != nil {
 				return fmt.Errorf("bringing the configuration of node %s to the disk: %w", name, err)
 			}
 		}

@@ -31,7 +31,7 @@ func TestAwait(t *testing.T) {
 	}))
 	defer server.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	data, err := kubeconfig.Config{Name: "x", Server: server.URL, CA: ca, Token: "a.b"}.Marshal()
+	data, err := kubeconfig.Config{Name: "x", Server: server.URL, CA: ca}.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package entrypoint
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -9,38 +8,21 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/containerd/cgroups/v3"
 	"golang.org/x/sys/unix"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// membership is a process's place in the cgroup hierarchies: the path for each named controller. The key "" is the
-// unified (v2) hierarchy, "name=systemd" systemd's own.
-type membership map[string]string
-
-// parseMembership reads /proc/self/cgroup.
-func parseMembership(data []byte) (membership, error) {
-	m := membership{}
-	for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
-		fields := strings.SplitN(s.Text(), ":", 3)
-		if len(fields) != 3 || !strings.HasPrefix(fields[2], "/") {
-			return nil, fmt.Errorf("reading /proc/self/cgroup: unexpected line %q", s.Text())
-		}
-		for _, controller := range strings.Split(fields[1], ",") {
-			m[controller] = fields[2]
-		}
-	}
-	return m, nil
-}
-
-// private says whether the process sees itself at the root of every hierarchy, as in a cgroup namespace of its own.
-func (m membership) private() bool {
-	for _, path := range m {
+// private reports whether a process with these cgroups, by controller and in the unified hierarchy, sees itself at the root of
+// every hierarchy, as in a cgroup namespace of its own.
+func private(controllers map[string]string, unified string) bool {
+	for _, path := range controllers {
 		if path != "/" {
 			return false
 		}
 	}
-	return true
+	return unified == "" || unified == "/"
 }
 
 // setUpCgroups gives the container a cgroup tree of its own, and returns whether it is of version 1.
@@ -52,20 +34,12 @@ func (m membership) private() bool {
 //
 // The new namespace belongs to the calling thread until it executes another program.
 func setUpCgroups() (v1 bool, err error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(cgroupRoot, &fs); err != nil {
-		return false, fmt.Errorf("looking at %s: %w", cgroupRoot, err)
-	}
-	data, err := os.ReadFile("/proc/self/cgroup")
+	controllers, unified, err := cgroups.ParseCgroupFileUnified("/proc/self/cgroup")
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("looking for the container's cgroups: %w", err)
 	}
-	self, err := parseMembership(data)
-	if err != nil {
-		return false, err
-	}
-	v1 = fs.Type != unix.CGROUP2_SUPER_MAGIC
-	if !self.private() {
+	v1, own := cgroups.Mode() != cgroups.Unified, private(controllers, unified)
+	if !own {
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 			return v1, fmt.Errorf("making a cgroup namespace: %w", err)
 		}
@@ -73,7 +47,7 @@ func setUpCgroups() (v1 bool, err error) {
 	if v1 {
 		return v1, scopeCgroupV1()
 	}
-	if !self.private() {
+	if !own {
 		// What is mounted shows the host's root, or the container's cgroup as a part of it.
 		if err := remountCgroupV2(); err != nil {
 			return v1, err

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/containerd/cgroups/v3"
 )
 
 func TestParseMountinfo(t *testing.T) {
@@ -48,25 +50,17 @@ func FuzzParseMountinfo(f *testing.F) {
 	})
 }
 
-func TestParseMembership(t *testing.T) {
-	for _, test := range []struct {
-		text    string
-		private bool
-		v2      string
-		fails   bool
-	}{
-		{"0::/\n", true, "/", false},
-		{"0::/system.slice/docker-1.scope\n", false, "/system.slice/docker-1.scope", false},
-		{"4:memory:/docker/1\n3:cpu,cpuacct:/docker/1\n1:name=systemd:/docker/1\n0::/\n", false, "/", false},
-		{"4:memory:/\n1:name=systemd:/\n0::/\n", true, "/", false},
-		{"rubbish\n", false, "", true},
+func TestPrivate(t *testing.T) {
+	for text, want := range map[string]bool{
+		"0::/\n":                            true,
+		"0::/system.slice/docker-1.scope\n": false,
+		"4:memory:/docker/1\n3:cpu,cpuacct:/docker/1\n1:name=systemd:/docker/1\n0::/\n": false,
+		"4:memory:/\n1:name=systemd:/\n0::/\n":                                          true,
+		"4:memory:/\n1:name=systemd:/\n":                                                true,
 	} {
-		m, err := parseMembership([]byte(test.text))
-		if (err != nil) != test.fails {
-			t.Errorf("%q: %v", test.text, err)
-		}
-		if err == nil && (m.private() != test.private || m[""] != test.v2) {
-			t.Errorf("%q: got %v", test.text, m)
+		controllers, unified, err := cgroups.ParseCgroupFromReaderUnified(strings.NewReader(text))
+		if err != nil || private(controllers, unified) != want {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 }

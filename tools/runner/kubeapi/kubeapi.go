@@ -24,7 +24,6 @@ import (
 // Client talks to one API server as one user.
 type Client struct {
 	server string
-	token  string
 	http   *http.Client
 }
 
@@ -44,7 +43,6 @@ func New(c kubeconfig.Config) (*Client, error) {
 	}
 	return &Client{
 		server: c.Server,
-		token:  c.Token,
 		http: &http.Client{Transport: &http.Transport{
 			TLSClientConfig: config,
 			// Never through a proxy: the server is in our own network namespace.
@@ -74,9 +72,6 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	req.Header.Set("Accept", "application/json")
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
-	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -2,6 +2,7 @@ package kubeapi
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -14,14 +15,25 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/tools/runner/pki"
 )
 
 func serve(t *testing.T, handler http.HandlerFunc) *Client {
 	t.Helper()
-	server := httptest.NewTLSServer(handler)
+	authority, err := pki.NewCA("test", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := authority.NewClient("me", nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(handler)
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.StartTLS()
 	t.Cleanup(server.Close)
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	c, err := New(kubeconfig.Config{Server: server.URL, CA: ca, Token: "a.b"})
+	c, err := New(kubeconfig.Config{Server: server.URL, CA: ca, Cert: user.Cert, Key: user.Key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +43,7 @@ func serve(t *testing.T, handler http.HandlerFunc) *Client {
 func TestGetAndPatch(t *testing.T) {
 	var patch string
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer a.b" {
+		if r.TLS.PeerCertificates[0].Subject.CommonName != "me" {
 			http.Error(w, `{"kind":"Status","message":"who are you"}`, http.StatusUnauthorized)
 			return
 		}

@@ -15,9 +15,8 @@ type Config struct {
 	Server string
 	// CA is the PEM-encoded certificate of the authority that signed the server's certificate.
 	CA []byte
-	// Cert and Key are the user's, PEM-encoded. Token is another way to say who one is.
+	// Cert and Key are the user's, PEM-encoded.
 	Cert, Key []byte
-	Token     string
 	// CertFile and KeyFile are paths of the same, for one who renews them.
 	CertFile, KeyFile string
 }
@@ -50,9 +49,8 @@ type namedContext struct {
 type namedUser struct {
 	Name string `json:"name"`
 	User struct {
-		Cert  []byte `json:"client-certificate-data,omitempty"`
-		Key   []byte `json:"client-key-data,omitempty"`
-		Token string `json:"token,omitempty"`
+		Cert []byte `json:"client-certificate-data,omitempty"`
+		Key  []byte `json:"client-key-data,omitempty"`
 
 		CertFile string `json:"client-certificate,omitempty"`
 		KeyFile  string `json:"client-key,omitempty"`
@@ -73,7 +71,6 @@ func (c Config) Marshal() ([]byte, error) {
 	f.Contexts[0].Context.User = c.Name
 	f.Users[0].User.Cert = c.Cert
 	f.Users[0].User.Key = c.Key
-	f.Users[0].User.Token = c.Token
 	f.Users[0].User.CertFile = c.CertFile
 	f.Users[0].User.KeyFile = c.KeyFile
 	out, err := yaml.Marshal(f)
@@ -98,7 +95,6 @@ func Parse(data []byte) (Config, error) {
 		CA:     f.Clusters[0].Cluster.CA,
 		Cert:   f.Users[0].User.Cert,
 		Key:    f.Users[0].User.Key,
-		Token:  f.Users[0].User.Token,
 
 		CertFile: f.Users[0].User.CertFile,
 		KeyFile:  f.Users[0].User.KeyFile,

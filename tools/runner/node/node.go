@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/cgroups/v3"
+
 	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeadm"
 	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
@@ -21,7 +23,6 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 	"github.com/dind-cluster/dind-cluster/tools/runner/store"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -261,15 +262,11 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	if err != nil {
 		return fmt.Errorf("asking kubeadm for its version: %w", err)
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil {
-		return fmt.Errorf("looking at /sys/fs/cgroup: %w", err)
-	}
 	data, err := write(kubeadm.Input{
 		Cluster:           n.config.Cluster,
 		Node:              n.config.Node,
 		KubernetesVersion: strings.TrimSpace(string(version)),
-		CgroupV1:          fs.Type != unix.CGROUP2_SUPER_MAGIC,
+		CgroupV1:          cgroups.Mode() != cgroups.Unified,
 		ResolvConf:        paths.ResolvConf,
 		DiscoveryFile:     discoveryFile,
 		PatchesDir:        patchesDir,

@@ -19,14 +19,15 @@ func TestWaitForStorage(t *testing.T) {
 	bound, refused := false, 0
 	var first []string
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		admin := r.Header.Get("Authorization") == "Bearer admin"
+		// Each user's kubeconfig names a server with the user in its path.
+		path, admin := strings.CutPrefix(r.URL.Path, "/admin/")
 		if len(first) < 2 {
-			first = append(first, r.Method+" "+r.URL.Path)
+			first = append(first, r.Method+" "+path)
 		}
 		switch {
-		case r.Method == http.MethodPatch && !admin && strings.HasSuffix(r.URL.Path, "/clusterrolebindings/kubeadm:cluster-admins"):
+		case r.Method == http.MethodPatch && !admin && strings.HasSuffix(path, "/clusterrolebindings/kubeadm:cluster-admins"):
 			bound = true
-		case r.Method == http.MethodPatch && !admin && strings.Contains(r.URL.Path, "/priorityclasses/"):
+		case r.Method == http.MethodPatch && !admin && strings.Contains(path, "/priorityclasses/"):
 		case r.Method == http.MethodGet && !admin:
 		case r.Method == http.MethodGet && bound && refused >= 3:
 		default:
@@ -40,9 +41,8 @@ func TestWaitForStorage(t *testing.T) {
 	write := func(user string) string {
 		data, err := kubeconfig.Config{
 			Name:   "test",
-			Server: server.URL,
+			Server: server.URL + "/" + user,
 			CA:     pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
-			Token:  user,
 		}.Marshal()
 		if err != nil {
 			t.Fatal(err)
@@ -59,8 +59,8 @@ func TestWaitForStorage(t *testing.T) {
 	// Before the kubelet makes mirror pods.
 	slices.Sort(first)
 	if want := []string{
-		"PATCH /apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical",
-		"PATCH /apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+		"PATCH /super-admin/apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical",
+		"PATCH /super-admin/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
 	}; !slices.Equal(first, want) {
 		t.Errorf("it begins with %q, want %q", first, want)
 	}

@@ -2,9 +2,9 @@
 //
 // Such a folder, a group, is laid out as containerd's own root directory is: the trees of the snapshots, the blobs of
 // manifests and configs, and in one of the groups the two databases that tell of all of them. Seed makes a root
-// directory from groups. What it writes are copies of the databases and a symbolic link for each blob and for each snapshot but the smallest, so
-// that it takes milliseconds, and any number of containerds share the trees. They are never written to: a container's
-// own changes go to a snapshot of its own above them, and to remove an image removes links.
+// directory from groups. What it writes are copies of the databases and a symbolic link for each blob and for each
+// snapshot but the smallest, so that it takes milliseconds, and any number of containerds share the trees. They are never
+// written to: a container's own changes go to a snapshot of its own above them, and to remove an image removes links.
 //
 // A link needs an overlay whose lower folder is in the group and whose upper folder is in the root directory. The kernel
 // stacks overlays two deep at most, and some file systems cannot lie below one. Seed tries it, and copies the trees
@@ -360,9 +360,9 @@ func overlay(root, lower string) (err error) {
 // small reports whether a snapshot has so little in it that a copy takes no longer than a link. A copy can do more: its file
 // system, unlike an overlay, has idmapped mounts (mount_setattr(2)), which containerd uses for pods in a user namespace of
 // their own. Each such pod needs the image of pause, which is one file.
-func small(snapshot string) (bool, error) {
+func small(snapshot string) (few bool, err error) {
 	entries, size := 0, int64(0)
-	err := filepath.WalkDir(snapshot, func(_ string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(snapshot, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -374,12 +374,12 @@ func small(snapshot string) (bool, error) {
 		if info.Mode().IsRegular() {
 			size += info.Size()
 		}
-		if entries > 8 || size > 1<<20 {
+		if few = entries <= 8 && size <= 1<<20; !few {
 			return fs.SkipAll
 		}
 		return nil
 	})
-	return entries <= 8 && size <= 1<<20, err
+	return few, err
 }
 
 // copySynced copies a small tree onto the disk: unlike a link, a file can be empty after a power failure.
@@ -391,12 +391,17 @@ func copySynced(ctx context.Context, from, to string) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		return errors.Join(f.Sync(), f.Close())
+		return Sync(path)
 	})
+}
+
+// Sync brings a file or a directory to the disk.
+func Sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func link(_ context.Context, from, to string) error { return os.Symlink(from, to) }

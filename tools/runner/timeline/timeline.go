@@ -7,9 +7,11 @@ package timeline
 import (
 	"encoding/json"
 	"fmt"
-	"os"
+	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/google/renameio/v2"
 )
 
 // Span is one piece of work.
@@ -60,10 +62,10 @@ func (r *Recorder) Write(path string, t Timeline) error {
 	if err != nil {
 		return fmt.Errorf("writing the time line: %w", err)
 	}
-	if err := os.WriteFile(path+".new", append(data, '\n'), 0o644); err != nil {
+	if err := renameio.WriteFile(path, append(data, '\n'), 0o644, renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("writing the time line: %w", err)
 	}
-	return os.Rename(path+".new", path)
+	return nil
 }
 
 // Parse reads what Write wrote. Spans that end before they begin are an error.

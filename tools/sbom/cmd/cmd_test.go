@@ -48,7 +48,7 @@ func build(t *testing.T) *built {
 	b.blob = b.write(t, "blob", blob.Bytes())
 	own := image.LayerFiles{Metadata: b.json(t, "layer.json", meta), Blob: b.blob}
 	base := imagetest.New(t, imagetest.Spec{Name: "base:1", Layers: []string{"one"}})
-	config, manifest, err := image.Build(&image.Spec{Base: base, Layers: []image.LayerFiles{own}, Created: 86400})
+	config, manifest, err := image.Build(&image.Spec{Base: base, Layers: []image.LayerFiles{own}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestCommand(t *testing.T) {
 		module = "github.com/dind-cluster/dind-cluster"
 	}
 	for _, want := range []string{
-		`"name": "upper:1"`, `"created": "1970-01-02T00:00:00Z"`, `"/usr/bin/self"`, `"name": "` + module + `"`,
+		`"name": "upper:1"`, `"created": "1970-01-01T00:00:00Z"`, `"/usr/bin/self"`, `"name": "` + module + `"`,
 		"pkg:deb/debian/a@1?arch=all&distro=trixie", strings.Repeat("7", 64), `"a_1_all.deb"`, `"sourceInfo": "the layer"`,
 	} {
 		if !bytes.Contains(doc, []byte(want)) {

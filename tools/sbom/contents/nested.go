@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 	"github.com/dind-cluster/dind-cluster/tools/sbom/scan"
 )
 
@@ -150,7 +151,7 @@ func manifested(at string, t tree, digest v1.Hash, text []byte, name string, o O
 	i := &Image{Name: name, Path: at, Digest: digest}
 	var layers []*scan.Archive
 	for _, d := range manifest.Layers {
-		p := blobPath(d.Digest)
+		p := ocilayout.Blob(d.Digest)
 		f, err := layerAt(t, p)
 		if err != nil {
 			return nil, err
@@ -171,14 +172,14 @@ func layerAt(t tree, p string) (*scan.File, error) {
 		return nil, fmt.Errorf("layer %s is missing", p)
 	}
 	if f.Archive == nil {
-		return nil, fmt.Errorf("layer %s is not a tar archive, nor one compressed with gzip or zstd", p)
+		return nil, fmt.Errorf("layer %s is not a tar archive, compressed or not", p)
 	}
 	return f, nil
 }
 
 // documentAt is a JSON document of an OCI layout, compared with its digest.
 func documentAt(t tree, digest v1.Hash) ([]byte, error) {
-	p := blobPath(digest)
+	p := ocilayout.Blob(digest)
 	f := t.lookup(p)
 	if f == nil || f.Text == nil {
 		return nil, fmt.Errorf("%s is missing", p)
@@ -188,8 +189,6 @@ func documentAt(t tree, digest v1.Hash) ([]byte, error) {
 	}
 	return f.Text, nil
 }
-
-func blobPath(digest v1.Hash) string { return "blobs/" + digest.Algorithm + "/" + digest.Hex }
 
 func parseConfig(text []byte) (*v1.ConfigFile, error) {
 	return v1.ParseConfigFile(bytes.NewReader(text))

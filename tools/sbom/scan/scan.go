@@ -19,9 +19,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/tools/store/layout"
 )
 
@@ -70,7 +68,7 @@ type Program struct {
 	Go *debug.BuildInfo
 }
 
-// Blob reads a layer, compressed with gzip or zstd or not at all, to its very end. The name is for messages.
+// Blob reads a layer, compressed or not, to its very end. The name is for messages.
 func Blob(ctx context.Context, name string, r io.Reader) (*Archive, error) {
 	s := &scanner{ctx: ctx}
 	a, err := s.blob(name, r)
@@ -78,7 +76,7 @@ func Blob(ctx context.Context, name string, r io.Reader) (*Archive, error) {
 		return nil, err
 	}
 	if a == nil {
-		return nil, fmt.Errorf("%s is not a tar archive, nor one compressed with gzip or zstd", name)
+		return nil, fmt.Errorf("%s is not a tar archive, compressed or not", name)
 	}
 	return a, nil
 }
@@ -91,29 +89,14 @@ type scanner struct {
 // blob reads an archive that may be compressed, or returns nil if it is something else.
 func (s *scanner) blob(name string, r io.Reader) (*Archive, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
-	head, err := in.Peek(headSize)
-	if err != nil && err != io.EOF {
+	plain, err := compression.Detect(in)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	var plain io.Reader = in
-	switch {
-	case bytes.HasPrefix(head, gzipMagic):
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		defer z.Close()
-		plain = z
-	case bytes.HasPrefix(head, zstdMagic):
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		defer z.Close()
-		plain = z
-	}
+	defer plain.Close()
 	content := bufio.NewReaderSize(plain, 1<<16)
-	if head, err = content.Peek(headSize); err != nil && err != io.EOF {
+	head, err := content.Peek(headSize)
+	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if !isTar(head) {
@@ -133,11 +116,7 @@ func (s *scanner) blob(name string, r io.Reader) (*Archive, error) {
 	return a, nil
 }
 
-var (
-	gzipMagic = []byte{0x1f, 0x8b}
-	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
-	elfMagic  = []byte("\x7fELF")
-)
+var elfMagic = []byte("\x7fELF")
 
 // isTar tells by the first block whether something is a tar archive; an empty archive begins with its end, all zero.
 func isTar(head []byte) bool {
@@ -232,7 +211,7 @@ func (s *scanner) file(archive, p string, size int64, r io.Reader) (*File, error
 	sum := sha256.New()
 	content := io.TeeReader(io.MultiReader(bytes.NewReader(head), r), sum)
 	blob := isBlobName(p)
-	compressed := bytes.HasPrefix(head, gzipMagic) || bytes.HasPrefix(head, zstdMagic)
+	compressed := compression.Of(head) != compression.None
 	var err error
 	switch {
 	case bytes.HasPrefix(head, elfMagic):

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/tools/imager/image"
 	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
 	"github.com/dind-cluster/dind-cluster/tools/imager/spool"
@@ -126,7 +127,7 @@ func ReadBlob(blob, metadata string, content *spool.Spool) (*snapshot.Layer, err
 	if err != nil {
 		return nil, err
 	}
-	r, err := layer.Open(blob, m)
+	r, err := compression.Open(blob)
 	if err != nil {
 		return nil, err
 	}

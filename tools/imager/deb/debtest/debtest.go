@@ -4,7 +4,6 @@ package debtest
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
 	"maps"
@@ -13,7 +12,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/dind-cluster/dind-cluster/tools/internal/compresstest"
 )
 
 // Package is a package to write.
@@ -121,27 +120,11 @@ func tarball(t testing.TB, files []File) []byte {
 
 func compress(t testing.TB, extension string, content []byte) []byte {
 	t.Helper()
-	var (
-		b bytes.Buffer
-		w io.WriteCloser
-	)
 	switch extension {
 	case ".gz":
-		w = gzip.NewWriter(&b)
+		return compresstest.Gzip(t, content)
 	case ".zst":
-		z, err := zstd.NewWriter(&b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w = z
-	default:
-		return content
+		return compresstest.Zstd(t, content)
 	}
-	if _, err := w.Write(content); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return content
 }

@@ -3,7 +3,6 @@ package imagetest
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -26,8 +25,6 @@ type Spec struct {
 	// Annotations and State are as in image.Spec.
 	Annotations map[string]string
 	State       string
-	// Compression is that of the layers, as in layer.Spec, but gzip by default: go-containerregistry's validate knows no zstd.
-	Compression string
 }
 
 // New makes an image in a temporary folder.
@@ -40,7 +37,7 @@ func New(t testing.TB, s Spec) *image.Files {
 	}
 	var own []image.LayerFiles
 	for i, name := range s.Layers {
-		own = append(own, writeLayer(t, filepath.Join(dir, fmt.Sprint(i)), name, s.Compression))
+		own = append(own, writeLayer(t, filepath.Join(dir, fmt.Sprint(i)), name))
 	}
 	files.Layers = append(files.Layers, own...)
 	config, manifest, err := image.Build(&image.Spec{Base: s.Base, Layers: own, Config: s.Config, Annotations: s.Annotations, State: s.State})
@@ -52,14 +49,14 @@ func New(t testing.TB, s Spec) *image.Files {
 	return files
 }
 
-func writeLayer(t testing.TB, path, name, compression string) image.LayerFiles {
+func writeLayer(t testing.TB, path, name string) image.LayerFiles {
 	t.Helper()
 	e, err := effects.Text(name, name, 0o644, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var blob bytes.Buffer
-	m, err := layer.WriteBlob(&blob, []*tree.Entry{e}, &layer.Spec{Name: name, Compression: cmp.Or(compression, "gzip")})
+	m, err := layer.WriteBlob(&blob, []*tree.Entry{e}, &layer.Spec{Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}
