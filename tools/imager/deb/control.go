@@ -3,6 +3,7 @@ package deb
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +24,24 @@ func (c Control) Get(name string) string {
 		}
 	}
 	return ""
+}
+
+// RemoveDependency takes the dependency on the named package out of Depends and reports whether it was there. One that
+// other packages could meet, too, stays.
+func (c Control) RemoveDependency(name string) bool {
+	for i, f := range c {
+		if !strings.EqualFold(f.Name, "Depends") {
+			continue
+		}
+		groups := strings.Split(f.Value, ",")
+		kept := slices.DeleteFunc(slices.Clone(groups), func(group string) bool {
+			r, err := ParseRelations(group)
+			return err == nil && len(r) == 1 && len(r[0]) == 1 && r[0][0].Name == name
+		})
+		c[i].Value = strings.TrimSpace(strings.Join(kept, ","))
+		return len(kept) < len(groups)
+	}
+	return false
 }
 
 // String is the paragraph as a control file has it.

@@ -13,7 +13,7 @@ import (
 type Set []*Declaration
 
 // Check finds scripts and triggers that nobody declared, and declarations that
-// no package needs any more.
+// no package needs any more. It takes the dependencies that the declarations do without out of the packages' control data.
 func (s Set) Check(packages []*deb.Package) error {
 	var problems []string
 	known := map[string]bool{}
@@ -49,6 +49,11 @@ func (s Set) Check(packages []*deb.Package) error {
 			for _, kind := range slices.Sorted(maps.Keys(d.Packages[p.Name()].Scripts)) {
 				if _, has := p.Members[kind]; !has {
 					problems = append(problems, fmt.Sprintf("%s acknowledges a %s script of package %s, which has none: remove the entry", d.path, kind, p.Name()))
+				}
+			}
+			for _, name := range slices.Sorted(maps.Keys(d.Packages[p.Name()].Without)) {
+				if !p.Control.RemoveDependency(name) {
+					problems = append(problems, fmt.Sprintf("%s has package %s do without %s, which it does not depend on: remove the entry", d.path, p.Name(), name))
 				}
 			}
 		}

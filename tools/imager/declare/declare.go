@@ -45,6 +45,9 @@ type Package struct {
 	// Scripts acknowledges the package's scripts: preinst, postinst, prerm,
 	// postrm, config. The reason says why none is run, or points to the effects.
 	Scripts map[string]string `json:"scripts,omitempty"`
+	// Without names packages that the package depends on and that the image does without, each with the reason. The
+	// dependency is taken out of dpkg's database, so that dpkg and apt are content with what is there.
+	Without map[string]string `json:"without,omitempty"`
 	Effects
 }
 
@@ -194,6 +197,7 @@ func (d *Declaration) validate() error {
 	reasons("triggers", d.Triggers, nil)
 	for _, name := range slices.Sorted(maps.Keys(d.Packages)) {
 		reasons("packages."+name+".scripts", d.Packages[name].Scripts, scriptKinds)
+		reasons("packages."+name+".without", d.Packages[name].Without, nil)
 	}
 	for _, o := range d.Overrides {
 		if o.Path == "" || o.Winner == "" || strings.TrimSpace(o.Reason) == "" {

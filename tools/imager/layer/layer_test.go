@@ -18,8 +18,10 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/tools/imager/deb/debtest"
+	"github.com/dind-cluster/dind-cluster/tools/imager/dpkg"
 	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
 	"github.com/dind-cluster/dind-cluster/tools/imager/mtree"
+	"github.com/dind-cluster/dind-cluster/tools/imager/state"
 )
 
 // filesystem is a package like base-files, which has the links of a merged /usr.
@@ -287,6 +289,31 @@ func TestUnacknowledgedScript(t *testing.T) {
 	mustBuild(t, spec)
 }
 
+// TestWithout takes a dependency out of dpkg's database, here and in the layers above.
+func TestWithout(t *testing.T) {
+	const name = "packages: {needy: {without: {gone: 'another takes its place'}}}\ncomplete: true\n"
+	needy := debtest.Package{Name: "needy", Version: "1", Control: "Depends: gone (>= 1), program\n", Files: []debtest.File{{Path: "./"}}}
+	spec := layer.Spec{Debs: []string{program.Write(t), needy.Write(t)}, Declarations: []string{declaration(t, "complete: true\n")}}
+	_, err := build(t, spec)
+	wantError(t, err, "package needy needs gone (>= 1), which is not there")
+
+	spec.Declarations = []string{declaration(t, name)}
+	b := mustBuild(t, spec)
+	below, err := state.Read(b.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status := below.Shared[dpkg.StatusPath]; !strings.Contains(status, "\nDepends: program\n") {
+		t.Errorf("dpkg's status:\n%s", status)
+	}
+	other := debtest.Package{Name: "other", Version: "1", Files: []debtest.File{{Path: "./"}}}
+	mustBuild(t, layer.Spec{Debs: []string{other.Write(t)}, Below: b.state})
+
+	spec.Declarations = []string{declaration(t, "packages: {needy: {without: {program2: 'no reason'}}}\n")}
+	_, err = build(t, spec)
+	wantError(t, err, "has package needy do without program2, which it does not depend on")
+}
+
 func TestStaleDeclaration(t *testing.T) {
 	spec := layer.Spec{Debs: []string{program.Write(t)}}
 	spec.Declarations = []string{declaration(t, "packages: {gone: {scripts: {postinst: x}}, program: {scripts: {preinst: x}}}\n")}
@@ -297,6 +324,7 @@ func TestStaleDeclaration(t *testing.T) {
 func TestBadDeclaration(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"no reason":       {"packages: {a: {scripts: {postinst: ''}}}", "needs a reason"},
+		"without why":     {"packages: {a: {without: {b: ''}}}", "needs a reason"},
 		"unknown field":   {"packages: {a: {skripts: {}}}", "skripts"},
 		"unknown script":  {"packages: {a: {scripts: {postint: x}}}", `"postint" is not one of`},
 		"postinst of all": {"scripts: {postinst: x}", `"postinst" is not one of`},
