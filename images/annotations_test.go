@@ -20,6 +20,27 @@ var notLabels = []string{image.BaseName, image.BaseDigest, image.Packages}
 // longest label, key and value together, that containerd takes.
 const longest = 4096
 
+// largest is how many bytes of layers a download of each image may take. Who needs more says here what for.
+var largest = map[string]int64{"dind-base": 46e6, "dind-node": 192e6, "dind-cluster": 252e6, "dind-e2e": 332e6}
+
+// TestSizes keeps images from growing unnoticed.
+func TestSizes(t *testing.T) {
+	forEach(t, func(t *testing.T, img v1.Image, d *document) {
+		manifest, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var size int64
+		for _, l := range manifest.Layers {
+			size += l.Size
+		}
+		t.Logf("%.1f MB", float64(size)/1e6)
+		if limit := largest[d.root.Name]; size > limit {
+			t.Errorf("%d bytes of layers, at most %d: has something come in that no image needs?", size, limit)
+		}
+	})
+}
+
 // TestAnnotations holds what the images say about themselves against what they are.
 func TestAnnotations(t *testing.T) {
 	built := map[string]v1.Image{}
