@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
 var (

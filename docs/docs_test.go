@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	boot "github.com/dind-cluster/dind-cluster/tools/boot/cmd"
 	e2e "github.com/dind-cluster/dind-cluster/tools/e2e/cmd"
 	launcher "github.com/dind-cluster/dind-cluster/tools/launcher/cli"
@@ -21,7 +22,6 @@ import (
 	loader "github.com/dind-cluster/dind-cluster/tools/loader/command"
 	publisher "github.com/dind-cluster/dind-cluster/tools/publisher/cli"
 	runner "github.com/dind-cluster/dind-cluster/tools/runner/cmd"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
 // programVariable makes the test program one of our programs, so that each can be asked for its help.

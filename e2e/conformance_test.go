@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
 // What follows --test_arg= on the command line of `bazel test //e2e:conformance`, or -- on that of `bazel run`. Those

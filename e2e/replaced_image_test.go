@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
-	"github.com/dind-cluster/dind-cluster/tools/imager/load"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/load"
 )
 
 // TestReplacedImage loads builds of an image one after the other: those before do not stay without a name, unless something

@@ -9,7 +9,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/image"
 )
 
 var kubernetes = flag.String("kubernetes", "", "the version of Kubernetes in all images but dind-base: v1.37.2")

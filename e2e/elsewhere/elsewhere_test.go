@@ -240,7 +240,7 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// TestExecutionLog reads a log that Bazel 7.7.1 wrote of //tools/internal/progress, with a part of it from a cache. Inputs,
+// TestExecutionLog reads a log that Bazel 7.7.1 wrote of //internal/progress, with a part of it from a cache. Inputs,
 // arguments and environment, which are most of a log, were taken out of it.
 func TestExecutionLog(t *testing.T) {
 	spawns, err := ReadExecutionLog("testdata/execution.log")
@@ -259,7 +259,7 @@ func TestExecutionLog(t *testing.T) {
 		if s.CacheHit {
 			hits++
 		}
-		if strings.HasPrefix(s.Label, "//tools/internal/progress") {
+		if strings.HasPrefix(s.Label, "//internal/progress") {
 			own = append(own, s)
 		}
 	}

@@ -18,8 +18,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagefiles"
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
+	"github.com/dind-cluster/dind-cluster/image/imagefiles"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
 var (

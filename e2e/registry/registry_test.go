@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 )
 
 // check pulls all that was published: every byte of every blob, against its digest. The first image, which is the

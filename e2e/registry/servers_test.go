@@ -34,7 +34,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
 // Where Bazel has put the programs and images: below the test's folder, and for the images below the one above it.

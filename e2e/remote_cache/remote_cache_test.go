@@ -35,7 +35,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/e2e/elsewhere"
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
 var (

@@ -22,9 +22,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dind-cluster/dind-cluster/e2e/elsewhere"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 	"github.com/dind-cluster/dind-cluster/tools/compare"
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
 )
 
 var (

@@ -7,7 +7,7 @@ ENGINE_LOG=$ENGINE_RUN/docker-engine.log
 ENGINE_PID=$ENGINE_RUN/docker-engine.pid
 ENGINE_SOCKET=/var/run/docker.sock
 
-# The oldest Docker, as tools/internal/docker and docs/quick-start.md say.
+# The oldest Docker, as internal/docker and docs/quick-start.md say.
 MIN_DOCKER=23
 
 # Seconds that a client, a socket, and an engine that starts have for their first answer.

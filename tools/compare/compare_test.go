@@ -15,7 +15,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"go.etcd.io/bbolt"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/compresstest"
+	"github.com/dind-cluster/dind-cluster/internal/compression/compresstest"
 )
 
 // entry is an entry of a tar archive in a test.

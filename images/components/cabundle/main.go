@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/deb"
+	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
 func main() {

@@ -75,7 +75,7 @@ The layer depends on its inputs alone: entries are sorted, owned by root, and fr
         "packages": attr.label_list(allow_files = [".deb"], doc = "Debian packages to unpack."),
         "declarations": attr.label_list(
             allow_files = [".yaml"],
-            doc = "What to take from the packages, and the effects of their maintainer scripts (see tools/imager/declare).",
+            doc = "What to take from the packages, and the effects of their maintainer scripts (see image/declare).",
         ),
         "tars": attr.label_list(allow_files = [".tar"], doc = "Archives whose entries are taken as they are."),
         "_imager": IMAGER,

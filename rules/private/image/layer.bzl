@@ -86,7 +86,7 @@ declared, and a script that nobody acknowledged fails the build. So do two sourc
         ),
         "declarations": attr.label_list(
             allow_files = [".yaml", ".json"],
-            doc = "Effects of the packages' maintainer scripts, as data (see tools/imager/declare).",
+            doc = "Effects of the packages' maintainer scripts, as data (see image/declare).",
         ),
         "directories": attr.string_list(doc = "Directories to make: absolute paths."),
         "files": attr.label_keyed_string_dict(

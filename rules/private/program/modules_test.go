@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
 var programs, locks repeated.Strings

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/deb"
+	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
 func build(packages []string, source, version, out string) error {

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/repeated"
+	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
 func main() {

@@ -15,13 +15,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/boot/measure"
 	"github.com/dind-cluster/dind-cluster/tools/boot/page"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
 // Built says what Bazel has put with the program: paths of images' files among the runfiles, and a name.

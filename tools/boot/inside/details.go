@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
 // Details are what the runner does not see: systemd's units, and the containers of pods.

@@ -12,13 +12,13 @@ import (
 	"os"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/probe"
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
-	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
-	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
-	"github.com/dind-cluster/dind-cluster/tools/runner/probe"
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 	"golang.org/x/sync/errgroup"
 )
 

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/kubeadm"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"sigs.k8s.io/yaml"
 )
 

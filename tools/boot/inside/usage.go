@@ -13,9 +13,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/dind-cluster/dind-cluster/cluster/nodes"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
 )
 
 // containersOf returns the containers of a cluster's nodes.

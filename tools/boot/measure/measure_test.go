@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker/dockertest"
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }

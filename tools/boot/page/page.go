@@ -15,8 +15,8 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
 // File is the name of the page in the results folder.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
 )
 
 var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

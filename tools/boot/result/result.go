@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 )
 
 // File is the name of the file in the results folder.

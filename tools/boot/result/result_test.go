@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 )
 
 var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)

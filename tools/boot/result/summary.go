@@ -10,7 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 )
 
 // Stat is what there is to say about one figure of several starts.

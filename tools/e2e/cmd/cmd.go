@@ -12,12 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/proxy"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/run"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
-	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
-	"github.com/dind-cluster/dind-cluster/tools/runner/proxy"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
+	"github.com/dind-cluster/dind-cluster/cluster/nodes"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
 // certsDir is where containerd looks for a registry's hosts.toml, and does so anew at each pull:

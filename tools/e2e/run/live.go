@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 )
 
 // live writes lines while the specs run: one for each that fails or flakes, and one for each tenth that is done.

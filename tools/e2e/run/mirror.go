@@ -7,8 +7,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/mirror"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 )
 
 // undoTime is how long it may take to make the nodes forget the mirror.

@@ -10,11 +10,11 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/mirror"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/missing"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
 )
 
 // Missing is what to do with specs that need an image or a feature of the kernel that the cluster does not have.

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/missing"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 )
 
 func threeSpecs() *suite.Plan {

@@ -16,11 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/collect"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/ginkgolog"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 )
 
 // Options are what the command line says.

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
 )
 
 // copyRun copies a real run's folder.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/declare"
-	"github.com/dind-cluster/dind-cluster/tools/imager/mtree"
+	"github.com/dind-cluster/dind-cluster/image/declare"
+	"github.com/dind-cluster/dind-cluster/image/mtree"
 )
 
 // shownDifferences bounds a report: more than a screen of them is a new image.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/image"
 )
 
 type imageFlags struct {

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
-	"github.com/dind-cluster/dind-cluster/tools/imager/mtree"
-	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
+	"github.com/dind-cluster/dind-cluster/image/layer"
+	"github.com/dind-cluster/dind-cluster/image/mtree"
+	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
 type layerFlags struct {

@@ -3,7 +3,7 @@ package cmd
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/image"
 )
 
 func newLayout() *cobra.Command {

@@ -6,7 +6,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/image"
 )
 
 // openFlags name an image of the build.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
 )
 
 // create is the command that makes a cluster: "create", and what happens without a

@@ -3,9 +3,9 @@ package cluster
 import (
 	"context"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/imager/load"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/load"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // Built returns the image that Bazel has built: description is the file that says where its

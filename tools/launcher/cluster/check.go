@@ -13,10 +13,10 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
-	"github.com/dind-cluster/dind-cluster/tools/runner/proxy"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/proxy"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // nameForm is what Docker takes as a container's name, bounded by what a host name can

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/load"
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/image/load"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker/dockertest"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 

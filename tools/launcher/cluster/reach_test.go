@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker/dockertest"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // The API server's port is one of the engine's machine. Where that is not this one, the user learns how to get there,

@@ -14,12 +14,12 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/loader/containerd"
 	"github.com/dind-cluster/dind-cluster/tools/loader/docker"
 	"github.com/dind-cluster/dind-cluster/tools/loader/load"
 	"github.com/dind-cluster/dind-cluster/tools/loader/nodes"
-	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
 )
 
 const (

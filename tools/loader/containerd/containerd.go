@@ -36,9 +36,9 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
-	"github.com/dind-cluster/dind-cluster/tools/loader/room"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive/room"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // Where a node's containerd is, and what its CRI plugin uses.

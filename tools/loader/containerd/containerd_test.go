@@ -38,8 +38,8 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	"golang.org/x/sys/unix"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // binaryVariable names the containerd to test with: a path, or in Bazel's tests a path in the runfiles.

@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive"
 )
 
 // named is a name in containerd and what it stands for.

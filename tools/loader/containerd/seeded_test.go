@@ -11,7 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/store"
+	"github.com/dind-cluster/dind-cluster/cluster/store"
 )
 
 // TestSeeded gives one containerd images that a build has unpacked, and another the same images as an archive: they must

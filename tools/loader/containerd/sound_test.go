@@ -27,8 +27,8 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
-	"github.com/dind-cluster/dind-cluster/tools/loader/room"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive/room"
 )
 
 // TestTwoLoaders lets two loaders, each with a lease of its own as two processes have, load archives that share layers. One is

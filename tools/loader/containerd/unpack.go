@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
-	"github.com/dind-cluster/dind-cluster/tools/loader/room"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive/room"
 )
 
 // unpack makes the image's chain of snapshots.

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // DefaultSocket is where the engine listens.

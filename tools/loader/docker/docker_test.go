@@ -25,8 +25,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // layoutDir is an OCI layout of an image with uncompressed layers, as the cluster's image has one, and one compressed layer.

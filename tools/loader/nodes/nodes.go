@@ -16,10 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
-	"github.com/dind-cluster/dind-cluster/tools/runner/nodes"
+	"github.com/dind-cluster/dind-cluster/cluster/nodes"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // stopTime is how long a node's loader has to clean up when it is told to stop.

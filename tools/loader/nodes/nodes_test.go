@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
-	"github.com/dind-cluster/dind-cluster/tools/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/loader/archive"
+	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // The two commands that nodes are reached with, as far as we need them. A container's process has its name as its ID.

@@ -21,8 +21,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registry"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )

@@ -16,8 +16,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/push"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registry"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"

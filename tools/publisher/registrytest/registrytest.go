@@ -23,7 +23,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 )
 
 // User and Password are what a registry with authentication takes.

@@ -17,7 +17,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
+	"github.com/dind-cluster/dind-cluster/image"
 )
 
 // Revision is the annotation with the commit (OCI image specification): all its digits, with "-dirty" when the checkout

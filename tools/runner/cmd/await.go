@@ -9,9 +9,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/kubeadm"
-	"github.com/dind-cluster/dind-cluster/tools/runner/kubeapi"
-	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
+	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 // waits says whether the runner was called by the name of a component in front of which it is mounted, to start it when

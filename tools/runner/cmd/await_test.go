@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 // The test's own program plays the runner when it is called by the name of a component.

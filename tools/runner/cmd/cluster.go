@@ -5,9 +5,9 @@ import (
 	"io"
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/runner/console"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/console"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/spf13/cobra"
 )
 

@@ -3,7 +3,7 @@ package cmd
 import (
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/console"
+	"github.com/dind-cluster/dind-cluster/cluster/console"
 	"github.com/spf13/cobra"
 )
 

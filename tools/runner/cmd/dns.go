@@ -3,8 +3,8 @@ package cmd
 import (
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/dns"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/dns"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/spf13/cobra"
 )
 

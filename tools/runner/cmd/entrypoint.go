@@ -3,7 +3,7 @@ package cmd
 import (
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/entrypoint"
+	"github.com/dind-cluster/dind-cluster/cluster/entrypoint"
 	"github.com/spf13/cobra"
 )
 

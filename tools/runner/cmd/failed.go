@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/runner/console"
-	"github.com/dind-cluster/dind-cluster/tools/runner/failure"
-	"github.com/dind-cluster/dind-cluster/tools/runner/node"
-	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/console"
+	"github.com/dind-cluster/dind-cluster/cluster/failure"
+	"github.com/dind-cluster/dind-cluster/cluster/node"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/spf13/cobra"
 )
 

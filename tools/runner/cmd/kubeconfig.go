@@ -3,8 +3,8 @@ package cmd
 import (
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/runner/plan"
+	"github.com/dind-cluster/dind-cluster/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/spf13/cobra"
 )
 

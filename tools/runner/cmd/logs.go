@@ -4,7 +4,7 @@ import (
 	"errors"
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/logs"
+	"github.com/dind-cluster/dind-cluster/cluster/logs"
 	"github.com/spf13/cobra"
 )
 

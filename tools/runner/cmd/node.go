@@ -4,8 +4,8 @@ import (
 	"io"
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/console"
-	"github.com/dind-cluster/dind-cluster/tools/runner/node"
+	"github.com/dind-cluster/dind-cluster/cluster/console"
+	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/spf13/cobra"
 )
 

@@ -3,9 +3,9 @@ package cmd
 import (
 	"context"
 
-	"github.com/dind-cluster/dind-cluster/tools/runner/node"
-	"github.com/dind-cluster/dind-cluster/tools/runner/paths"
-	"github.com/dind-cluster/dind-cluster/tools/runner/probe"
+	"github.com/dind-cluster/dind-cluster/cluster/node"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/probe"
 	"github.com/spf13/cobra"
 )
 

@@ -17,10 +17,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/sbom/contents"
-	"github.com/dind-cluster/dind-cluster/tools/sbom/document"
-	"github.com/dind-cluster/dind-cluster/tools/sbom/scan"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/sbom/contents"
+	"github.com/dind-cluster/dind-cluster/image/sbom/document"
+	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 )
 
 type flags struct {

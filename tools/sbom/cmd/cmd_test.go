@@ -12,11 +12,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/effects"
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/imager/image/imagetest"
-	"github.com/dind-cluster/dind-cluster/tools/imager/layer"
-	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/effects"
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/layer"
+	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
 // built is an image of the build: one layer with this test's program and a package, over another image.

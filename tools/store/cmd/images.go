@@ -5,8 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/spool"
-	"github.com/dind-cluster/dind-cluster/tools/store/store"
+	"github.com/dind-cluster/dind-cluster/image/spool"
+	"github.com/dind-cluster/dind-cluster/image/store"
 )
 
 type imagesFlags struct {

@@ -6,10 +6,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/image"
-	"github.com/dind-cluster/dind-cluster/tools/imager/spool"
-	"github.com/dind-cluster/dind-cluster/tools/store/snapshot"
-	"github.com/dind-cluster/dind-cluster/tools/store/store"
+	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/spool"
+	"github.com/dind-cluster/dind-cluster/image/store"
+	"github.com/dind-cluster/dind-cluster/image/store/snapshot"
 )
 
 type outerFlags struct {

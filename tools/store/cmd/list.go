@@ -3,7 +3,7 @@ package cmd
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/store/store"
+	"github.com/dind-cluster/dind-cluster/image/store"
 )
 
 func newList() *cobra.Command {

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/mtree"
-	"github.com/dind-cluster/dind-cluster/tools/imager/tree"
-	"github.com/dind-cluster/dind-cluster/tools/store/snapshot"
-	"github.com/dind-cluster/dind-cluster/tools/store/store"
+	"github.com/dind-cluster/dind-cluster/image/mtree"
+	"github.com/dind-cluster/dind-cluster/image/store"
+	"github.com/dind-cluster/dind-cluster/image/store/snapshot"
+	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
 // New makes the command.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/deb"
+	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
 var date = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/deb"
+	"github.com/dind-cluster/dind-cluster/image/deb"
 	"github.com/klauspost/compress/gzip"
 )
 

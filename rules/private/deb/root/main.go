@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/tools/imager/deb"
+	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
 // excluded is what no program in a test reads.

@@ -1,0 +1,360 @@
+// Package cluster brings a whole cluster up in the top-level container, brings it back after a restart of the container, and
+// looks after its nodes while it runs.
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/store"
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
+	"golang.org/x/sys/unix"
+)
+
+// action is one step on the way to a cluster. It says in a few words what came out of it.
+type action struct {
+	name string
+	run  func(*cluster, context.Context) (string, error)
+}
+
+// create makes a new cluster, resume brings a stopped one back, and settle waits for one that did not come back in time.
+var (
+	create = []action{
+		{"checking the container", (*cluster).preflight},
+		{"making keys", (*cluster).makeSecrets},
+		{"making the nodes' network", (*cluster).prepare},
+		{"starting the nodes", (*cluster).startNodes},
+		{"starting the control plane", (*cluster).waitForControlPlane},
+		{"joining the nodes", (*cluster).waitForNodes},
+		{"starting the cluster's DNS", (*cluster).waitForDNS},
+		{"waiting until everything is ready", (*cluster).waitForReady},
+	}
+	resume = []action{
+		{"checking the nodes' network", (*cluster).prepare},
+		{"starting the nodes again", (*cluster).restartNodes},
+		{"starting the control plane", (*cluster).waitForControlPlane},
+		{"making missing nodes", (*cluster).createMissing},
+		{"waiting for the nodes", (*cluster).waitForNodes},
+		{"starting the cluster's DNS", (*cluster).waitForDNS},
+		{"waiting until everything is ready", (*cluster).waitForReady},
+	}
+	settle = []action{
+		{"", (*cluster).waitForControlPlane},
+		{"", (*cluster).createMissing},
+		{"", (*cluster).waitForNodes},
+		{"", (*cluster).waitForReady},
+		{"", (*cluster).waitForDNS},
+	}
+)
+
+// cluster is what the actions share.
+type cluster struct {
+	plan   plan.Cluster
+	docker *docker.Client
+	api    *kubeapi.Client
+	log    *progress.Printer
+	// started is when the container started, and age how long ago that is, by a clock that nobody sets. What the API server
+	// remembers from before does not count. The runner may have started later: it is started again if somebody kills it.
+	started time.Time
+	age     func() time.Duration
+	// resumed says that the cluster was there before.
+	resumed bool
+	// whole lasts as long as the start, where an action's own context ends with the action. fail ends it with a cause, from
+	// whatever goroutine learns of it first.
+	whole context.Context
+	fail  context.CancelCauseFunc
+	// failures tells for each node that gave up the log it left.
+	failures *failures
+	// spans are what the actions and the nodes have done so far.
+	spans timeline.Recorder
+
+	mu    sync.Mutex
+	state *state
+	// lost are the workers that do not come back in this start, and why. The others do not wait for them.
+	lost map[string]error
+	// retry begins the present action anew.
+	retry context.CancelCauseFunc
+	// over says that the start has ended, one way or the other.
+	over bool
+	// changed is what has to be done about the nodes' containers.
+	changes changes
+}
+
+// errLost ends an action which waited for a worker that is lost.
+var errLost = errors.New("a node was lost")
+
+// Run makes the cluster of the plan, or resumes the one that the volume holds, and looks after it until ctx ends. Progress goes
+// to out. An error means that there is nothing to look after.
+func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
+	client, err := docker.Find()
+	if err != nil {
+		return err
+	}
+	begin := containerStart()
+	c := &cluster{
+		plan:     p,
+		docker:   client,
+		log:      progress.New(out).Since(begin),
+		state:    &state{Plan: p},
+		failures: &failures{},
+	}
+	actions := create
+	switch saved, err := loadState(paths.State); {
+	case err == nil && saved.created():
+		actions, c.resumed, c.state = resume, true, saved
+		if c.plan, err = c.adopt(ctx, saved.Plan, p); err != nil {
+			return err
+		}
+	case err == nil:
+		// A start that was interrupted: nothing of it is worth keeping.
+		c.state.Joined = []string{}
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	seeded, err := store.Read(paths.Seeded)
+	if err != nil {
+		return fmt.Errorf("looking for what the entrypoint did with the node image: %w", err)
+	}
+	c.started = seeded.Start
+	if c.age, err = containerAge(); err != nil {
+		return err
+	}
+	c.booted(begin, seeded)
+	if err := os.Remove(paths.Ready); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	stop, err := c.listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+
+	err = c.start(ctx, actions)
+	if err == nil {
+		err = c.ready(ctx)
+	}
+	line := timeline.Timeline{Start: begin, End: time.Now(), Ready: err == nil, Resumed: c.resumed}
+	if err := c.spans.Write(paths.Timeline, line); err != nil {
+		c.log.Printf("%v", err)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		writePhase("failed: " + err.Error())
+		c.log.Printf("%v", err)
+		c.explain(ctx, out)
+		if !c.resumed || errors.Is(err, errNoControlPlane) {
+			return errors.New("the cluster did not come up")
+		}
+		c.log.Printf("the cluster is not ready, but stays: see what is wrong, or start the container again")
+	}
+	return c.lookAfter(ctx, err == nil)
+}
+
+// booted tells what there was before this program.
+func (c *cluster) booted(begin time.Time, images store.Result) {
+	c.spans.Add(timeline.Span{Name: "systemd and Docker", Start: begin, End: time.Now()})
+	c.spans.Add(timeline.Span{Name: "images", Start: images.Start, End: images.Start.Add(images.Took)})
+	c.log.Printf("systemd and Docker are up")
+}
+
+// adopt returns the plan of the cluster in the volume, with those of today's settings that are not the cluster's own.
+func (c *cluster) adopt(ctx context.Context, saved, asked plan.Cluster) (plan.Cluster, error) {
+	p := saved
+	p.APIPort, p.Timeout, p.KeepOnFailure, p.Health = asked.APIPort, asked.Timeout, asked.KeepOnFailure, asked.Health
+	if p.Env() == asked.Env() {
+		return p, nil
+	}
+	have := strings.Split(p.Env(), "\n")
+	for i, line := range strings.Split(asked.Env(), "\n") {
+		if line != have[i] {
+			c.log.Printf("the cluster in the volume keeps %s (not %s)", have[i], line)
+		}
+	}
+	// Other units read the settings, too.
+	if err := os.WriteFile(paths.Env, []byte(p.Env()), 0o644); err != nil {
+		return p, err
+	}
+	if out, err := exec.CommandContext(ctx, "systemctl", "try-restart", "dind-dns.service").CombinedOutput(); err != nil {
+		return p, fmt.Errorf("starting the DNS server again, for the cluster's own addresses: %w: %s", err, out)
+	}
+	return p, nil
+}
+
+// start runs the actions within the time that the user gave them.
+func (c *cluster) start(ctx context.Context, actions []action) error {
+	limit := c.plan.Timeout
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the cluster did not come up within %v (environment variable TIMEOUT)", limit))
+	defer cancel()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	c.whole, c.fail = ctx, fail
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.over = true
+	}()
+	for _, a := range actions {
+		step := c.log.Step("%s", a.name)
+		writePhase(a.name)
+		start := time.Now()
+		detail, err := c.attempt(ctx, a)
+		c.spans.Add(timeline.Span{Name: a.name, Start: start, End: time.Now(), Failed: err != nil})
+		if cause := context.Cause(ctx); cause != nil && err != nil {
+			// Why the start was given up tells more than that the action was interrupted, unless it was the deadline:
+			// then what the action waited for tells more.
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				err = cause
+			}
+		}
+		if err != nil {
+			step.Fail("")
+			return fmt.Errorf("%s: %w", a.name, err)
+		}
+		step.Done("%s", detail)
+	}
+	return c.losses()
+}
+
+// attempt runs an action, and again whenever a worker is lost for which it may have waited.
+func (c *cluster) attempt(ctx context.Context, a action) (string, error) {
+	for {
+		try, retry := context.WithCancelCause(ctx)
+		c.mu.Lock()
+		c.retry = retry
+		c.mu.Unlock()
+		detail, err := a.run(c, try)
+		again := err != nil && ctx.Err() == nil && errors.Is(context.Cause(try), errLost)
+		retry(nil)
+		if !again {
+			return detail, err
+		}
+	}
+}
+
+// lose is called when a node fails. Without the control plane no start can succeed, and a new cluster is to be as it was asked
+// for; but one that is there comes back without a worker, too.
+func (c *cluster) lose(node string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.over || c.fail == nil:
+		c.log.Printf("%v", err)
+	case !c.resumed || node == c.plan.Node(0).Name:
+		c.fail(err)
+	case c.lost[node] == nil:
+		if c.lost == nil {
+			c.lost = map[string]error{}
+		}
+		c.lost[node] = err
+		c.log.Printf("%v", err)
+		c.retry(errLost)
+	}
+}
+
+// expected returns the nodes that are not lost.
+func (c *cluster) expected() []plan.Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(c.plan.All(), func(n plan.Node) bool { return c.lost[n.Name] != nil })
+}
+
+// losses returns an error that says which workers are lost.
+func (c *cluster) losses() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, n := range c.plan.All() {
+		if err := c.lost[n.Name]; err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ready says to everybody that the cluster is.
+func (c *cluster) ready(ctx context.Context) error {
+	var names []string
+	for _, n := range c.plan.All() {
+		names = append(names, n.Name)
+	}
+	if err := c.joined(names, nil); err != nil {
+		return err
+	}
+	writePhase("ready")
+	if err := os.WriteFile(paths.Ready, nil, 0o644); err != nil {
+		return err
+	}
+	c.log.Printf("the cluster is ready: %d node(s), Kubernetes %s", c.plan.Nodes, c.version(ctx))
+	return nil
+}
+
+// containerStart is when the entrypoint began, so that the first lines show what it took until Docker answered.
+func containerStart() time.Time {
+	info, err := os.Stat(paths.Env)
+	if err != nil || time.Since(info.ModTime()) > time.Minute {
+		return time.Now()
+	}
+	return info.ModTime()
+}
+
+// containerAge returns a function that tells for how long the container's first process has run.
+func containerAge() (func() time.Duration, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return nil, fmt.Errorf("asking for the time since the machine's start: %w", err)
+	}
+	began := time.Now()
+	data, err := os.ReadFile("/proc/1/stat")
+	if err != nil {
+		return nil, err
+	}
+	// The 22nd field, counted behind the name, in which there may be anything (proc_pid_stat(5)).
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("reading /proc/1/stat: unexpected text %q", data)
+	}
+	const perSecond = 100 // of the kernel's USER_HZ
+	start, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("reading /proc/1/stat: %w", err)
+	}
+	age := time.Duration(now.Nano()) - time.Duration(start)*(time.Second/perSecond)
+	return func() time.Duration { return age + time.Since(began) }, nil
+}
+
+// version asks the API server for its version, for people.
+func (c *cluster) version(ctx context.Context) string {
+	var v struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err := c.api.Get(ctx, "/version", &v); err != nil {
+		return "of unknown version"
+	}
+	return v.GitVersion
+}
+
+// writePhase tells `runner health` what is being done.
+func writePhase(text string) {
+	_ = os.WriteFile(paths.Phase, []byte(text+"\n"), 0o644)
+}
+
+// nodeDir holds a node's configuration.
+func nodeDir(name string) string { return filepath.Join(paths.State, "nodes", name) }

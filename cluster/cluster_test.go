@@ -1,0 +1,611 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/cluster/node"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/store"
+	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
+	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
+)
+
+func TestMain(m *testing.M) { dockertest.Main(m) }
+
+func TestCheckDisk(t *testing.T) {
+	if err := checkDisk(3, 100<<30); err != nil {
+		t.Error(err)
+	}
+	err := checkDisk(3, 1<<30)
+	for _, want := range []string{"/var/lib/docker has 1.1 GB free", "3 nodes", "docker system prune"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error that says %q", err, want)
+		}
+	}
+}
+
+func TestCheckSubnets(t *testing.T) {
+	for attached, want := range map[string]string{
+		"172.17.0.0/16": "",
+		"10.250.0.0/16": "NODE_SUBNET 10.250.0.0/24 overlaps the network 10.250.0.0/16",
+		"10.244.7.0/24": "POD_SUBNET 10.244.0.0/16",
+		"10.0.0.0/8":    "docker run --env NODE_SUBNET=",
+	} {
+		err := checkSubnets(plan.Default(), []netip.Prefix{netip.MustParsePrefix(attached)})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", attached, err, want)
+		}
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	p := plan.Default()
+	p.Nodes = 2
+	want := `route replace 10.96.0.0/16 via 10.250.0.2 dev nodes
+route replace 10.244.0.0/24 via 10.250.0.2 dev nodes
+route replace 10.244.1.0/24 via 10.250.0.3 dev nodes
+`
+	if got := routes(p); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	p.PodNetwork = "none"
+	if got := routes(p); strings.Count(got, "\n") != 1 {
+		t.Errorf("got\n%s\nwant a route to the services only", got)
+	}
+}
+
+func TestRunArgs(t *testing.T) {
+	p := plan.Default()
+	for index, want := range []string{
+		"--name control-plane --hostname control-plane --label dind-cluster.node=control-plane --label dind-cluster.node.role=control-plane --privileged --cgroupns private --network nodes --ip 10.250.0.2 --restart no --volume /var/lib/docker/dind-cluster/nodes/control-plane:/etc/dind-cluster:ro --volume /run/dind-cluster/nodes:/var/lib/dind-cluster/status --publish 6443:6443",
+		"--name worker1 --hostname worker1 --label dind-cluster.node=worker1 --label dind-cluster.node.role=worker --privileged --cgroupns private --network nodes --ip 10.250.0.3 --restart no --volume /var/lib/docker/dind-cluster/nodes/worker1:/etc/dind-cluster:ro --volume /run/dind-cluster/nodes:/var/lib/dind-cluster/status",
+	} {
+		if got := strings.Join(runArgs(p.Node(index)), " "); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+// A node that dies ends the start at once, whatever is being waited for.
+func TestNodeDies(t *testing.T) {
+	client, _ := dockertest.New(t, dockertest.Reply{
+		Args:   "events",
+		Stdout: `{"Type":"container","Action":"die","Actor":{"ID":"1","Attributes":{"name":"worker1","exitCode":"137"}}}` + "\n",
+		Hang:   true,
+	})
+	ctx, fail := context.WithCancelCause(t.Context())
+	defer fail(nil)
+	c := &cluster{plan: plan.Default(), docker: client, fail: fail}
+	c.watch(ctx)
+	select {
+	case <-ctx.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing happened")
+	}
+	if err := context.Cause(ctx); !strings.Contains(err.Error(), "node worker1 stopped while the cluster was starting (exit status 137)") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A cluster that is there comes back without a worker that does not, and nobody waits for that one.
+func TestWorkerIsLost(t *testing.T) {
+	ctx, fail := context.WithCancelCause(t.Context())
+	defer fail(nil)
+	var out strings.Builder
+	c := &cluster{plan: plan.Default(), resumed: true, fail: fail, log: progress.New(&out)}
+	tries := 0
+	detail, err := c.attempt(ctx, action{"waiting", func(c *cluster, ctx context.Context) (string, error) {
+		tries++
+		if want := c.expected(); len(want) < 3 {
+			return fmt.Sprint(names(want)), nil
+		}
+		c.lose("worker1", errors.New("no disk"))
+		<-ctx.Done()
+		return "", ctx.Err()
+	}})
+	if err != nil || tries != 2 || detail != "[control-plane worker2]" || ctx.Err() != nil {
+		t.Errorf("got %q, %v after %d tries", detail, err, tries)
+	}
+	if err := c.losses(); err == nil || err.Error() != "no disk" {
+		t.Errorf("lost: %v", err)
+	}
+	if !strings.Contains(out.String(), "no disk") {
+		t.Errorf("the progress does not say it: %q", out.String())
+	}
+	// Without the control plane there is nothing to come back to.
+	c.lose("control-plane", errors.New("no etcd"))
+	if err := context.Cause(ctx); err == nil || err.Error() != "no etcd" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The time that systemd and Docker took is that since the entrypoint began, which the copying of the images is a part of.
+func TestBooted(t *testing.T) {
+	var out strings.Builder
+	begin := time.Now().Add(-3 * time.Second)
+	c := &cluster{log: progress.New(&out).Since(begin)}
+	c.booted(begin, store.Result{Start: begin.Add(20 * time.Millisecond), Took: time.Millisecond})
+	path := filepath.Join(t.TempDir(), "timeline.json")
+	if err := c.spans.Write(path, timeline.Timeline{Start: begin}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := timeline.Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := line.Spans[0]
+	if first.Name != "systemd and Docker" || !first.Start.Equal(line.Start) || first.End.Sub(first.Start) < 3*time.Second {
+		t.Errorf("got %+v", first)
+	}
+	if len(line.Spans) != 2 || !strings.Contains(out.String(), "systemd and Docker are up") {
+		t.Errorf("got %+v, %q", line.Spans, out.String())
+	}
+}
+
+func TestReports(t *testing.T) {
+	ctx, fail := context.WithCancelCause(t.Context())
+	defer fail(nil)
+	var out strings.Builder
+	c := &cluster{plan: plan.Default(), fail: fail, log: progress.New(&out), failures: &failures{}}
+	ours, theirs := net.Pipe()
+	done := make(chan struct{})
+	go func() { c.receive(ours); close(done) }()
+	send := json.NewEncoder(theirs)
+	for _, r := range []node.Report{
+		{Node: "worker1", Step: "kubeadm join", Took: 1500 * time.Millisecond},
+		{Node: "worker2", Error: "kubeadm join: exit status 1", Log: "the reason\n"},
+	} {
+		if err := send.Encode(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _ = io.WriteString(theirs, "garbage")
+	theirs.Close()
+	<-done
+	if !strings.Contains(out.String(), "worker1: kubeadm join (1.50 s)") {
+		t.Errorf("progress is %q", out.String())
+	}
+	if err := context.Cause(ctx); err == nil || err.Error() != "node worker2: kubeadm join: exit status 1" {
+		t.Errorf("got %v", err)
+	}
+	if all := c.failures.all(); len(all) != 1 || all[0].Log != "the reason\n" {
+		t.Errorf("got %+v", all)
+	}
+}
+
+func TestContainerAge(t *testing.T) {
+	age, err := containerAge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// ps goes by the same file, and knows whole seconds.
+	out, err := exec.Command("ps", "-o", "etimes=", "-p", "1").Output()
+	if err != nil {
+		t.Skip(err)
+	}
+	want, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := age().Seconds(); got < float64(want)-3 || got > float64(want)+3 {
+		t.Errorf("got %.1f s, want %d s", got, want)
+	}
+}
+
+// Ten seconds after a start.
+var testStart = time.Date(2026, 1, 1, 12, 0, 0, 900, time.UTC)
+
+func sinceTestStart(t time.Time) bool {
+	const passed = 10 * time.Second
+	return after(testStart, func() time.Time { return testStart.Add(passed) }, func() time.Duration { return passed })(t)
+}
+
+func TestUnreadyNodes(t *testing.T) {
+	p := plan.Default()
+	p.Nodes = 5
+	found := map[string]kubeapi.Node{}
+	for name, text := range map[string]string{
+		"control-plane": `{"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T12:00:00Z"}]}}`,
+		"worker1":       `{"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T11:59:59Z"}]}}`,
+		"worker2":       `{"status":{"conditions":[{"type":"Ready","status":"False","message":"no CNI"}]}}`,
+		"worker3":       `{}`,
+	} {
+		var n kubeapi.Node
+		decode(t, text, &n)
+		found[name] = n
+	}
+	want := []string{"worker1: has not reported yet", "worker2: no CNI", "worker3: no status yet", "worker4: it is not registered"}
+	if got := unreadyNodes(found, p.All(), sinceTestStart); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever is in kube-system, a cluster comes back without what is the user's.
+func TestUnreadyPods(t *testing.T) {
+	const (
+		good    = `"status":{"conditions":[{"type":"Ready","status":"True"}],"containerStatuses":[{"name":"c","state":{"running":{"startedAt":"2026-01-01T12:00:01Z"}}}]}`
+		old     = `"status":{"conditions":[{"type":"Ready","status":"True"}],"containerStatuses":[{"name":"c","state":{"running":{"startedAt":"2026-01-01T11:00:00Z"}}}]}`
+		noImage = `"status":{"containerStatuses":[{"name":"c","state":{"waiting":{"reason":"ErrImageNeverPull"}}}]}`
+		ended   = `"status":{"containerStatuses":[{"name":"c","state":{"terminated":{"reason":"Error","exitCode":1}}}]}`
+		done    = `"status":{"phase":"Succeeded","conditions":[{"type":"Ready","status":"False","reason":"PodCompleted"}],"containerStatuses":[{"name":"c","state":{"terminated":{"reason":"Completed"}}}]}`
+		evicted = `"status":{"phase":"Failed","reason":"Evicted"}`
+		static  = `"annotations":{"kubernetes.io/config.mirror":"1"}`
+		proxy   = `"labels":{"k8s-app":"kube-proxy"}`
+		dns     = `"labels":{"k8s-app":"kube-dns"}`
+	)
+	pods := map[string]kubeapi.Pod{}
+	for name, p := range map[string]struct{ meta, node, status string }{
+		"etcd-control-plane":                    {static, "control-plane", good},
+		"kube-apiserver-control-plane":          {static, "control-plane", good},
+		"kube-controller-manager-control-plane": {static, "control-plane", old},
+		"proxy-1":                               {proxy, "worker1", ended},
+		"proxy-2":                               {proxy, "worker2", noImage}, // on a node that is lost
+		"dns-1":                                 {dns, "", `"status":{"conditions":[{"type":"PodScheduled","status":"False"}]}`},
+		"dns-2":                                 {dns, "worker1", evicted},
+		"dns-3":                                 {dns + `,"deletionTimestamp":"2026-01-01T12:00:00Z"`, "worker1", old},
+		"job":                                   {`"labels":{}`, "worker1", done},
+		"user-1":                                {`"labels":{}`, "worker1", noImage},
+		"user-2":                                {`"labels":{}`, "worker1", good},
+	} {
+		var pod kubeapi.Pod
+		decode(t, `{"metadata":{"name":"`+name+`",`+p.meta+`},"spec":{"nodeName":"`+p.node+`"},`+p.status+`}`, &pod)
+		pods["kube-system/"+name] = pod
+	}
+	const prefix = "kube-system/"
+	needed, others := unreadyPods(pods, plan.Default().All()[:2], sinceTestStart, true)
+	if want := []string{
+		prefix + "dns-1: no status yet",
+		prefix + "kube-controller-manager-control-plane: has not started again",
+		prefix + "proxy-1: container c is not running",
+	}; !slices.Equal(needed, want) {
+		t.Errorf("needed: got %q, want %q", needed, want)
+	}
+	if want := []string{
+		prefix + "dns-2: Evicted",
+		prefix + "dns-3: has not started again",
+		prefix + "proxy-2: ErrImageNeverPull",
+		prefix + "user-1: ErrImageNeverPull",
+	}; !slices.Equal(others, want) {
+		t.Errorf("others: got %q, want %q", others, want)
+	}
+	// A new cluster has nothing that is the user's. What is not there yet counts, too.
+	needed, others = unreadyPods(pods, plan.Default().All(), sinceTestStart, false)
+	if len(needed) != 9 || len(others) != 0 || !slices.Contains(needed, prefix+"kube-scheduler-control-plane: it does not appear yet") {
+		t.Errorf("new cluster: got %q, %q", needed, others)
+	}
+}
+
+// The clock is set while a cluster comes back: what was noted before is not lost, and what is from an earlier start does not count.
+func TestClockIsSet(t *testing.T) {
+	const passed = 20 * time.Second
+	for _, test := range []struct {
+		name string
+		set  time.Duration // by how much, after the start
+		at   time.Duration // the time noted, relative to the start by the clock as it was at the start
+		want bool
+	}{
+		{"before the start", 0, -2 * time.Second, false},
+		{"in this start", 0, 10 * time.Second, true},
+		{"in the future, as after the clock was set back while the cluster was stopped", 0, time.Hour, false},
+		{"set back, noted before that", -time.Hour, 5 * time.Second, true},
+		{"set back, noted after that", -time.Hour, 15*time.Second - time.Hour, true},
+		{"set back, from before the start", -time.Hour, -2 * time.Minute, false},
+		{"set forward, noted before that", time.Hour, 5 * time.Second, true},
+		{"set forward, noted after that", time.Hour, 15*time.Second + time.Hour, true},
+		{"set forward, from before the start", time.Hour, -2 * time.Minute, false},
+	} {
+		now := testStart.Add(passed + test.set)
+		since := after(testStart, func() time.Time { return now }, func() time.Duration { return passed })
+		if got := since(testStart.Add(test.at)); got != test.want {
+			t.Errorf("%s: got %v", test.name, got)
+		}
+	}
+}
+
+func TestDifference(t *testing.T) {
+	p := plan.Default() // control-plane, worker1, worker2
+	all := []string{"control-plane", "worker1", "worker2"}
+	for _, test := range []struct {
+		name         string
+		have, joined []string
+		want         string
+		err          error
+	}{
+		{name: "a new cluster", want: "remove [] start [] create [control-plane worker1 worker2]"},
+		{name: "as it was", have: all, joined: all, want: "remove [] start [control-plane worker1 worker2] create []"},
+		{name: "a worker is gone", have: []string{"worker2", "control-plane"}, joined: all, want: "remove [] start [control-plane worker2] create [worker1]"},
+		{name: "a worker had not joined", have: all, joined: []string{"control-plane", "worker2"}, want: "remove [worker1] start [control-plane worker2] create [worker1]"},
+		{name: "one too many", have: append([]string{"worker3"}, all...), joined: append([]string{"worker3"}, all...), want: "remove [worker3] start [control-plane worker1 worker2] create []"},
+		{name: "interrupted before the control plane was made", have: all, want: "remove [control-plane worker1 worker2] start [] create [control-plane worker1 worker2]"},
+		{name: "interrupted, with a worker that was quicker", have: all[:2], joined: all[1:2], want: "remove [control-plane worker1] start [] create [control-plane worker1 worker2]"},
+		{name: "the control plane is gone", have: all[1:], joined: all, err: errNoControlPlane},
+		{name: "all are gone", joined: all, err: errNoControlPlane},
+	} {
+		var have []docker.Summary
+		for _, name := range test.have {
+			have = append(have, docker.Summary{ID: "id of " + name, Names: name})
+		}
+		got, err := difference(p.All(), have, test.joined)
+		if !errors.Is(err, test.err) {
+			t.Errorf("%s: got error %v, want %v", test.name, err, test.err)
+		}
+		var remove []string
+		for _, r := range got.remove {
+			remove = append(remove, r.Names)
+		}
+		if text := fmt.Sprint("remove ", remove, " start ", names(got.start), " create ", names(got.create)); err == nil && text != test.want {
+			t.Errorf("%s: got  %s\nwant %s", test.name, text, test.want)
+		}
+	}
+}
+
+func names(nodes []plan.Node) []string {
+	var out []string
+	for _, n := range nodes {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+func TestState(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if _, err := loadState(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no state: got %v", err)
+	}
+	keys, err := newSecrets(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &state{Plan: plan.Default(), Secrets: *keys, Joined: []string{}}
+	for range 2 {
+		if err := s.save(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := loadState(dir)
+	if err != nil || !reflect.DeepEqual(got, s) || got.created() {
+		t.Errorf("got %+v, %v\nwant %+v", got, err, s)
+	}
+	s.Joined = []string{"control-plane"}
+	if err := s.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = loadState(dir); err != nil || !got.created() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	path := filepath.Join(dir, "cluster.json")
+	for _, test := range []struct {
+		path string
+		mode os.FileMode
+	}{{dir, 0o700 | os.ModeDir}, {path, 0o600}} {
+		if info, err := os.Stat(test.path); err != nil || info.Mode() != test.mode {
+			t.Errorf("%s has mode %v, want %v (%v)", test.path, info.Mode(), test.mode, err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("files are left: %v, %v", entries, err)
+	}
+	// Each of them is refused, in words that say what to do, and stays.
+	for text, want := range map[string]string{
+		"":                                       "is damaged: unexpected end of JSON input",
+		`{"version":1,"plan":{"nodes":3`:         "is damaged: unexpected end",
+		`{"version":1}`:                          "is damaged: it lacks the plan or the keys",
+		`{"version":2,"nodes":"another format"}`: "was made by another version",
+		`{"plan":{"nodes":3}}`:                   "was made by another version",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := loadState(dir)
+		if err == nil || errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "new volume") {
+			t.Errorf("%q: got %v", text, err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != text {
+			t.Errorf("the file is now %q, %v", data, err)
+		}
+	}
+}
+
+func TestSecretsAreNew(t *testing.T) {
+	a, err := newSecrets(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := newSecrets(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(a.CA.Key) == string(b.CA.Key) {
+		t.Error("two clusters share a secret")
+	}
+	c := &cluster{plan: plan.Default(), state: &state{Secrets: *a}}
+	if err := c.connect(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDownNodes(t *testing.T) {
+	p := plan.Default()
+	p.Nodes = 6
+	containers := []docker.Summary{
+		{Names: "control-plane", State: "running"},
+		{Names: "worker1", State: "running"},
+		{Names: "worker2", State: "exited"},
+		{Names: "worker4", State: "running"},
+		{Names: "worker5", State: "running"},
+	}
+	var registered []kubeapi.Node
+	for _, text := range []string{
+		`{"metadata":{"name":"control-plane"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}`,
+		`{"metadata":{"name":"worker1"},"status":{"conditions":[{"type":"Ready","status":"Unknown","message":"Kubelet stopped posting node status."}]}}`,
+		`{"metadata":{"name":"worker2"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}`,
+		`{"metadata":{"name":"worker3"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}`,
+		`{"metadata":{"name":"worker5"},"status":{"conditions":[{"type":"Ready","status":"True"}]}}`,
+	} {
+		var n kubeapi.Node
+		decode(t, text, &n)
+		registered = append(registered, n)
+	}
+	want := []string{
+		"worker1: Kubelet stopped posting node status.",
+		"worker2: its container is exited",
+		"worker3: its container is gone; a restart of the cluster makes it anew",
+		"worker4: it is not registered",
+	}
+	if got := downNodes(p, containers, registered); !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	// Without a pod network nodes are never ready.
+	p.PodNetwork = "none"
+	if got := downNodes(p, containers, registered); !slices.Equal(got, want[1:]) {
+		t.Errorf("without a pod network: got %q", got)
+	}
+}
+
+// A node that registers gets its pods' addresses, and a control plane what makes it one.
+func TestCompletion(t *testing.T) {
+	p := plan.Default()
+	for index, want := range []string{
+		`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":"","node.kubernetes.io/exclude-from-external-load-balancers":""}},"spec":{"podCIDR":"10.244.0.0/24","podCIDRs":["10.244.0.0/24"],"taints":[{"effect":"NoSchedule","key":"node-role.kubernetes.io/control-plane"}]}}`,
+		`{"spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24"]}}`,
+	} {
+		if got, err := json.Marshal(completion(p, p.Node(index))); err != nil || string(got) != want {
+			t.Errorf("got  %s, %v\nwant %s", got, err, want)
+		}
+	}
+	p.Nodes = 1
+	if got, _ := json.Marshal(completion(p, p.Node(0))); strings.Contains(string(got), "taints") {
+		t.Errorf("the only node runs the pods as well: got %s", got)
+	}
+}
+
+func TestSmallestMTU(t *testing.T) {
+	up := net.FlagUp
+	for _, test := range []struct {
+		interfaces []net.Interface
+		want       int
+	}{
+		{nil, 1500},
+		{[]net.Interface{{Name: "lo", MTU: 65536, Flags: up | net.FlagLoopback}, {Name: "eth0", MTU: 9000, Flags: up}}, 1500},
+		{[]net.Interface{{Name: "eth0", MTU: 1200, Flags: up}, {Name: "eth1", MTU: 1400, Flags: up}}, 1200},
+		{[]net.Interface{{Name: "eth0", MTU: 1400, Flags: up}, {Name: "tun0", MTU: 600}, {Name: bridgeName, MTU: 500, Flags: up}, {Name: "veth1", MTU: 500, Flags: up}}, 1400},
+	} {
+		if got := smallestMTU(test.interfaces); got != test.want {
+			t.Errorf("%+v: got %d, want %d", test.interfaces, got, test.want)
+		}
+	}
+}
+
+func TestMemory(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		files map[string]string
+		want  int64
+	}{
+		{"no limit", map[string]string{"sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "5\n"}, 3 << 30},
+		{"no memory controller", nil, 3 << 30},
+		{"cgroup v2", map[string]string{"sys/fs/cgroup/memory.max": "2147483648\n", "sys/fs/cgroup/memory.current": "1073741824\n"}, 1 << 30},
+		{"cgroup v1", map[string]string{"sys/fs/cgroup/memory/memory.limit_in_bytes": "2147483648\n", "sys/fs/cgroup/memory/memory.usage_in_bytes": "1073741824\n"}, 1 << 30},
+		{"cgroup v1, no limit", map[string]string{"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n", "sys/fs/cgroup/memory/memory.usage_in_bytes": "1073741824\n"}, 3 << 30},
+	} {
+		root := t.TempDir()
+		files := map[string]string{"proc/meminfo": "MemTotal:        8388608 kB\nMemAvailable:    2097152 kB\nSwapFree:        1048576 kB\nHugePages_Total:       0\n"}
+		maps.Copy(files, test.files)
+		for name, text := range files {
+			path := filepath.Join(root, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := availableMemory(root); err != nil || got != test.want {
+			t.Errorf("%s: got %d, %v, want %d", test.name, got, err, test.want)
+		}
+	}
+	if err := checkMemory(3, 4<<30); err != nil {
+		t.Error(err)
+	}
+	if err := checkMemory(100, 8<<30); err == nil || !strings.Contains(err.Error(), "8.6 GB of memory free") || !strings.Contains(err.Error(), "100 nodes") || !strings.Contains(err.Error(), "NODES=") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestImageName(t *testing.T) {
+	for _, test := range []struct{ index, want, wantErr string }{
+		{`{"manifests":[{"annotations":{"io.containerd.image.name":"dind-node:v1","org.opencontainers.image.ref.name":"v1"}}]}`, "dind-node:v1", ""},
+		{`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"dind-node:v1"}}]}`, "dind-node:v1", ""},
+		{`{"manifests":[{}]}`, "", "does not name the image"},
+		{`{"manifests":[{},{}]}`, "", "names 2 images"},
+		{`{`, "", "reading index.json"},
+	} {
+		got, err := imageName([]byte(test.index))
+		if got != test.want || (err == nil) != (test.wantErr == "") || err != nil && !strings.Contains(err.Error(), test.wantErr) {
+			t.Errorf("%s: got %q, %v", test.index, got, err)
+		}
+	}
+}
+
+func TestStoreMounts(t *testing.T) {
+	dir := t.TempDir()
+	nodeStore, root := filepath.Join(dir, "store"), filepath.Join(dir, "root")
+	if got, err := storeMounts(nodeStore, root); got != nil || err != nil {
+		t.Errorf("no store: %q, %v", got, err)
+	}
+	// One snapshot without images, two with; one of them is copied.
+	for _, path := range []string{
+		nodeStore + "/" + store.Snapshots + "/1/fs/usr/bin",
+		nodeStore + "/" + store.Snapshots + "/2/fs/usr/lib/dind-cluster/store/kubernetes",
+		nodeStore + "/" + store.Snapshots + "/3/fs/usr/lib/dind-cluster/store/third-party",
+		root + "/" + store.Snapshots + "/3/fs/usr/lib/dind-cluster/store/third-party",
+	} {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := storeMounts(nodeStore, root); err == nil || !strings.Contains(err.Error(), "snapshots/2") {
+		t.Errorf("a snapshot that was not linked: %v", err)
+	}
+	for _, id := range []string{"1", "2"} {
+		if err := os.Symlink(filepath.Join(nodeStore, store.Snapshots, id), filepath.Join(root, store.Snapshots, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := storeMounts(nodeStore, root)
+	want := "--volume " + nodeStore + "/" + store.Snapshots + "/2/fs/usr/lib/dind-cluster/store/kubernetes:/usr/lib/dind-cluster/store/kubernetes:ro" +
+		" --volume " + root + "/" + store.Snapshots + "/3/fs/usr/lib/dind-cluster/store/third-party:/usr/lib/dind-cluster/store/third-party:ro"
+	if err != nil || strings.Join(got, " ") != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+}

@@ -1,0 +1,306 @@
+// Package entrypoint is process 1 of a container until systemd takes over.
+//
+// It makes of a plain `docker run --privileged` what systemd, Docker and the kubelet expect of a machine, at both
+// levels alike. Whatever it finds wrong it says on the container's own output, before anything has started.
+package entrypoint
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/proxy"
+	"github.com/dind-cluster/dind-cluster/cluster/store"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
+	"golang.org/x/sys/unix"
+)
+
+const systemd = "/lib/systemd/systemd"
+
+// Run prepares the container and becomes systemd. It returns only if something is wrong.
+func Run(getenv func(string) string) error {
+	if os.Getpid() != 1 {
+		return errors.New("the entrypoint must be process 1 of its container: " +
+			"start the container without --init and --pid, and with --init=false if Docker's daemon.json says \"init\": true")
+	}
+	// The cgroup namespace is the thread's until it becomes systemd.
+	runtime.LockOSThread()
+
+	data, err := os.ReadFile(paths.Role)
+	if err != nil {
+		return fmt.Errorf("finding out what this image is: %w", err)
+	}
+	role := strings.TrimSpace(string(data))
+
+	own, err := readStatus()
+	if err != nil {
+		return err
+	}
+	mounts, err := readMountinfo()
+	if err != nil {
+		return err
+	}
+	// First, since a /sys that belongs to somebody else's network may be read-only just because of that.
+	around, err := ownNamespaces()
+	if err != nil {
+		return err
+	}
+	if err := around.checkPrivateNamespaces(mounts); err != nil {
+		return err
+	}
+	if err := checkPrivileged(own, mounts); err != nil {
+		return err
+	}
+	var cluster plan.Cluster
+	if role == "cluster" {
+		if cluster, err = plan.Read(os.Environ()); err != nil {
+			return err
+		}
+		// What is wrong with the proxies, too, shows before anything has been done.
+		if _, err := proxy.FromEnv(getenv); err != nil {
+			return err
+		}
+	}
+	if err := prepareMounts(mounts); err != nil {
+		return err
+	}
+	v1, err := setUpCgroups()
+	if err != nil {
+		return err
+	}
+	machineID, err := ensureMachineID("/etc/machine-id")
+	if err != nil {
+		return err
+	}
+	if err := hideHardware("/sys/class/dmi/id", paths.Run, machineID); err != nil {
+		return err
+	}
+	if err := makeLoopDevices("/dev", "/sys/module/loop/parameters/max_part"); err != nil {
+		return err
+	}
+	raiseLimits()
+	if err := protectKernel("/proc", paths.Run); err != nil {
+		return err
+	}
+	if err := keepJournal("/run/systemd/journal"); err != nil {
+		return err
+	}
+
+	var containerd string
+	switch role {
+	case "cluster":
+		containerd = paths.DockerContainerd
+		err = errors.Join(
+			os.WriteFile(paths.Env, []byte(cluster.Env()), 0o644),
+			writeDeadlines("/run/systemd/system", cluster.Timeout),
+			warnOfTaskLimit(os.Stdout, cgroupRoot, cluster.Nodes),
+			heedSurroundings(getenv, cluster, os.Stdout),
+		)
+	case "node":
+		containerd = paths.Containerd
+		err = errors.Join(
+			writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE)),
+			limitFiles(paths.NodeConfig, "/run/systemd/system"),
+			proxy.Use(proxy.NodeDir, "/run/systemd/system"),
+		)
+	default:
+		err = fmt.Errorf("%s says %q: want cluster or node", paths.Role, role)
+	}
+	if err != nil {
+		return err
+	}
+	if err := seedImages(containerd); err != nil {
+		return err
+	}
+	if err := startConsole(); err != nil {
+		return err
+	}
+	env := []string{"container=docker", "LANG=C.UTF-8", "PATH=" + os.Getenv("PATH")}
+	return fmt.Errorf("becoming systemd: %w", unix.Exec(systemd, systemdArgs(v1), env))
+}
+
+// systemdArgs returns the command line of process 1, which in a container stands for the kernel's: systemd reads it
+// there in place of /proc/cmdline.
+func systemdArgs(cgroupV1 bool) []string {
+	args := []string{systemd}
+	if cgroupV1 {
+		// systemd 256 and later refuses cgroup v1 unless told twice.
+		args = append(args, "systemd.unified_cgroup_hierarchy=0", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1")
+	}
+	return args
+}
+
+func readStatus() (status, error) {
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return status{}, err
+	}
+	return parseStatus(data)
+}
+
+func readMountinfo() ([]mount, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	return parseMountinfo(bytes.NewReader(data))
+}
+
+func prepareMounts(mounts []mount) error {
+	for _, dir := range []struct {
+		path, options string
+	}{{"/run", "mode=755"}, {"/tmp", "mode=1777"}} {
+		if _, ok := at(mounts, dir.path); ok {
+			continue
+		}
+		// What is left from the run before a restart would mislead every daemon with a PID file.
+		if err := unix.Mount("tmpfs", dir.path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, dir.options); err != nil {
+			return fmt.Errorf("mounting a tmpfs on %s: %w", dir.path, err)
+		}
+	}
+	if err := os.MkdirAll(paths.Run, 0o755); err != nil {
+		return err
+	}
+	// Volumes of pods are mounted after the containers that shall see them have started: mounts must propagate.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("making mounts shared: %w", err)
+	}
+	// systemd takes a read-only /sys as the sign that the hardware is someone else's, and starts no udev
+	// (https://systemd.io/CONTAINER_INTERFACE). The cgroups below are mounts of their own and stay writable.
+	if err := unix.Mount("", "/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("remounting /sys read-only: %w", err)
+	}
+	// The kubelet reads the kernel's log to see when a process was killed for lack of memory.
+	return mknod("/dev/kmsg", unix.S_IFCHR|0o600, unix.Mkdev(1, 11))
+}
+
+// ensureMachineID gives the container an identity of its own that a restart keeps. The image has none; systemd would
+// make one too, but take the start for a machine's very first and apply its presets.
+func ensureMachineID(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	if id := string(bytes.TrimSpace(data)); len(id) == 32 {
+		return id, nil
+	}
+	raw := make([]byte, 16)
+	if _, err := rand.Read(raw); err != nil {
+		return "", err
+	}
+	// As systemd does it: the ID is a UUID of version 4, too.
+	raw[6] = raw[6]&0x0f | 0x40
+	raw[8] = raw[8]&0x3f | 0x80
+	id := hex.EncodeToString(raw)
+	return id, os.WriteFile(path, []byte(id+"\n"), 0o444)
+}
+
+// keepJournal has systemd-journald write to /var/log/journal from its first message on. By itself it writes to memory, until
+// `journalctl --flush` asks it, once /var is there, to copy what it has; this file is its sign that that was done
+// (server_flushed_flag_is_set in src/journal/journald-server.c).
+func keepJournal(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "flushed"), nil, 0o644)
+}
+
+// raiseLimits raises the host's limits on inotify, which its containers share and of which systemd, containerd and
+// the kubelet of every node take a few dozen each. The defaults last for three nodes or so. Where it cannot be done,
+// clusters up to that size still work.
+func raiseLimits() {
+	for name, least := range map[string]int{
+		"fs/inotify/max_user_instances": 8192,
+		"fs/inotify/max_user_watches":   524288,
+	} {
+		path := filepath.Join("/proc/sys", name)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if have, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && have < least {
+			_ = os.WriteFile(path, []byte(strconv.Itoa(least)), 0)
+		}
+	}
+}
+
+// writeContainerdConfig adapts the runtime's configuration to the host.
+func writeContainerdConfig(mayRaiseLimits bool) error {
+	data, err := os.ReadFile(paths.ContainerdTemplate)
+	if err != nil {
+		return err
+	}
+	config, err := adaptContainerdConfig(data, mayRaiseLimits)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(paths.ContainerdConfig), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(paths.ContainerdConfig, config, 0o644)
+}
+
+func adaptContainerdConfig(template []byte, mayRaiseLimits bool) ([]byte, error) {
+	if mayRaiseLimits {
+		return template, nil
+	}
+	// Without CAP_SYS_RESOURCE nobody may lower an OOM score, as pods in the guaranteed class ask for.
+	setting := []byte("restrict_oom_score_adj = false")
+	if bytes.Count(template, setting) != 1 {
+		return nil, fmt.Errorf("%s does not have the line %q", paths.ContainerdTemplate, setting)
+	}
+	return bytes.Replace(template, setting, []byte("restrict_oom_score_adj = true"), 1), nil
+}
+
+// seedImages gives containerd, which has not started yet, the images that came unpacked with the container's own image.
+func seedImages(root string) error {
+	groups, err := store.Groups(paths.Stores)
+	if err != nil {
+		return err
+	}
+	step := progress.New(os.Stdout).Step("images")
+	if err := os.MkdirAll(root, 0o711); err != nil {
+		step.Fail("")
+		return err
+	}
+	result, err := store.Seed(context.Background(), root, groups)
+	if err != nil {
+		step.Fail("")
+		return err
+	}
+	step.Done("%v", result)
+	return result.Write(paths.Seeded)
+}
+
+// startConsole leaves a child behind that copies to the container's output what the units write into a named pipe.
+// systemd itself closes its output, so without the child `docker logs` would show nothing.
+func startConsole() error {
+	if err := os.Remove(paths.Console); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := unix.Mkfifo(paths.Console, 0o600); err != nil {
+		return fmt.Errorf("making the console's pipe: %w", err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self, "console")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting the console: %w", err)
+	}
+	return nil
+}

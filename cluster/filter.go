@@ -1,0 +1,48 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+)
+
+// filterInbound keeps others on the container's own networks from nodes, pods and services, which they could reach by a route
+// through this container.
+func filterInbound(ctx context.Context, p plan.Cluster) error {
+	cmd := exec.CommandContext(ctx, "nft", "--file", "-")
+	cmd.Stdin = strings.NewReader(inboundRules(p))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("adding the packet filter of the nodes' network: %w: %s", err, out)
+	}
+	return nil
+}
+
+// inboundRules returns the input of nft.
+//
+// They are in a table of their own, beside those of the engine inside, which says nothing about the subnets of pods and
+// services and changes its own as it likes. What reaches a node because its port was published has been translated: by the
+// engine, or by rules that a user has added.
+//
+// The DNS server for the nodes listens at the gateway's address, which the kernel takes from every interface.
+func inboundRules(p plan.Cluster) string {
+	return fmt.Sprintf(`table inet dind-cluster
+delete table inet dind-cluster
+table inet dind-cluster {
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		oifname != %[1]q accept
+		iifname %[1]q accept
+		ct state established,related accept
+		ct status dnat accept
+		counter drop
+	}
+	chain input {
+		type filter hook input priority filter; policy accept;
+		ip daddr %[2]s iifname != { %[1]q, "lo" } counter drop
+	}
+}
+`, bridgeName, p.Gateway())
+}

@@ -1,0 +1,104 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/dind-cluster/dind-cluster/cluster/nodes"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
+)
+
+// Health returns nil if the cluster is ready, its API server answers, and, unless the user wants to know no more, all nodes
+// are there. Otherwise the error says what is not.
+func Health(ctx context.Context, what string) error {
+	if _, err := os.Stat(paths.Ready); errors.Is(err, os.ErrNotExist) {
+		phase, err := os.ReadFile(paths.Phase)
+		if err != nil {
+			return errors.New("not ready: the container is starting")
+		}
+		return fmt.Errorf("not ready: %s", strings.TrimSpace(string(phase)))
+	} else if err != nil {
+		return err
+	}
+	config, err := adminKubeconfig()
+	if err != nil {
+		return err
+	}
+	api, err := kubeapi.New(config)
+	if err != nil {
+		return err
+	}
+	if err := api.Get(ctx, "/readyz", nil); err != nil {
+		return fmt.Errorf("the API server does not answer: %w", err)
+	}
+	if what != plan.HealthNodes {
+		return nil
+	}
+	s, err := loadState(paths.State)
+	if err != nil {
+		return err
+	}
+	client, err := docker.Find()
+	if err != nil {
+		return err
+	}
+	containers, err := nodes.All(ctx, client)
+	if err != nil {
+		return err
+	}
+	// From the API server's memory: the health of a cluster is asked for again and again.
+	var list struct{ Items []kubeapi.Node }
+	if err := api.Get(ctx, "/api/v1/nodes?resourceVersion=0", &list); err != nil {
+		return fmt.Errorf("asking for the nodes: %w", err)
+	}
+	if down := downNodes(s.Plan, containers, list.Items); len(down) > 0 {
+		return fmt.Errorf("nodes are down: %s", strings.Join(down, "; "))
+	}
+	return nil
+}
+
+// downNodes returns which nodes do not work, and why, beginning with what is known at once: that a container does not run. The
+// control plane notices after 40 seconds that it no longer hears of a node.
+func downNodes(p plan.Cluster, containers []docker.Summary, registered []kubeapi.Node) []string {
+	running, found := map[string]string{}, map[string]kubeapi.Node{}
+	for _, c := range containers {
+		running[c.Names] = c.State
+	}
+	for _, n := range registered {
+		found[n.Metadata.Name] = n
+	}
+	var down []string
+	for _, n := range p.All() {
+		have, ok := found[n.Name]
+		ready, why := kubeapi.Ready(have.Status.Conditions)
+		switch {
+		case running[n.Name] == "":
+			down = append(down, n.Name+": its container is gone; a restart of the cluster makes it anew")
+		case running[n.Name] != "running":
+			down = append(down, n.Name+": its container is "+running[n.Name])
+		case !ok:
+			down = append(down, n.Name+": it is not registered")
+		case !ready && p.PodNetwork != "none":
+			down = append(down, n.Name+": "+why)
+		}
+	}
+	return down
+}
+
+func adminKubeconfig() (kubeconfig.Config, error) {
+	data, err := os.ReadFile(paths.AdminKubeconfig)
+	if errors.Is(err, os.ErrNotExist) {
+		return kubeconfig.Config{}, errors.New("the cluster has no kubeconfig yet: it is still starting; `docker logs -f` shows how far it is")
+	}
+	if err != nil {
+		return kubeconfig.Config{}, err
+	}
+	return kubeconfig.Parse(data)
+}

@@ -1,0 +1,47 @@
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+)
+
+// localServer is the API server for whom `docker exec` starts in this container: the control plane's published port. Clients
+// written in Go never use a proxy for 127.0.0.1 (https://pkg.go.dev/net/http#ProxyFromEnvironment). What `docker exec`
+// starts has the environment that the user gave the container, in which NO_PROXY does not have the control plane's address.
+var localServer = fmt.Sprintf("https://127.0.0.1:%d", plan.APIServerPort)
+
+// HostKubeconfig returns the administrator's kubeconfig as it works on the Docker host. An empty server is the port of
+// the plan on 127.0.0.1, an empty name what defaultName makes of the container's host name.
+func HostKubeconfig(p plan.Cluster, server, name string) ([]byte, error) {
+	config, err := adminKubeconfig()
+	if err != nil {
+		return nil, err
+	}
+	if server == "" {
+		server = fmt.Sprintf("https://127.0.0.1:%d", p.APIPort)
+	}
+	if name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, err
+		}
+		name = defaultName(host)
+	}
+	config.Server, config.Name = server, name
+	return config.Marshal()
+}
+
+// generated matches the host name of a container for which the user chose none: the beginning of its ID.
+var generated = regexp.MustCompile(`^[0-9a-f]{12}$`)
+
+// defaultName is what a cluster is called in a kubeconfig: as its container's host is, if a person named that. The container's
+// own name cannot be known inside of it.
+func defaultName(host string) string {
+	if generated.MatchString(host) {
+		return "dind-cluster"
+	}
+	return host
+}

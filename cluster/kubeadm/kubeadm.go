@@ -1,0 +1,375 @@
+// Package kubeadm writes the configuration files (kubeadm.k8s.io/v1beta4) with which kubeadm makes a node of the
+// cluster.
+package kubeadm
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/internal/pki"
+	"sigs.k8s.io/yaml"
+)
+
+// CRISocket is where containerd listens.
+const CRISocket = "unix:///run/containerd/containerd.sock"
+
+// Input is all that the files depend on.
+type Input struct {
+	Cluster plan.Cluster
+	Node    plan.Node
+	// KubernetesVersion is that of the kubeadm which will read the file.
+	KubernetesVersion string
+	// CgroupV1 says that the host has the old cgroup hierarchy, which the kubelet refuses unless told otherwise.
+	CgroupV1 bool
+	// ResolvConf is the file that pods' resolv.conf is made from.
+	ResolvConf string
+	// DiscoveryFile is the kubeconfig with which a worker joins: it leads to the API server, as the node's kubelet.
+	DiscoveryFile string
+	// PatchesDir is the directory with the files of Patches.
+	PatchesDir string
+}
+
+// The phases of `kubeadm init`, in the order in which kubeadm runs them, that are left out of one part of it or the other.
+//
+// kubeadm does one thing after the other, and before it fills a cluster it waits for all of the control plane. What it
+// fills it with, though, needs only the API server, and workers can join when it is there.
+var (
+	// FilesPhases make the control plane's files.
+	FilesPhases = []string{"certs", "kubeconfig", "etcd", "control-plane"}
+	// KubeletPhases start the kubelet. It takes as long as all files until it looks for static pods.
+	KubeletPhases = []string{"kubelet-start"}
+	// JoinPhases put into the cluster what those who join ask for.
+	JoinPhases = []string{"upload-config", "bootstrap-token"}
+	// otherPhases are neither: others run them by themselves or do without them.
+	otherPhases = []string{"preflight", "wait-control-plane", "upload-certs", "mark-control-plane", "kubelet-finalize", "addon", "show-join-command"}
+
+	// Quiet is kubeadm's flag by which the phase bootstrap-token does not print the token.
+	Quiet = "--skip-token-print"
+	// BootstrapTokens is the list of bootstrap tokens in the cluster.
+	BootstrapTokens = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken"
+)
+
+// Skip returns the value of kubeadm's flag --skip-phases that leaves only the given phases.
+func Skip(all ...string) string {
+	var skip []string
+	for _, list := range [][]string{FilesPhases, KubeletPhases, JoinPhases, otherPhases} {
+		for _, phase := range list {
+			if !slices.Contains(all, phase) {
+				skip = append(skip, phase)
+			}
+		}
+	}
+	return strings.Join(skip, ",")
+}
+
+// AdminsBinding is the name of the ClusterRoleBinding of Admins.
+const AdminsBinding = "kubeadm:cluster-admins"
+
+// Admins is the ClusterRoleBinding by which those to whom kubeadm gives admin.conf are administrators, as kubeadm makes it when
+// there is none (EnsureAdminClusterRoleBinding in cmd/kubeadm/app/phases/kubeconfig).
+func Admins() map[string]any {
+	return object{
+		"apiVersion": "rbac.authorization.k8s.io/v1",
+		"kind":       "ClusterRoleBinding",
+		"metadata":   object{"name": AdminsBinding},
+		"roleRef":    object{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+		"subjects":   []object{{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": AdminsBinding}},
+	}
+}
+
+// PriorityClasses returns, by their path, the priority classes that static pods and add-ons have. The API server makes the same
+// (SystemPriorityClasses in k8s.io/kubernetes/pkg/apis/scheduling/v1), a second after it has begun to serve.
+func PriorityClasses() map[string]map[string]any {
+	classes := map[string]map[string]any{}
+	for name, class := range map[string]object{
+		"system-node-critical": {
+			"value":       2000001000,
+			"description": "Used for system critical pods that must not be moved from their current node.",
+		},
+		"system-cluster-critical": {
+			"value":       2000000000,
+			"description": "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+		},
+	} {
+		class["apiVersion"], class["kind"], class["metadata"] = "scheduling.k8s.io/v1", "PriorityClass", object{"name": name}
+		classes["/apis/scheduling.k8s.io/v1/priorityclasses/"+name] = class
+	}
+	return classes
+}
+
+// Mark returns what a node needs besides its pods' addresses to be a control plane, as kubeadm's phase mark-control-plane adds
+// it: a strategic merge patch. A node that was deleted and registers again has lost it.
+func Mark(c plan.Cluster) map[string]any {
+	patch := object{"metadata": object{"labels": object{
+		"node-role.kubernetes.io/control-plane":                   "",
+		"node.kubernetes.io/exclude-from-external-load-balancers": "",
+	}}}
+	if c.Nodes > 1 {
+		// The only node has to run the pods as well.
+		patch["spec"] = map[string]any{"taints": []object{{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}}}
+	}
+	return patch
+}
+
+// StaticPods are the components that run as static pods of a control plane.
+var StaticPods = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+
+// Waiting are the components of a control plane in whose place the runner waits until they can work.
+var Waiting = []string{"kube-controller-manager", "kube-scheduler"}
+
+type object map[string]any
+
+// arg is a command line flag as v1beta4 writes it.
+type arg struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Init writes the file for `kubeadm init`.
+func Init(in Input) ([]byte, error) {
+	lifetime := pki.Lifetime.String()
+	etcd := object{}
+	if !in.Cluster.EtcdSync {
+		etcd["extraArgs"] = []arg{{"unsafe-no-fsync", "true"}}
+	}
+	return documents(
+		object{
+			"apiVersion": "kubeadm.k8s.io/v1beta4",
+			"kind":       "InitConfiguration",
+			// Nodes join without a token. kubeadm makes one in any case: nobody learns which, the runner deletes it at once, and
+			// should the runner die before, the token does not live long.
+			"bootstrapTokens":  []object{{"ttl": "10m0s", "usages": []string{"authentication"}}},
+			"localAPIEndpoint": object{"advertiseAddress": in.Node.IP.String(), "bindPort": plan.APIServerPort},
+			"nodeRegistration": nodeRegistration(in),
+			"timeouts":         timeouts(in.Cluster.Timeout),
+			"patches":          object{"directory": in.PatchesDir},
+			// The checks are about a machine that a person has set up. This one comes as it should be, and what may be
+			// wrong with the host the top-level container finds out.
+			"skipPhases": []string{"preflight"},
+		},
+		object{
+			"apiVersion":           "kubeadm.k8s.io/v1beta4",
+			"kind":                 "ClusterConfiguration",
+			"clusterName":          "dind-cluster",
+			"kubernetesVersion":    in.KubernetesVersion,
+			"controlPlaneEndpoint": in.Cluster.APIServer().String(),
+			"encryptionAlgorithm":  "ECDSA-P256",
+			// Nobody renews what kubeadm makes. With its default, a year, a cluster that was stopped for longer would not come back.
+			"certificateValidityPeriod":   lifetime,
+			"caCertificateValidityPeriod": lifetime,
+			"etcd":                        object{"local": etcd},
+			"networking": object{
+				"podSubnet":     in.Cluster.PodSubnet.String(),
+				"serviceSubnet": in.Cluster.ServiceSubnet.String(),
+				"dnsDomain":     "cluster.local",
+			},
+			"apiServer": object{"certSANs": append([]string{"localhost", "127.0.0.1", in.Cluster.Gateway().String()}, in.Cluster.APISANs...)},
+			"controllerManager": object{"extraArgs": append([]arg{
+				// The plan gives each node its pods' addresses; the runner writes them into the nodes.
+				{"allocate-node-cidrs", "false"},
+				// No longer than the authority's own certificate: the signer sees to that.
+				{"cluster-signing-duration", lifetime},
+				// Before it does anything it asks for an account and a token for each of its forty controllers, and at the
+				// default rate, 20 requests in a second, that takes five of them.
+				{"kube-api-qps", "200"},
+				{"kube-api-burst", "400"},
+			}, append(servingArgs("kube-controller-manager"), aloneArgs...)...)},
+			"scheduler": object{"extraArgs": append(servingArgs("kube-scheduler"), aloneArgs...)},
+		},
+		kubeletConfiguration(in),
+		object{
+			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+			"kind":       "KubeProxyConfiguration",
+			"mode":       in.Cluster.ProxyMode,
+			// With the default of a second, CoreDNS would be there and nobody would reach it yet. A sync of a small cluster's
+			// rules takes some ten milliseconds.
+			"iptables": object{"minSyncPeriod": "100ms"},
+			"nftables": object{"minSyncPeriod": "100ms"},
+			// The size of the connection tracking table is the host's: leave it alone. Time-outs are per network namespace
+			// (nf_conntrack_tcp_timeout_* in net/netfilter/nf_conntrack_standalone.c), so upstream's hold.
+			"conntrack": object{"maxPerCore": 0},
+		},
+	)
+}
+
+// Join writes the file for `kubeadm join`.
+func Join(in Input) ([]byte, error) {
+	return documents(object{
+		"apiVersion":       "kubeadm.k8s.io/v1beta4",
+		"kind":             "JoinConfiguration",
+		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}},
+		"nodeRegistration": nodeRegistration(in),
+		"timeouts":         timeouts(in.Cluster.Timeout),
+		"skipPhases":       []string{"preflight"},
+	})
+}
+
+// Patches returns, by file name, changes to what kubeadm makes, for components that have to start within a time limit.
+//
+// kubeadm's probes look every ten seconds, which is right for a cluster that runs for months. Here people wait for it.
+//
+// The controller manager and the scheduler start when, and not before, the API server is ready: what they ask too early is
+// refused, and asked again only after seconds; the controller manager even ends after ten. The runner, mounted under their
+// names where PATH leads to it first, waits in their place and then becomes them. An init container would be simpler, but the
+// kubelet takes a second to see that one has ended; another command would hide from kubeadm what the pod is.
+//
+// A component that has not started within the cluster's own time limit is started again by the kubelet, never earlier.
+func Patches(limit time.Duration) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	add := func(name string, patch any) error {
+		text, err := yaml.Marshal(patch)
+		if err != nil {
+			return fmt.Errorf("writing the patch %s: %w", name, err)
+		}
+		files[name] = text
+		return nil
+	}
+	for _, name := range StaticPods {
+		container := object{
+			"name":         name,
+			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
+		}
+		spec := object{"containers": []object{container}}
+		if slices.Contains(Waiting, name) {
+			serving := servingDir(name)
+			container["volumeMounts"] = []object{
+				{"name": "runner", "mountPath": "/usr/local/sbin/" + name, "readOnly": true},
+				{"name": "serving", "mountPath": serving, "readOnly": true},
+			}
+			spec["volumes"] = []object{
+				{"name": "runner", "hostPath": object{"path": "/usr/bin/runner", "type": "File"}},
+				{"name": "serving", "hostPath": object{"path": serving, "type": "Directory"}},
+			}
+		}
+		if err := add(name+"+strategic.yaml", object{"spec": spec}); err != nil {
+			return nil, err
+		}
+	}
+	// A component that ended, for want of disk space for example, is back soon after it can run again, and not only after the
+	// five minutes to which the kubelet's pauses grow (https://kep.k8s.io/4603). On this node alone: elsewhere are users' pods.
+	if err := add("kubeletconfiguration+merge.yaml", object{"crashLoopBackOff": object{"maxContainerRestartPeriod": "5s"}}); err != nil {
+		return nil, err
+	}
+	err := add("corednsdeployment+strategic.yaml", object{"spec": object{"template": object{"spec": object{"containers": []object{{
+		"name":           "coredns",
+		"readinessProbe": object{"periodSeconds": 1},
+	}}}}}})
+	return files, err
+}
+
+// startupTries is how often, once a second, a component is asked whether it has started: for as long as the user gave the
+// whole cluster, and no shorter than kubeadm itself waits, four minutes.
+func startupTries(limit time.Duration) int {
+	return int(max(4*time.Minute, limit).Round(time.Second) / time.Second)
+}
+
+// aloneArgs are the flags of a controller that has no second instance to elect a leader with. Without an election it
+// starts at once, also after a restart, when the lease of its predecessor has yet to run out.
+var aloneArgs = []arg{{"leader-elect", "false"}}
+
+// servingDir is the directory, in the node and in the pod, with the serving certificate of one component.
+func servingDir(component string) string { return "/etc/kubernetes/serving/" + component }
+
+const servingCert, servingKey = "tls.crt", "tls.key"
+
+// servingArgs are the flags of a component that has a certificate and need not make one when it starts.
+func servingArgs(component string) []arg {
+	return []arg{
+		{"tls-cert-file", servingDir(component) + "/" + servingCert},
+		{"tls-private-key-file", servingDir(component) + "/" + servingKey},
+	}
+}
+
+// WriteServing makes the serving certificates that Init names, below root, which is / but for tests.
+func WriteServing(root string, now time.Time) error {
+	for _, component := range Waiting {
+		// They listen at 127.0.0.1 alone.
+		pair, err := pki.NewSelfSigned("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, now)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join(root, servingDir(component))
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		for name, data := range map[string][]byte{servingCert: pair.Cert, servingKey: pair.Key} {
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				return fmt.Errorf("writing the certificate of %s: %w", component, err)
+			}
+		}
+	}
+	return nil
+}
+
+func nodeRegistration(in Input) object {
+	return object{
+		"name":      in.Node.Name,
+		"criSocket": CRISocket,
+		"kubeletExtraArgs": []arg{
+			{"node-ip", in.Node.IP.String()},
+		},
+	}
+}
+
+// timeouts gives kubeadm's waits as much time as the user gave the whole. One API call, which kubeadm repeats until it
+// succeeds, gets kubeadm's own minute of the usual five: the first one waits for the API server's start, and on a slow
+// machine a minute is too short for that.
+func timeouts(d time.Duration) object {
+	t := d.String()
+	call := max(time.Minute, d/5)
+	return object{
+		"controlPlaneComponentHealthCheck": t,
+		"discovery":                        t,
+		"kubeletHealthCheck":               t,
+		"kubernetesAPICall":                call.String(),
+		"tlsBootstrap":                     t,
+	}
+}
+
+func kubeletConfiguration(in Input) object {
+	config := object{
+		"apiVersion":   "kubelet.config.k8s.io/v1beta1",
+		"kind":         "KubeletConfiguration",
+		"cgroupDriver": "systemd",
+		"failSwapOn":   false,
+		"resolvConf":   in.ResolvConf,
+		// The nodes share the host's disk, which may well be nearly full: that is the host's business, and its size says nothing.
+		// But etcd must not be without space, so pods that fill the disk have to go before: it writes its log in files of 64 MB.
+		// Images are not collected until then, and those that came with the node never: they are pinned.
+		"imageGCHighThresholdPercent": 100,
+		"imageGCLowThresholdPercent":  99,
+		"evictionHard": object{
+			"memory.available":   "100Mi",
+			"nodefs.available":   "300Mi",
+			"nodefs.inodesFree":  "0%",
+			"imagefs.available":  "300Mi",
+			"imagefs.inodesFree": "0%",
+		},
+	}
+	if in.CgroupV1 {
+		config["failCgroupV1"] = false
+	}
+	return config
+}
+
+func documents(docs ...object) ([]byte, error) {
+	var out bytes.Buffer
+	for i, doc := range docs {
+		text, err := yaml.Marshal(doc)
+		if err != nil {
+			return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
+		}
+		if i > 0 {
+			out.WriteString("---\n")
+		}
+		out.Write(text)
+	}
+	return out.Bytes(), nil
+}

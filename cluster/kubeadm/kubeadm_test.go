@@ -1,0 +1,145 @@
+package kubeadm
+
+import (
+	"crypto/tls"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestGoldens(t *testing.T) {
+	input := func(nodes, index int, cgroupV1 bool) Input {
+		c := plan.Default()
+		c.Nodes = nodes
+		c.APISANs = []string{"ci.example.org"}
+		return Input{
+			Cluster:           c,
+			Node:              c.Node(index),
+			KubernetesVersion: "v1.99.0",
+			CgroupV1:          cgroupV1,
+			ResolvConf:        "/run/dind-cluster/resolv.conf",
+			DiscoveryFile:     "/run/dind-cluster/discovery.conf",
+			PatchesDir:        "/run/dind-cluster/patches",
+		}
+	}
+	noSync := input(1, 0, false)
+	noSync.Cluster.EtcdSync = false
+	for _, test := range []struct {
+		golden string
+		write  func(Input) ([]byte, error)
+		in     Input
+	}{
+		{"init.yaml", Init, input(3, 0, false)},
+		{"init-single-cgroupv1.yaml", Init, input(1, 0, true)},
+		{"init-no-sync.yaml", Init, noSync},
+		{"join.yaml", Join, input(3, 2, false)},
+	} {
+		t.Run(test.golden, func(t *testing.T) {
+			got, err := test.write(test.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkGolden(t, test.golden, got)
+		})
+	}
+	patches, err := Patches(5 * time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range patches {
+		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("patches", name), got) })
+	}
+	if len(patches) != 6 {
+		t.Errorf("%d patches", len(patches))
+	}
+}
+
+func TestTimeouts(t *testing.T) {
+	for whole, call := range map[time.Duration]string{
+		30 * time.Second: "1m0s",
+		5 * time.Minute:  "1m0s",
+		4 * time.Hour:    "48m0s",
+	} {
+		got := timeouts(whole)
+		if got["kubernetesAPICall"] != call || got["kubeletHealthCheck"] != whole.String() {
+			t.Errorf("%v: got %v, want %s for a call", whole, got, call)
+		}
+	}
+}
+
+func TestStartupTries(t *testing.T) {
+	for limit, want := range map[time.Duration]int{
+		30 * time.Second:                     240,
+		4 * time.Minute:                      240,
+		5*time.Minute + 600*time.Millisecond: 301,
+		4 * time.Hour:                        14400,
+	} {
+		if got := startupTries(limit); got != want {
+			t.Errorf("%v: got %d, want %d", limit, got, want)
+		}
+	}
+}
+
+// Each part of `kubeadm init` leaves out what is not its own, and nothing is in two parts.
+func TestSkip(t *testing.T) {
+	const others = "preflight,wait-control-plane,upload-certs,mark-control-plane,kubelet-finalize,addon,show-join-command"
+	for _, test := range []struct {
+		phases []string
+		want   string
+	}{
+		{FilesPhases, "kubelet-start,upload-config,bootstrap-token," + others},
+		{KubeletPhases, "certs,kubeconfig,etcd,control-plane,upload-config,bootstrap-token," + others},
+		{JoinPhases, "certs,kubeconfig,etcd,control-plane,kubelet-start," + others},
+	} {
+		if got := Skip(test.phases...); got != test.want {
+			t.Errorf("%v: got %s, want %s", test.phases, got, test.want)
+		}
+	}
+}
+
+// The files are where the flags and the mounts of the patches say, and fit each other.
+func TestWriteServing(t *testing.T) {
+	root := t.TempDir()
+	if err := WriteServing(root, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for _, component := range []string{"kube-controller-manager", "kube-scheduler"} {
+		args := servingArgs(component)
+		pair, err := tls.LoadX509KeyPair(filepath.Join(root, args[0].Value), filepath.Join(root, args[1].Value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pair.Leaf.VerifyHostname("127.0.0.1"); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Stat(filepath.Join(root, args[1].Value)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the key of %s: %v, %v", component, info, err)
+		}
+	}
+}
+
+func checkGolden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("got\n%s\nwant %s (run with -update if it should be so):\n%s", got, path, want)
+	}
+}

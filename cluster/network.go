@@ -1,0 +1,83 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+)
+
+const (
+	networkName = "nodes"
+	bridgeName  = "nodes"
+)
+
+// makeNetwork makes the network between the nodes, and the top-level container's routes into the cluster.
+//
+// The subnet and all addresses in it are fixed: the network belongs to this container alone, in its own network
+// namespace, so there is nobody to ask. Certificates, static pods and routes stay right after a restart.
+func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
+	if err := filterInbound(ctx, c.plan); err != nil {
+		return "", err
+	}
+	mtu, err := ownMTU()
+	if err != nil {
+		return "", err
+	}
+	if err := c.docker.Do(ctx, "make the nodes' network", "network", "create",
+		"--driver", "bridge",
+		"--subnet", c.plan.NodeSubnet.String(),
+		"--gateway", c.plan.Gateway().String(),
+		"--opt", "com.docker.network.bridge.name="+bridgeName,
+		"--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu),
+		networkName); err != nil {
+		// After a restart it is there, as it was made. The first time nobody has to look.
+		if _, missing := c.docker.Output(ctx, "look for the nodes' network", "network", "inspect", networkName); missing != nil {
+			return "", err
+		}
+	}
+	cmd := exec.CommandContext(ctx, "ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(routes(c.plan))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("adding routes into the cluster: %w: %s", err, out)
+	}
+	return c.plan.NodeSubnet.String(), nil
+}
+
+// routes returns the input of `ip -batch` that lets this container reach pods and services: `docker exec NAME curl
+// SERVICE-IP` works, and so does e2e.test. The control plane's kube-proxy translates services' addresses.
+func routes(p plan.Cluster) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "route replace %s via %s dev %s\n", p.ServiceSubnet, p.Node(0).IP, bridgeName)
+	if p.PodNetwork == plan.PodNetworkPTP {
+		for _, n := range p.All() {
+			fmt.Fprintf(&out, "route replace %s via %s dev %s\n", n.PodCIDR, n.IP, bridgeName)
+		}
+	}
+	return out.String()
+}
+
+// ownMTU returns the largest packet that leaves this container whole, so that the cluster's network needs no fragmentation
+// even below a tunnel.
+func ownMTU() (int, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return 0, fmt.Errorf("looking at the container's interfaces: %w", err)
+	}
+	return smallestMTU(interfaces), nil
+}
+
+// smallestMTU returns the least MTU of the interfaces that lead out of this container, and the usual one if none does.
+func smallestMTU(interfaces []net.Interface) int {
+	mtu := 1500
+	for _, i := range interfaces {
+		if i.Flags&net.FlagLoopback == 0 && i.Flags&net.FlagUp != 0 && i.Name != bridgeName && !strings.HasPrefix(i.Name, "veth") && i.MTU > 0 {
+			mtu = min(mtu, i.MTU)
+		}
+	}
+	return mtu
+}

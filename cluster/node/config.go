@@ -1,0 +1,58 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/internal/pki"
+)
+
+// Config is what the top-level container tells a node.
+type Config struct {
+	Cluster plan.Cluster `json:"cluster"`
+	Node    plan.Node    `json:"node"`
+	// MTU is that of the nodes' network.
+	MTU int `json:"mtu"`
+	// CA is the cluster's authority. Only control planes have its key.
+	CA pki.Pair `json:"ca"`
+	// Kubelet is the client certificate of the node's kubelet. With it a worker joins, too.
+	Kubelet pki.Pair `json:"kubelet"`
+}
+
+const configFile = "node.json"
+
+// Write puts the configuration into a directory that becomes the node's paths.NodeConfig. It holds secrets.
+func (c Config) Write(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
+	}
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, configFile), append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
+	}
+	return nil
+}
+
+// ReadConfig reads what Write wrote.
+func ReadConfig(dir string) (Config, error) {
+	var c Config
+	data, err := os.ReadFile(filepath.Join(dir, configFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return c, fmt.Errorf("%s is missing: a node is started by the top-level container (image dind-cluster), not by hand", filepath.Join(paths.NodeConfig, configFile))
+	}
+	if err != nil {
+		return c, fmt.Errorf("reading the node's configuration: %w", err)
+	}
+	if err := json.Unmarshal(data, &c); err != nil {
+		return c, fmt.Errorf("reading the node's configuration: %w", err)
+	}
+	return c, nil
+}

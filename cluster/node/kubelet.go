@@ -1,0 +1,74 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/pki"
+)
+
+// kubeletPKIDir is where a kubelet keeps its own keys.
+const kubeletPKIDir = "/var/lib/kubelet/pki"
+
+// writeKubeletIdentity writes the client certificate of the node's kubelet, and the kubeconfig that names it, as kubeadm and
+// a kubelet between them leave them behind: a file with a date that the kubelet replaces when it is time, and a link to it.
+//
+// By itself, a control plane's kubelet would get a kubeconfig with the certificate in it, and at the end, to change that,
+// be started again, just when it has the first pods to run. A worker's would ask the controllers for a certificate; while
+// there are none yet, all else that it asks for is refused, and asked again only after ever longer waits.
+func writeKubeletIdentity(c Config, pkiDir, kubeconfigPath string, now time.Time) error {
+	current := filepath.Join(pkiDir, "kubelet-client-current.pem")
+	file := filepath.Join(pkiDir, "kubelet-client-"+now.UTC().Format("2006-01-02-15-04-05")+".pem")
+	if err := os.MkdirAll(pkiDir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, slices.Concat(c.Kubelet.Cert, c.Kubelet.Key), 0o600); err != nil {
+		return fmt.Errorf("writing the kubelet's certificate: %w", err)
+	}
+	if err := os.Remove(current); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("writing the kubelet's certificate: %w", err)
+	}
+	if err := os.Symlink(file, current); err != nil {
+		return fmt.Errorf("writing the kubelet's certificate: %w", err)
+	}
+	config, err := kubeconfig.Config{
+		Name:     "kubernetes",
+		Server:   "https://" + c.Cluster.APIServer().String(),
+		CA:       c.CA.Cert,
+		CertFile: current,
+		KeyFile:  current,
+	}.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(kubeconfigPath), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(kubeconfigPath, config, 0o600)
+}
+
+// writeKubeletServing makes the certificate that a node's kubelet serves with, where the kubelet looks for it before it makes
+// one by itself.
+func writeKubeletServing(c Config, pkiDir string, now time.Time) error {
+	pair, err := pki.NewSelfSigned(c.Node.Name, []net.IP{c.Node.IP.AsSlice()}, now)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(pkiDir, 0o755); err != nil {
+		return err
+	}
+	for name, file := range map[string]struct {
+		data []byte
+		mode os.FileMode
+	}{"kubelet.crt": {pair.Cert, 0o644}, "kubelet.key": {pair.Key, 0o600}} {
+		if err := os.WriteFile(filepath.Join(pkiDir, name), file.data, file.mode); err != nil {
+			return fmt.Errorf("writing the kubelet's serving certificate: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dind-cluster/dind-cluster/cluster/cni"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+)
+
+// setUpNetwork makes the node a router for pods. Nothing of it outlives the container's network namespace but the CNI
+// configuration, so it is done at every start.
+func (n *node) setUpNetwork(ctx context.Context) error {
+	// Pods resolve names through the top-level container. The node's own resolv.conf names Docker's resolver at
+	// 127.0.0.11, which for a pod is the pod itself: CoreDNS would ask itself for ever.
+	if err := os.WriteFile(paths.ResolvConf, []byte("nameserver "+n.config.Cluster.Gateway().String()+"\n"), 0o644); err != nil {
+		return err
+	}
+	for name, value := range map[string]string{
+		"net/ipv4/ip_forward": "1",
+		// Answers may come back through another interface than the request: loose filtering.
+		"net/ipv4/conf/all/rp_filter":     "0",
+		"net/ipv4/conf/default/rp_filter": "0",
+	} {
+		if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+	}
+	if err := n.run(ctx, bytes.NewReader(rules(n.config)), "iptables-restore", "--wait", "--noflush"); err != nil {
+		return fmt.Errorf("adding packet filter rules: %w", err)
+	}
+	if n.config.Cluster.PodNetwork != plan.PodNetworkPTP {
+		return nil
+	}
+	if err := n.run(ctx, bytes.NewReader(routes(n.config)), "ip", "-batch", "-"); err != nil {
+		return fmt.Errorf("adding routes to the other nodes' pods: %w", err)
+	}
+	config, err := cni.Config(n.config.Node.PodCIDR, n.config.MTU)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(cni.ConfigPath), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(cni.ConfigPath, config, 0o644)
+}
+
+// routes returns the input of `ip -batch` that routes the pods of every other node through that node.
+//
+// Of every node that can ever be: the plan fixes their addresses, so nothing has to be told to this node when another
+// one is added.
+func routes(c Config) []byte {
+	var out bytes.Buffer
+	for i := range plan.MaxNodes {
+		if other := c.Cluster.Node(i); i != c.Node.Index {
+			fmt.Fprintf(&out, "route replace %s via %s\n", other.PodCIDR, other.IP)
+		}
+	}
+	return out.Bytes()
+}
+
+// rules returns the input of iptables-restore with the node's own rules.
+//
+// The service "kubernetes" leads to the API server from the beginning. Otherwise CoreDNS, which starts at the same time as
+// kube-proxy, would come too early and ask again only after seconds. kube-proxy's own rules go in front of this one.
+//
+// Any other service's address that kube-proxy has not translated is refused. Otherwise, while kube-proxy starts, the packets
+// would leave the node, and the client would wait half a minute for an answer.
+//
+// Pods get the node's address towards everything but pods.
+func rules(c Config) []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, `*filter
+-A FORWARD -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
+-A FORWARD -d %[1]s -j REJECT
+-A OUTPUT -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
+-A OUTPUT -d %[1]s -j REJECT
+COMMIT
+`, c.Cluster.ServiceSubnet)
+	fmt.Fprintf(&out, `*nat
+-A PREROUTING -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
+-A OUTPUT -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
+`, c.Cluster.KubernetesService(), c.Cluster.APIServer())
+	if c.Cluster.PodNetwork == plan.PodNetworkPTP {
+		fmt.Fprintf(&out, "-A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE\n", c.Cluster.PodSubnet)
+	}
+	out.WriteString("COMMIT\n")
+	return out.Bytes()
+}

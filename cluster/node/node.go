@@ -1,0 +1,355 @@
+// Package node makes a cluster's node out of a container in which systemd and containerd run.
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/cgroups/v3"
+
+	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/store"
+	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	pkiDir            = "/etc/kubernetes/pki"
+	manifestsDir      = "/etc/kubernetes/manifests"
+	kubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
+	// kubeletConfig is what kubeadm writes just before it starts the kubelet.
+	kubeletConfig = "/var/lib/kubelet/config.yaml"
+	// superAdminKubeconfig is of a user who needs no role.
+	superAdminKubeconfig = "/etc/kubernetes/super-admin.conf"
+	// adminKubeconfig is of the one that kubeadm acts as.
+	adminKubeconfig = "/etc/kubernetes/admin.conf"
+	kubeadmConfig   = paths.Run + "/kubeadm.yaml"
+	discoveryFile   = paths.Run + "/discovery.conf"
+	patchesDir      = paths.Run + "/patches"
+)
+
+type node struct {
+	config Config
+	log    *progress.Printer
+	report *reporter
+	out    io.Writer
+}
+
+// Run brings the node up, or, after a restart of its container, brings it back. What it does goes to out.
+func Run(ctx context.Context, out io.Writer) error {
+	config, err := ReadConfig(paths.NodeConfig)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, config.Cluster.Timeout, fmt.Errorf("the node did not come up within %v", config.Cluster.Timeout))
+	defer cancel()
+	n := &node{config: config, log: progress.New(out), report: newReporter(config.Node.Name), out: out}
+	defer n.report.close()
+	err = n.bringUp(ctx)
+	if err != nil {
+		n.report.send(Report{Error: err.Error(), Log: explain(context.WithoutCancel(ctx))})
+		return err
+	}
+	n.report.send(Report{Done: true})
+	return nil
+}
+
+func (n *node) bringUp(ctx context.Context) error {
+	if err := n.step("network", func() error { return n.setUpNetwork(ctx) }); err != nil {
+		return err
+	}
+	seeded, err := store.Read(paths.Seeded)
+	if err != nil {
+		return fmt.Errorf("looking for what the entrypoint did with the images: %w", err)
+	}
+	n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
+	if exists(kubeletConfig) {
+		// A node that was stopped: all that is missing is its kubelet, which starts what belongs here.
+		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
+	}
+	now := time.Now()
+	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, now); err != nil {
+		return err
+	}
+	if err := writeKubeletServing(n.config, kubeletPKIDir, now); err != nil {
+		return err
+	}
+	if n.config.Node.Role == plan.ControlPlane {
+		return n.initControlPlane(ctx)
+	}
+	return n.joinWorker(ctx)
+}
+
+func (n *node) initControlPlane(ctx context.Context) error {
+	if err := n.writeConfig(ctx, kubeadm.Init); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(pkiDir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(pkiDir, "ca.crt"), n.config.CA.Cert, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(pkiDir, "ca.key"), n.config.CA.Key, 0o600); err != nil {
+		return err
+	}
+	if err := kubeadm.WriteServing("/", time.Now()); err != nil {
+		return err
+	}
+	// The kubelet looks out for files in it only if it is there.
+	if err := os.MkdirAll(manifestsDir, 0o755); err != nil {
+		return err
+	}
+	// The group's context ends with the group.
+	group, both := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return n.step("kubelet", func() error { return n.runInit(both, kubeadm.KubeletPhases) })
+	})
+	group.Go(func() error {
+		if err := n.step("kubeadm init", func() error { return n.runInit(both, kubeadm.FilesPhases) }); err != nil {
+			return err
+		}
+		return n.step("API server", func() error { return waitForStorage(both, superAdminKubeconfig, adminKubeconfig) })
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	group, both = errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return n.step("what workers ask for", func() error {
+			if err := n.runInit(both, kubeadm.JoinPhases); err != nil {
+				return err
+			}
+			return deleteTokens(both, superAdminKubeconfig)
+		})
+	})
+	group.Go(func() error {
+		return n.step("add-ons", func() error {
+			return n.run(both, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
+		})
+	})
+	return group.Wait()
+}
+
+// runInit runs some phases of `kubeadm init`.
+func (n *node) runInit(ctx context.Context, phases []string) error {
+	return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, kubeadm.Quiet, "--skip-phases", kubeadm.Skip(phases...))
+}
+
+// deleteTokens deletes the bootstrap token that kubeadm makes whether somebody is to join with it or not.
+func deleteTokens(ctx context.Context, superAdminFile string) error {
+	superAdmin, err := apiOf(superAdminFile)
+	if err != nil {
+		return err
+	}
+	if err := superAdmin.Delete(ctx, kubeadm.BootstrapTokens); err != nil {
+		return fmt.Errorf("deleting kubeadm's bootstrap token: %w", err)
+	}
+	return nil
+}
+
+// waitForStorage waits until the API server takes what kubeadm has for it. It is not ready at that time: it goes on for
+// another second or two with making roles.
+//
+// The priority classes come first of all. The API server makes them, too, but only after a second
+// (AddSystemPriorityClasses in k8s.io/kubernetes/pkg/registry/scheduling/rest), and refuses any pod that names one until then:
+// among them the mirror pods, which the kubelet makes as soon as its node is registered, and of etcd, with which nothing else
+// happens, again only a minute later.
+//
+// kubeadm makes its administrator one by itself, when it first needs him, and goes on at once. But the API server learns of a
+// new role a moment after it has stored it, and some of kubeadm's phases take its refusal for an answer.
+func waitForStorage(ctx context.Context, superAdminFile, adminFile string) error {
+	superAdmin, err := apiOf(superAdminFile)
+	if err != nil {
+		return err
+	}
+	admin, err := apiOf(adminFile)
+	if err != nil {
+		return err
+	}
+	for path, class := range kubeadm.PriorityClasses() {
+		if err := superAdmin.ApplyUntil(ctx, path, "kubeadm", class); err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{
+		"/api/v1/namespaces/kube-system",
+		"/api/v1/namespaces/kube-public",
+		"/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-admin",
+	} {
+		if err := superAdmin.WaitFor(ctx, path); err != nil {
+			return err
+		}
+	}
+	if err := superAdmin.ApplyUntil(ctx, "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/"+kubeadm.AdminsBinding, "kubeadm", kubeadm.Admins()); err != nil {
+		return err
+	}
+	return admin.WaitFor(ctx, "/apis/apps/v1/namespaces/kube-system/deployments")
+}
+
+// apiOf is the API server that a kubeconfig leads to.
+func apiOf(file string) (*kubeapi.Client, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	config, err := kubeconfig.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	api, err := kubeapi.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return api, nil
+}
+
+// joinWorker joins as the node's kubelet, whose certificate is there already and may read what kubeadm reads: kubeadm needs
+// a token only to ask for such a certificate.
+func (n *node) joinWorker(ctx context.Context) error {
+	kubelet := kubeconfig.Config{
+		Name:   "kubelet",
+		Server: "https://" + n.config.Cluster.APIServer().String(),
+		CA:     n.config.CA.Cert,
+		Cert:   n.config.Kubelet.Cert,
+		Key:    n.config.Kubelet.Key,
+	}
+	data, err := kubelet.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(discoveryFile, data, 0o600); err != nil {
+		return err
+	}
+	if err := n.writeConfig(ctx, kubeadm.Join); err != nil {
+		return err
+	}
+	api, err := kubeapi.New(kubelet)
+	if err != nil {
+		return err
+	}
+	// Asked by kubeadm itself, a question too early costs seconds, or is taken for an answer when the API server has yet to
+	// learn of the role that allows it.
+	if err := n.step("waiting for the control plane", func() error {
+		for _, name := range []string{"kubeadm-config", "kubelet-config"} {
+			if err := api.WaitFor(ctx, "/api/v1/namespaces/kube-system/configmaps/"+name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	return n.step("kubeadm join", func() error {
+		return n.run(ctx, nil, "kubeadm", "join", "--config", kubeadmConfig)
+	})
+}
+
+func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byte, error)) error {
+	version, err := exec.CommandContext(ctx, "kubeadm", "version", "--output", "short").Output()
+	if err != nil {
+		return fmt.Errorf("asking kubeadm for its version: %w", err)
+	}
+	data, err := write(kubeadm.Input{
+		Cluster:           n.config.Cluster,
+		Node:              n.config.Node,
+		KubernetesVersion: strings.TrimSpace(string(version)),
+		CgroupV1:          cgroups.Mode() != cgroups.Unified,
+		ResolvConf:        paths.ResolvConf,
+		DiscoveryFile:     discoveryFile,
+		PatchesDir:        patchesDir,
+	})
+	if err != nil {
+		return err
+	}
+	patches, err := kubeadm.Patches(n.config.Cluster.Timeout)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(patchesDir, 0o755); err != nil {
+		return err
+	}
+	for name, patch := range patches {
+		if err := os.WriteFile(filepath.Join(patchesDir, name), patch, 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(kubeadmConfig, data, 0o600)
+}
+
+// step does one piece of work and tells of it.
+func (n *node) step(name string, f func() error) error {
+	step, start := n.log.Step("%s", name), time.Now()
+	if err := f(); err != nil {
+		step.Fail("")
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	step.Done("")
+	n.report.send(Report{Step: name, Start: start, Took: time.Since(start)})
+	return nil
+}
+
+// run runs a command. What it says goes to the log, and the end of it into the error.
+func (n *node) run(ctx context.Context, stdin io.Reader, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	// Children of the command may keep its output open.
+	cmd.WaitDelay = 2 * time.Second
+	var output bytes.Buffer
+	cmd.Stdin = stdin
+	cmd.Stdout = io.MultiWriter(n.out, &output)
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if text := lastLines(output.String(), 10); text != "" {
+		return fmt.Errorf("%s %s: %w:\n%s", name, strings.Join(args, " "), err, text)
+	}
+	return fmt.Errorf("%s %s: %w", name, strings.Join(args, " "), err)
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// explain gathers what most likely tells why the node did not come up.
+func explain(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var out strings.Builder
+	for _, c := range []struct{ title, command string }{
+		{"failed units", "systemctl --failed --no-legend --plain"},
+		{"containers", "crictl ps --all 2>&1 | head -20"},
+		{"kubelet", "journalctl --unit kubelet --no-pager --output cat --lines 200 | grep -E '^[EF][0-9]{4}|rror' | tail -n 15"},
+		{"containerd", "journalctl --unit containerd --no-pager --output cat --lines 200 | grep -E 'level=(error|fatal)' | tail -n 10"},
+	} {
+		text, err := exec.CommandContext(ctx, "sh", "-c", c.command).CombinedOutput()
+		if text = bytes.TrimSpace(text); len(text) > 0 {
+			fmt.Fprintf(&out, "--- %s\n%s\n", c.title, text)
+		} else if err != nil && !errors.As(err, new(*exec.ExitError)) {
+			fmt.Fprintf(&out, "--- %s\n%v\n", c.title, err)
+		}
+	}
+	return out.String()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,162 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
+	"golang.org/x/sys/unix"
+)
+
+// minMemory is what the control plane and the top-level container take at least, and minMemoryPerNode what each worker takes
+// without pods of users: docs/performance.md says how to measure it.
+const (
+	minMemory        = 500 << 20
+	minMemoryPerNode = 80 << 20
+)
+
+// preflight finds out early what would otherwise fail late and obscurely.
+func (c *cluster) preflight(ctx context.Context) (string, error) {
+	version, err := c.docker.Version(ctx)
+	if err != nil {
+		return "", err
+	}
+	addresses, err := interfaceSubnets()
+	if err != nil {
+		return "", err
+	}
+	if err := checkSubnets(c.plan, addresses); err != nil {
+		return "", err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(paths.DockerRoot, &fs); err != nil {
+		return "", fmt.Errorf("looking at %s: %w", paths.DockerRoot, err)
+	}
+	free := int64(fs.Bavail) * fs.Bsize
+	if err := checkDisk(c.plan.Nodes, free); err != nil {
+		return "", err
+	}
+	memory, err := availableMemory("/")
+	if err != nil {
+		return "", err
+	}
+	if err := checkMemory(c.plan.Nodes, memory); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("Docker %s, %s of disk and %s of memory free", version.Version, progress.Size(free), progress.Size(memory)), nil
+}
+
+func checkMemory(nodes int, available int64) error {
+	need := int64(minMemory + (nodes-1)*minMemoryPerNode)
+	if available < need {
+		return fmt.Errorf("the Docker host has %s of memory free for this container, and a cluster of %d nodes needs %s before anything runs in it: ask for fewer with `--env NODES=…`, or give Docker's machine or the container more",
+			progress.Size(available), nodes, progress.Size(need))
+	}
+	return nil
+}
+
+// availableMemory returns how many bytes the container can still get: what the machine can give, swap included, but no more than
+// its own limit leaves.
+func availableMemory(root string) (int64, error) {
+	path := filepath.Join(root, "proc/meminfo")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var available int64
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) == 3 && (fields[0] == "MemAvailable:" || fields[0] == "SwapFree:") {
+			kib, err := strconv.ParseInt(fields[1], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("reading %s: %w", path, err)
+			}
+			available += kib << 10
+		}
+	}
+	for _, version := range []struct{ limit, usage string }{
+		{"sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory.current"},
+		{"sys/fs/cgroup/memory/memory.limit_in_bytes", "sys/fs/cgroup/memory/memory.usage_in_bytes"},
+	} {
+		limit, err := readNumber(filepath.Join(root, version.limit))
+		if err != nil {
+			continue // no such controller, or "max"
+		}
+		usage, err := readNumber(filepath.Join(root, version.usage))
+		if err != nil {
+			return 0, err
+		}
+		available = min(available, limit-usage)
+	}
+	return available, nil
+}
+
+func readNumber(path string) (int64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return n, nil
+}
+
+func checkDisk(nodes int, free int64) error {
+	need := plan.Disk(nodes)
+	if free < need {
+		return fmt.Errorf("the volume /var/lib/docker has %s free, and a cluster of %d nodes needs %s: make room on the Docker host, for example with `docker system prune`",
+			progress.Size(free), nodes, progress.Size(need))
+	}
+	return nil
+}
+
+// interfaceSubnets returns the networks that this container is attached to. Its own network for the nodes, which is
+// there if an earlier start was interrupted, does not count.
+func interfaceSubnets() ([]netip.Prefix, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("looking at the container's interfaces: %w", err)
+	}
+	var out []netip.Prefix
+	for _, i := range interfaces {
+		if i.Name == bridgeName || i.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addresses, err := i.Addrs()
+		if err != nil {
+			return nil, fmt.Errorf("looking at the addresses of %s: %w", i.Name, err)
+		}
+		for _, a := range addresses {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+				out = append(out, p.Masked())
+			}
+		}
+	}
+	return out, nil
+}
+
+// checkSubnets wants the cluster's subnets apart from the networks that the container is attached to: their addresses
+// would no longer be reachable.
+func checkSubnets(p plan.Cluster, attached []netip.Prefix) error {
+	for _, a := range attached {
+		for _, s := range []struct {
+			variable string
+			subnet   netip.Prefix
+		}{{"NODE_SUBNET", p.NodeSubnet}, {"POD_SUBNET", p.PodSubnet}, {"SERVICE_SUBNET", p.ServiceSubnet}} {
+			if s.subnet.Overlaps(a) {
+				return fmt.Errorf("%s %s overlaps the network %s that this container is attached to: choose another one with `docker run --env %s=…`", s.variable, s.subnet, a, s.variable)
+			}
+		}
+	}
+	return nil
+}

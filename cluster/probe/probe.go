@@ -1,0 +1,87 @@
+// Package probe finds out whether services work where it is called.
+package probe
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+)
+
+// Name is the name that every cluster's DNS knows.
+const Name = "kubernetes.default.svc.cluster.local."
+
+const (
+	// try bounds one question. A question whose packet is lost is not answered at all.
+	try = 2 * time.Second
+	// pause is the time between the first questions. There is no event to wait for, and no reason to wait for the answer to
+	// an earlier question before the next one. Later questions come more slowly, so that waiting for long costs little: after
+	// a time of asking in vain, the next pause is a fraction of it.
+	pause, maxPause = 50 * time.Millisecond, time.Second
+	fraction        = 40
+	// maxOpen is how many questions are open at a time. The oldest of them is given up for a new one.
+	maxOpen = 16
+)
+
+// DNS asks the cluster's DNS service for a name in the cluster until it knows it or ctx ends.
+func DNS(ctx context.Context, p plan.Cluster) error {
+	return lookup(ctx, net.JoinHostPort(p.DNSService().String(), "53"), p.KubernetesService().String())
+}
+
+func lookup(ctx context.Context, server, want string) error {
+	resolver := &net.Resolver{
+		PreferGo: true,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, server)
+		},
+	}
+	ask := func(ctx context.Context) error {
+		addresses, err := resolver.LookupHost(ctx, Name)
+		if err == nil && !slices.Contains(addresses, want) {
+			err = fmt.Errorf("%s is %v, want %s", Name, addresses, want)
+		}
+		return err
+	}
+	questions, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan error)
+	var open []context.CancelFunc
+	begin := time.Now()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var last error
+	for {
+		select {
+		case <-next.C:
+			if len(open) == maxOpen {
+				open[0]()
+				open = open[1:]
+			}
+			question, giveUp := context.WithTimeout(questions, try)
+			open = append(open, giveUp)
+			go func() {
+				defer giveUp()
+				select {
+				case answers <- ask(question):
+				case <-questions.Done():
+				}
+			}()
+			next.Reset(min(max(pause, time.Since(begin)/fraction), maxPause))
+		case err := <-answers:
+			if err == nil {
+				return nil
+			}
+			// That there was no answer in time tells less than any answer.
+			if late := net.Error(nil); last == nil || !errors.Is(err, context.Canceled) && (!errors.As(err, &late) || !late.Timeout()) {
+				last = err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%w; last answer of the DNS service: %w", context.Cause(ctx), cmp.Or(last, errors.New("none")))
+		}
+	}
+}

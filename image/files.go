@@ -1,0 +1,69 @@
+// Package image is container images as build outputs: a config, a manifest, and
+// layers that stay where they are.
+package image
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dind-cluster/dind-cluster/image/layer"
+)
+
+// Files says where the parts of an image are. The Bazel rule writes it; its paths
+// are relative to the folder that a program is started in, or to its runfiles.
+type Files struct {
+	// Name is the image's name with its tag.
+	Name     string       `json:"name"`
+	Config   string       `json:"config"`
+	Manifest string       `json:"manifest"`
+	Layers   []LayerFiles `json:"layers"`
+}
+
+// LayerFiles are the files of one layer.
+type LayerFiles struct {
+	Metadata string `json:"metadata"`
+	Blob     string `json:"blob,omitempty"`
+}
+
+// ReadFiles reads a description of an image's files, whose paths are relative to root.
+func ReadFiles(path, root string) (*Files, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read image description: %w", err)
+	}
+	f := &Files{}
+	if err := json.Unmarshal(text, f); err != nil {
+		return nil, fmt.Errorf("read image description %s: %w", path, err)
+	}
+	f.under(root)
+	return f, nil
+}
+
+func (f *Files) under(root string) {
+	join := func(p *string) {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(root, *p)
+		}
+	}
+	join(&f.Config)
+	join(&f.Manifest)
+	for i := range f.Layers {
+		join(&f.Layers[i].Metadata)
+		join(&f.Layers[i].Blob)
+	}
+}
+
+// metadata reads the metadata of all layers.
+func (f *Files) metadata() ([]*layer.Metadata, error) {
+	all := make([]*layer.Metadata, len(f.Layers))
+	for i, l := range f.Layers {
+		m, err := layer.ReadMetadata(l.Metadata)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = m
+	}
+	return all, nil
+}

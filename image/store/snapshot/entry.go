@@ -1,0 +1,75 @@
+// Package snapshot turns layers into what containerd's overlay snapshotter has on disk once it has unpacked them: one tree of
+// files for each layer. A layer that removes files from those below cannot lie in an image as a tree, since a whiteout
+// there would be one of the outer image's own; such a layer and all below it become one tree.
+package snapshot
+
+import (
+	"archive/tar"
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/image/tree"
+)
+
+// Entry is one path of a tree.
+type Entry struct {
+	tree.Entry
+	ModTime time.Time `json:"modTime"`
+}
+
+// Identical says whether two files could be one: content, mode, owner, extended attributes and time are the same.
+func (e *Entry) Identical(o *Entry) bool {
+	return e.Type == tar.TypeReg && o.Type == tar.TypeReg && e.Size == o.Size && e.SHA256 == o.SHA256 &&
+		e.Mode == o.Mode && e.UID == o.UID && e.GID == o.GID && e.ModTime.Equal(o.ModTime) &&
+		maps.EqualFunc(e.Xattrs, o.Xattrs, bytes.Equal)
+}
+
+// Tree is files by path. Every path has an entry for its directory, but for the root's, "", which may be missing.
+type Tree map[string]*Entry
+
+// Sorted are the entries in the order of their paths, directories before what is in them.
+func (t Tree) Sorted() []*Entry {
+	return slices.SortedFunc(maps.Values(t), func(a, b *Entry) int { return compare(a.Path, b.Path) })
+}
+
+// compare orders paths by their parts, so that a directory's content directly follows it.
+func compare(a, b string) int {
+	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
+}
+
+// Usage is what a snapshot takes of a file system with blocks of 4 KiB, which containerd measures when it unpacks.
+type Usage struct {
+	// Inodes counts files, directories and links, with the root; Size is in bytes.
+	Inodes int64 `json:"inodes"`
+	Size   int64 `json:"size"`
+}
+
+const block = 4096
+
+// Usage adds up a tree's files, hard links once.
+func (t Tree) Usage() Usage {
+	u := Usage{Inodes: 1, Size: block}
+	seen := map[string]bool{"": true}
+	for p, e := range t {
+		if p == "" {
+			continue
+		}
+		if e.Inode != "" {
+			if seen[e.Inode] {
+				continue
+			}
+			seen[e.Inode] = true
+		}
+		u.Inodes++
+		switch e.Type {
+		case tar.TypeDir:
+			u.Size += block
+		case tar.TypeReg:
+			u.Size += (e.Size + block - 1) / block * block
+		}
+	}
+	return u
+}

@@ -1,0 +1,339 @@
+package docker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
+)
+
+func TestMain(m *testing.M) { dockertest.Main(m) }
+
+// The oldest Docker is the same everywhere.
+func TestMinVersion(t *testing.T) {
+	for file, want := range map[string]string{
+		"docs/quick-start.md":   "Docker " + docker.MinVersion + " or later",
+		"scripts/lib/engine.sh": "\nMIN_DOCKER=" + docker.MinVersion + "\n",
+	} {
+		text, err := os.ReadFile("../../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%s does not say %q", file, want)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		reply   dockertest.Reply
+		want    string // the engine's version
+		wantErr []string
+	}{{
+		name:  "answers",
+		reply: dockertest.Reply{Stdout: `{"Client":{"Version":"28.5.2"},"Server":{"Version":"28.5.1","ApiVersion":"1.51","Os":"linux","Arch":"amd64"}}` + "\n"},
+		want:  "28.5.1",
+	}, {
+		name: "no engine",
+		reply: dockertest.Reply{Stdout: `{"Client":{"Version":"28.5.2"},"Server":null}` + "\n", Exit: 1,
+			Stderr: "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"},
+		wantErr: []string{"cannot reach the Docker engine", "Is the docker daemon running?", "systemctl start docker"},
+	}, {
+		name: "not allowed",
+		reply: dockertest.Reply{Exit: 1,
+			Stderr: "permission denied while trying to connect to the Docker daemon socket\n"},
+		wantErr: []string{"permission denied", "docker group"},
+	}, {
+		name:    "no server",
+		reply:   dockertest.Reply{Stdout: `{"Client":{}}`},
+		wantErr: []string{"names no server version"},
+	}, {
+		name:    "not JSON",
+		reply:   dockertest.Reply{Stdout: "Docker version 1.5\n"},
+		wantErr: []string{"cannot reach the Docker engine", "unexpected answer", "Docker version 1.5"},
+	}, {
+		name:    "two values",
+		reply:   dockertest.Reply{Stdout: "{}{}"},
+		wantErr: []string{"more than one JSON value"},
+	}} {
+		t.Run(test.name, func(t *testing.T) {
+			client, _ := dockertest.New(t, test.reply)
+			v, err := client.Version(t.Context())
+			dockertest.CheckError(t, err, test.wantErr...)
+			if err == nil && v.Version != test.want {
+				t.Errorf("got version %q, want %q", v.Version, test.want)
+			}
+		})
+	}
+}
+
+func TestAPIAtLeast(t *testing.T) {
+	for _, test := range []struct {
+		have, want string
+		ok         bool
+		wantErr    string
+	}{
+		{have: "1.41", want: "1.41", ok: true},
+		{have: "1.51", want: "1.41", ok: true},
+		{have: "1.9", want: "1.41"},
+		{have: "2.0", want: "1.41", ok: true},
+		{have: "1", want: "1.41", wantErr: `"1"`},
+		{have: "1.x", want: "1.41", wantErr: `"1.x"`},
+	} {
+		t.Run(test.have, func(t *testing.T) {
+			ok, err := (&docker.Version{APIVersion: test.have}).APIAtLeast(test.want)
+			dockertest.CheckError(t, err, nonEmpty(test.wantErr)...)
+			if ok != test.ok {
+				t.Errorf("got %v, want %v", ok, test.ok)
+			}
+		})
+	}
+}
+
+func TestNoCommand(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	if _, err := docker.Find(); !errors.Is(err, docker.ErrNoCommand) {
+		t.Errorf("Find: got %v, want ErrNoCommand", err)
+	}
+	gone := &docker.Client{Path: filepath.Join(t.TempDir(), "docker")}
+	if _, err := gone.Version(t.Context()); !errors.Is(err, docker.ErrNoCommand) {
+		t.Errorf("Version: got %v, want ErrNoCommand", err)
+	}
+}
+
+func TestInspect(t *testing.T) {
+	client, _ := dockertest.New(t,
+		dockertest.Reply{Args: "container inspect --format {{json .}} here", Stdout: `{"Id":"abc","Name":"/here",
+			"State":{"Status":"running","Running":true,"Health":{"Status":"healthy"}},
+			"Config":{"Labels":{"a":"b"}},
+			"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"40001"}]}}}`},
+		dockertest.Reply{Args: "container inspect --format {{json .}} gone", Exit: 1, Stderr: "Error response from daemon: No such container: gone\n"},
+		dockertest.Reply{Args: "container inspect --format {{json .}} odd", Stdout: "{}"},
+	)
+	c, err := client.Inspect(t.Context(), "here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.State.HealthStatus() != "healthy" || c.NetworkSettings.Ports["6443/tcp"][0].HostPort != "40001" || c.Config.Labels["a"] != "b" {
+		t.Errorf("got %+v", c)
+	}
+	if _, err := client.Inspect(t.Context(), "gone"); !errors.Is(err, docker.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	_, err = client.Inspect(t.Context(), "odd")
+	dockertest.CheckError(t, err, "names no ID")
+}
+
+func TestRun(t *testing.T) {
+	client, fake := dockertest.New(t,
+		dockertest.Reply{Args: "create", Stdout: "0123abc\n"},
+		dockertest.Reply{Args: "start", Exit: 1, Stderr: "Error response from daemon: port is already allocated\n"})
+	id, err := client.Run(t.Context(), "--name", "x", "image")
+	dockertest.CheckError(t, err, "cannot start container 0123abc", "port is already allocated")
+	if id != "0123abc" {
+		t.Errorf("got ID %q although the container exists", id)
+	}
+	if got, want := strings.Join(fake.Calls(), "\n"), "create --pull never --name x image\nstart 0123abc"; got != want {
+		t.Errorf("got calls\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestRemoveIsIdempotent(t *testing.T) {
+	client, _ := dockertest.New(t,
+		dockertest.Reply{Args: "rm --force --volumes gone", Exit: 1, Stderr: "Error response from daemon: No such container: gone\n"},
+		dockertest.Reply{Args: "rm", Exit: 1, Stderr: "Error response from daemon: device busy\n"})
+	dockertest.CheckError(t, client.Remove(t.Context(), "gone"))
+	dockertest.CheckError(t, client.Remove(t.Context(), "stuck"), "cannot remove container stuck", "device busy")
+}
+
+func TestList(t *testing.T) {
+	client, fake := dockertest.New(t,
+		dockertest.Reply{Args: "ps", Stdout: `{"ID":"a","Names":"one","State":"running"}` + "\n" + `{"ID":"b","Names":"two","State":"exited"}` + "\n"})
+	list, err := client.List(t.Context(), "label=l")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 2 || list[0].Names != "one" || list[1].State != "exited" {
+		t.Errorf("got %+v", list)
+	}
+	if want := "ps --all --no-trunc --format {{json .}} --filter label=l"; fake.Calls()[0] != want {
+		t.Errorf("got call %q, want %q", fake.Calls()[0], want)
+	}
+}
+
+func TestExec(t *testing.T) {
+	client, fake := dockertest.New(t,
+		dockertest.Reply{Args: "exec box true", Stdout: "yes"},
+		dockertest.Reply{Args: "exec --interactive box cat", Exit: 3, Stdout: "half", Stderr: "broken\n"})
+	out, err := client.Exec(t.Context(), "box", "true")
+	dockertest.CheckError(t, err)
+	if string(out) != "yes" {
+		t.Errorf("got %q", out)
+	}
+	var stdout, stderr bytes.Buffer
+	err = client.ExecStreams(t.Context(), "box", docker.Streams{In: strings.NewReader("x"), Out: &stdout, Err: &stderr}, "cat")
+	dockertest.CheckError(t, err, `cannot run "cat" in container box`, "broken")
+	var e *docker.Error
+	if !errors.As(err, &e) || e.ExitCode != 3 {
+		t.Errorf("got %#v, want exit code 3", err)
+	}
+	if stdout.String() != "half" || stderr.String() != "broken\n" {
+		t.Errorf("got output %q, error %q", &stdout, &stderr)
+	}
+	if len(fake.Calls()) != 2 {
+		t.Errorf("got calls %q", fake.Calls())
+	}
+}
+
+func TestEvents(t *testing.T) {
+	stream := `{"Type":"container","Action":"start","Actor":{"ID":"a"}}
+{"Type":"container","Action":"health_status: healthy","Actor":{"ID":"a","Attributes":{"name":"x"}}}
+`
+	t.Run("until enough", func(t *testing.T) {
+		client, fake := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: stream, Hang: true})
+		var health string
+		err := client.Events(t.Context(), time.Unix(1, 5), func(e docker.Event) bool {
+			status, ok := e.HealthStatus()
+			health = status
+			return !ok
+		}, "container=x")
+		dockertest.CheckError(t, err)
+		if health != "healthy" {
+			t.Errorf("got health %q", health)
+		}
+		if want := "events --format {{json .}} --since 1970-01-01T00:00:01.000000005Z --filter container=x"; fake.Calls()[0] != want {
+			t.Errorf("got call %q, want %q", fake.Calls()[0], want)
+		}
+	})
+	t.Run("until cancelled", func(t *testing.T) {
+		client, _ := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: stream, Hang: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		seen := 0
+		err := client.Events(ctx, time.Time{}, func(docker.Event) bool {
+			if seen++; seen == 2 {
+				cancel()
+			}
+			return true
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+	})
+	t.Run("engine gone", func(t *testing.T) {
+		client, _ := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: stream})
+		err := client.Events(t.Context(), time.Time{}, func(docker.Event) bool { return true })
+		dockertest.CheckError(t, err, "ended its stream of events")
+	})
+	t.Run("garbage", func(t *testing.T) {
+		client, _ := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: "what?\n", Hang: true})
+		err := client.Events(t.Context(), time.Time{}, func(docker.Event) bool { return true })
+		dockertest.CheckError(t, err, "cannot follow the Docker engine's events", "what?")
+	})
+}
+
+func TestDeadline(t *testing.T) {
+	client, _ := dockertest.New(t, dockertest.Reply{Args: "version", Hang: true})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := client.Version(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want context.DeadlineExceeded", err)
+	}
+}
+
+func TestErrorKeepsTheEndOfStderr(t *testing.T) {
+	client, _ := dockertest.New(t, dockertest.Reply{Exit: 1, Stderr: strings.Repeat("noise\n", 10_000) + "the reason\n"})
+	err := client.Do(t.Context(), "do it", "x")
+	dockertest.CheckError(t, err, "cannot do it", "the reason")
+	if len(err.Error()) > 20<<10 {
+		t.Errorf("error is %d bytes long", len(err.Error()))
+	}
+}
+
+func TestRootless(t *testing.T) {
+	for options, want := range map[string]bool{"name=rootless": true, "name=seccomp,profile=builtin": false} {
+		if got := (&docker.Info{SecurityOptions: []string{options}}).Rootless(); got != want {
+			t.Errorf("%s: got %v", options, got)
+		}
+	}
+}
+
+func TestRemote(t *testing.T) {
+	for host, want := range map[string]string{
+		"unix:///var/run/docker.sock": "",
+		"npipe:////./pipe/docker":     "",
+		"fd://":                       "",
+		"":                            "",
+		"tcp://:2375":                 "",
+		"tcp://127.0.0.1:2375":        "",
+		"tcp://[::1]:2376":            "",
+		"tcp://0.0.0.0:2375":          "",
+		"tcp://localhost:2375":        "",
+		"ssh://me@localhost":          "",
+		"tcp://192.0.2.1:2376":        "192.0.2.1",
+		"tcp://[2001:db8::1]:2376":    "2001:db8::1",
+		"ssh://me@192.0.2.1:2222":     "192.0.2.1",
+		"ssh://builder.invalid":       "builder.invalid",
+	} {
+		t.Run(host, func(t *testing.T) {
+			client, fake := dockertest.New(t, dockertest.Reply{Args: "context inspect", Stdout: fmt.Sprintf(`{"docker":{"Host":%q,"SkipTLSVerify":false}}`, host)})
+			remote, err := client.Remote(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if remote != nil {
+				got = remote.Hostname()
+			}
+			if got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if want := []string{"context inspect --format {{json .Endpoints}}"}; !slices.Equal(fake.Calls(), want) {
+				t.Errorf("got calls %q, want %q", fake.Calls(), want)
+			}
+		})
+	}
+	t.Run("this machine's own address", func(t *testing.T) {
+		addresses, err := net.InterfaceAddrs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range addresses {
+			ip := a.(*net.IPNet).IP
+			if ip.To4() == nil {
+				continue
+			}
+			client, _ := dockertest.New(t, dockertest.Reply{Stdout: fmt.Sprintf(`{"docker":{"Host":"tcp://%s:2375"}}`, ip)})
+			if remote, err := client.Remote(t.Context()); remote != nil || err != nil {
+				t.Errorf("%s: got %v, %v", ip, remote, err)
+			}
+		}
+	})
+	t.Run("errors", func(t *testing.T) {
+		client, _ := dockertest.New(t, dockertest.Reply{Exit: 1, Stderr: "context \"x\": context not found\n"})
+		_, err := client.Remote(t.Context())
+		dockertest.CheckError(t, err, "cannot look at the Docker context", "context not found")
+		client, _ = dockertest.New(t, dockertest.Reply{Stdout: `{"docker":{"Host":"tcp://a b"}}`})
+		_, err = client.Remote(t.Context())
+		dockertest.CheckError(t, err, "cannot understand the Docker engine's address", "a b")
+	})
+}
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
