@@ -102,7 +102,7 @@ func TestCheckPrivileged(t *testing.T) {
 }
 
 func TestContainerdConfig(t *testing.T) {
-	template := filepath.Join("..", "..", "..", "images", "node", "containerd", "config.toml")
+	template := filepath.Join("..", "..", "images", "node", "containerd", "config.toml")
 	data, err := os.ReadFile(template)
 	if err != nil {
 		t.Fatal(err)

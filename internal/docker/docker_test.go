@@ -25,7 +25,7 @@ func TestMinVersion(t *testing.T) {
 		"docs/quick-start.md":   "Docker " + docker.MinVersion + " or later",
 		"scripts/lib/engine.sh": "\nMIN_DOCKER=" + docker.MinVersion + "\n",
 	} {
-		text, err := os.ReadFile("../../../" + file)
+		text, err := os.ReadFile("../../" + file)
 		if err != nil {
 			t.Fatal(err)
 		}
