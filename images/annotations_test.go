@@ -14,6 +14,8 @@ import (
 
 var kubernetes = flag.String("kubernetes", "", "the version of Kubernetes in all images but dind-base: v1.37.2")
 
+var project = flag.String("project", "", "the version of dind-cluster: 0.6.0")
+
 // The annotations that an image has besides its labels.
 var notLabels = []string{image.BaseName, image.BaseDigest, image.Packages}
 
@@ -83,6 +85,7 @@ func TestAnnotations(t *testing.T) {
 			"org.opencontainers.image.licenses": licences(d),
 			"dind-cluster.kubernetes-version":   version,
 			"dind-cluster.role":                 role,
+			"dind-cluster.version":              *project,
 			image.Packages:                      packages(d),
 		} {
 			if says[key] != want {

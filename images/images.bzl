@@ -1,5 +1,7 @@
 """The images that are shipped, and what all of them say about themselves."""
 
+load("//:version.bzl", PROJECT_VERSION = "VERSION")
+
 # The images, the lowest first, and the folders that they are made in.
 IMAGES = {
     "dind-base": "base",
@@ -46,6 +48,7 @@ def annotations(description, kubernetes = None, role = None):
       The annotations, for `image`.
     """
     all = {
+        "dind-cluster.version": PROJECT_VERSION,
         "org.opencontainers.image.description": description,
         "org.opencontainers.image.licenses": " AND ".join(_LICENSES),
         "org.opencontainers.image.source": "https://github.com/dind-cluster/dind-cluster",

@@ -32,6 +32,7 @@ func Main(args []string) int {
 		newLogs(),
 		newProbe(),
 		newFailed(),
+		newVersion(),
 	)
 	verb := args[1:]
 	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig` works.
