@@ -171,7 +171,7 @@ func (o Options) arguments() []string {
 func (o Options) start() string {
 	var s strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&s, format+"\n", args...) }
-	line("mkfs.ext4 -q -O ^has_journal /dev/ubdb")
+	line("mkfs.ext4 -q -E nodiscard -O ^has_journal /dev/ubdb")
 	line("mkdir -p /var/lib/docker && mount -o noatime /dev/ubdb /var/lib/docker")
 	for _, share := range o.Shares {
 		mode := "ro"
@@ -188,16 +188,16 @@ func (o Options) start() string {
 	if o.Dir != "" {
 		line("cd %s", quote(o.Dir))
 	}
-	if len(o.Command) == 0 {
-		line("run setsid --ctty --wait bash --login </dev/tty1 >/dev/tty1 2>&1")
-		return s.String()
+	command := "setsid --ctty --wait bash --login </dev/tty1 >/dev/tty1 2>&1"
+	if len(o.Command) > 0 {
+		line("stty -F /dev/tty1 raw -echo\nstty -F /dev/tty2 raw -echo")
+		var words []string
+		for _, a := range o.Command {
+			words = append(words, quote(a))
+		}
+		command = strings.Join(words, " ") + " </dev/null >/dev/tty1 2>/dev/tty2"
 	}
-	var quoted []string
-	for _, a := range o.Command {
-		quoted = append(quoted, quote(a))
-	}
-	line("stty -F /dev/tty1 raw -echo\nstty -F /dev/tty2 raw -echo")
-	line("run %s </dev/null >/dev/tty1 2>/dev/tty2", strings.Join(quoted, " "))
+	line("status=0\n%s || status=$?\nended $status", command)
 	return s.String()
 }
 

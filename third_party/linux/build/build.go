@@ -47,7 +47,7 @@ func (k *kernel) build(ctx context.Context) error {
 		}
 		return nil
 	}
-	if err := run("tar --extract --file=/usr/src/linux-source-*.tar.xz --strip-components=1\nrm /usr/src/linux-source-*.tar.xz"); err != nil {
+	if err := run("tar --extract --file /usr/src/linux-source-*.tar.xz --strip-components=1\nrm /usr/src/linux-source-*.tar.xz"); err != nil {
 		return err
 	}
 	for _, p := range k.patches {
