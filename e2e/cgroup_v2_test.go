@@ -157,7 +157,15 @@ func testControllers(ctx context.Context, t *testing.T, b *box, host []string) {
 			t.Errorf("the host lacks the controller %s: it has %q", c, host)
 		}
 	}
+	// What systemd limits a container to by itself, Docker leaves so for --pids-limit -1.
+	tasks, err := os.ReadFile("/sys/fs/cgroup/system.slice/docker-" + b.id + ".scope/pids.max")
+	if got := strings.TrimSpace(string(tasks)); err != nil || got != "1000000" {
+		t.Errorf("the cluster may have %q tasks, want 1000000: %v", got, err)
+	}
 	for _, n := range b.nodes(ctx, t) {
+		if got := strings.TrimSpace(b.exec(ctx, t, "docker", "exec", n.Metadata.Name, "cat", "/sys/fs/cgroup/pids.max")); got != "max" {
+			t.Errorf("node %s may have %s tasks of the cluster's, want all", n.Metadata.Name, got)
+		}
 		for _, file := range []string{"cgroup.controllers", "cgroup.subtree_control", "kubepods.slice/cgroup.controllers"} {
 			got := strings.Fields(b.exec(ctx, t, "docker", "exec", n.Metadata.Name, "cat", "/sys/fs/cgroup/"+file))
 			for _, c := range host {
