@@ -186,17 +186,17 @@ func testLimits(ctx context.Context, t *testing.T, b *box) {
 	uid := strings.ReplaceAll(b.kubectl(ctx, t, "get", "pod/limits", "--output=jsonpath={.metadata.uid}"), "-", "_")
 	others := b.pods(ctx, t, "--all-namespaces", "--field-selector=metadata.name!=limits")
 
-	// As the host has them.
-	found, err := filepath.Glob("/sys/fs/cgroup/system.slice/docker-" + b.id + ".scope/*/*/kubepods.slice/kubepods-pod" + uid + ".slice")
-	if err != nil || len(found) != 1 {
-		found = nil
-		filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-			if strings.Contains(path, uid) {
-				found = append(found, path)
-			}
-			return nil
-		})
-		t.Fatalf("the pod's cgroup is not where it belongs; there are %q", found)
+	// As the host has them: below the cluster's, and in it below a node's.
+	const root = "/sys/fs/cgroup"
+	var found []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, "/kubepods.slice/kubepods-pod"+uid+".slice") {
+			found = append(found, path)
+		}
+		return nil // Some go meanwhile.
+	})
+	if err != nil || len(found) != 1 || !strings.HasPrefix(found[0], root+"/system.slice/docker-"+b.id+".scope/") {
+		t.Fatalf("the pod's cgroups are %q, want one in the cluster's, %s (%v)", found, b.id, err)
 	}
 	t.Log(found[0])
 	check := func(path, file, want string) {
