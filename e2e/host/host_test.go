@@ -74,9 +74,14 @@ func TestTimeout(t *testing.T) {
 		t.Errorf("got %v, want the cause and the kernel's log", err)
 	}
 	t.Logf("it took %.1f s", time.Since(begin).Seconds())
-	children, err := os.ReadFile("/proc/thread-self/children")
-	if err != nil || len(bytes.TrimSpace(children)) > 0 {
-		t.Errorf("processes are left: %s, %v", children, err)
+	threads, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("no threads: %v", err)
+	}
+	for _, thread := range threads {
+		if children, err := os.ReadFile(thread); err == nil && len(children) > 0 {
+			t.Errorf("processes are left: %s", children)
+		}
 	}
 }
 
