@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/dind-cluster/dind-cluster/e2e/host/testhost"
 )
@@ -125,17 +124,18 @@ func TestCgroupV2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.patience = 10
 	o := m.options(t, "v2", 3)
-	o.Wait = 20 * time.Minute
 	b := m.create(ctx, t, o)
 
 	step("nodes", func(t *testing.T) { testNodes(ctx, t, b, o) })
 	step("controllers", func(t *testing.T) { testControllers(ctx, t, b, strings.Fields(string(host))) })
-	step("network", func(t *testing.T) { testNetwork(ctx, t, b) })
+	step("image", func(t *testing.T) { loadAgnhost(ctx, t, b) })
 	step("limits", func(t *testing.T) { testLimits(ctx, t, b) })
 	step("user namespace", func(t *testing.T) { testUserNamespace(ctx, t, b) })
-	step("host", func(t *testing.T) { testHost(ctx, t, b) })
 	step("node down", func(t *testing.T) { testNodeDown(ctx, t, b) })
+	step("network", func(t *testing.T) { testWeb(ctx, t, b) })
+	step("host", func(t *testing.T) { testHost(ctx, t, b) })
 	step("specs", func(t *testing.T) { testHostSpecs(ctx, t, b) })
 	step("restart", func(t *testing.T) { testRestart(ctx, t, b, o) })
 	step("removal", func(t *testing.T) {
@@ -182,7 +182,7 @@ func testControllers(ctx context.Context, t *testing.T, b *box, host []string) {
 // that a container which takes more memory than it may ends alone.
 func testLimits(ctx context.Context, t *testing.T, b *box) {
 	b.apply(ctx, t, "limits.yaml", "AGNHOST", b.testImage(ctx, t, "registry.k8s.io/e2e-test-images/agnhost"))
-	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/limits", "--timeout=5m")
+	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/limits", "--timeout=60s")
 	uid := strings.ReplaceAll(b.kubectl(ctx, t, "get", "pod/limits", "--output=jsonpath={.metadata.uid}"), "-", "_")
 	others := b.pods(ctx, t, "--all-namespaces", "--field-selector=metadata.name!=limits")
 
@@ -221,7 +221,7 @@ func testLimits(ctx context.Context, t *testing.T, b *box) {
 
 	b.kubectl(ctx, t, "exec", "limits", "--container=greedy", "--", "touch", "/tmp/go")
 	const status = `{.status.containerStatuses[?(@.name=="greedy")].lastState.terminated.reason}`
-	b.kubectl(ctx, t, "wait", "--for=jsonpath="+status+"=OOMKilled", "pod/limits", "--timeout=5m")
+	b.kubectl(ctx, t, "wait", "--for=jsonpath="+status+"=OOMKilled", "pod/limits", "--timeout=60s")
 	if got := b.kubectl(ctx, t, "get", "pod/limits", `--output=jsonpath={.status.containerStatuses[?(@.name=="modest")].restartCount}`); got != "0" {
 		t.Errorf("the container beside the one that took too much has started again %s times", got)
 	}
