@@ -49,7 +49,8 @@ func command(built Built, o testhost.Options, code *int) *cobra.Command {
 		Use:   "host [OPTION...] [COMMAND ARGUMENT...]",
 		Short: "Start a machine for tests, with cgroup v2 and Docker",
 		Long: `Starts a machine in this process: user-mode Linux. It has Docker, cgroups of version 2 and what specs
-of Kubernetes ask of a kernel, no network, and only those of this machine's files that it is given.
+of Kubernetes ask of a kernel, no network, and those folders of this machine that it is given. It is no
+sandbox: root in it can mount whatever files you have.
 
 Without a command it is a shell; its end is that of the machine. The exit status is the command's, or
 125 if the machine did not come so far.`,

@@ -1,6 +1,7 @@
 // Package testhost runs a machine for tests: user-mode Linux, whose kernel is a process like others, with a root file
 // system of its own. It has what the machine at hand may lack: version 2 of cgroups, and the kernel's features that
-// third_party/linux/kernel.config names. It has no network, and of the host's files only what it is given.
+// third_party/linux/kernel.config names. It has no network. It is no sandbox: its root can mount any of the host's files that
+// whoever has started it has.
 //
 // Programs that use it call Init first.
 package testhost
