@@ -43,6 +43,18 @@ func TestCheckDisk(t *testing.T) {
 	}
 }
 
+func TestCheckInodes(t *testing.T) {
+	if err := errors.Join(checkInodes(3, 1<<20, 10000), checkInodes(3, 0, 0)); err != nil {
+		t.Error(err)
+	}
+	err := checkInodes(3, 1<<20, 9999)
+	for _, want := range []string{"9999 more files", "3 nodes needs 10000", "docker system prune"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error that says %q", err, want)
+		}
+	}
+}
+
 func TestCheckSubnets(t *testing.T) {
 	for attached, want := range map[string]string{
 		"172.17.0.0/16": "",

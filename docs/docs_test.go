@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	host "github.com/dind-cluster/dind-cluster/e2e/host/cmd"
 	boot "github.com/dind-cluster/dind-cluster/tools/boot/cmd"
 	e2e "github.com/dind-cluster/dind-cluster/tools/e2e/cmd"
 	launcher "github.com/dind-cluster/dind-cluster/tools/launcher/cli"
@@ -40,6 +41,8 @@ func TestMain(m *testing.M) {
 		os.Exit(boot.Main(boot.Built{}, args, os.Stdout, os.Stderr))
 	case "e2e":
 		os.Exit(e2e.Main(args))
+	case "host":
+		os.Exit(host.Main(host.Built{}, args, os.Stdin, os.Stdout, os.Stderr))
 	case "runner":
 		os.Exit(runner.Main(append([]string{"runner"}, args...)))
 	case "kubeconfig":
@@ -358,6 +361,13 @@ func TestCommands(t *testing.T) {
 			case what == "//images:push" || strings.HasSuffix(what, ".push"):
 				use(t, c, "publisher", rest)
 				ran["publisher"]++
+			case what == "//e2e/host":
+				// What comes after its options is for a program in it.
+				if i := slices.IndexFunc(rest, func(s string) bool { return !strings.HasPrefix(s, "-") }); i >= 0 {
+					rest = rest[:i]
+				}
+				use(t, c, "host", rest)
+				ran["host"]++
 			default:
 				t.Errorf("%s: %q: this test does not know what %s takes", c.document, line, what)
 			}
@@ -396,7 +406,7 @@ func TestCommands(t *testing.T) {
 	}
 	for _, name := range []string{
 		"scripts/bazel", "scripts/docker", "scripts/docker-engine", "scripts/lock", ".ci/run", "launcher", "publisher", "kubectl",
-		"kubeconfig", "runner", "loader", "e2e", "--context",
+		"kubeconfig", "runner", "loader", "e2e", "host", "--context",
 	} {
 		if ran[name] == 0 {
 			t.Errorf("the documents have no command with %s: the test does not find them any more", name)

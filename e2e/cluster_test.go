@@ -35,6 +35,8 @@ type machine struct {
 	image    cluster.Image
 	// run is part of every name, so that runs do not meet.
 	run string
+	// patience is how many times longer than elsewhere things may take on this machine.
+	patience time.Duration
 }
 
 // spareTime is what is left of the test's time for showing logs and removing things.
@@ -70,6 +72,7 @@ func newMachine(t *testing.T) (context.Context, *machine) {
 		counter:  counter,
 		image:    cluster.Present(ref),
 		run:      fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().Unix()%100_000),
+		patience: 1,
 	}
 	// All containers of this run have names that begin so.
 	r, err := m.startReaper(ctx, ref, m.run+"-")
@@ -125,7 +128,7 @@ func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Option
 	return cluster.Options{
 		Name:       m.run + "-" + suffix,
 		Nodes:      nodes,
-		Wait:       150 * time.Second,
+		Wait:       m.patience * 150 * time.Second,
 		Kubeconfig: kubeconfig.At(filepath.Join(t.TempDir(), "config")),
 		// For the logs' sake; the cleaning up is the test's.
 		Retain: true,
@@ -174,7 +177,7 @@ func (m *machine) remove(t *testing.T, name string) {
 func (m *machine) checkLeaks(ctx context.Context, t *testing.T, before census.Census, belongings census.Belongings) {
 	t.Helper()
 	var leaks []string
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(m.patience * 10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		after, err := m.counter.Take(ctx)
 		if err != nil {
 			t.Fatal(err)
@@ -242,7 +245,18 @@ func (b *box) exec(ctx context.Context, t *testing.T, command ...string) string 
 // kubectl runs kubectl as `docker exec NAME kubectl` does.
 func (b *box) kubectl(ctx context.Context, t *testing.T, args ...string) string {
 	t.Helper()
-	return b.exec(ctx, t, append([]string{"kubectl"}, args...)...)
+	command := []string{"kubectl"}
+	for _, a := range args {
+		if timeout, ok := strings.CutPrefix(a, "--timeout="); ok {
+			d, err := time.ParseDuration(timeout)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a = fmt.Sprintf("--timeout=%s", b.patience*d)
+		}
+		command = append(command, a)
+	}
+	return b.exec(ctx, t, command...)
 }
 
 // apply creates the objects of a manifest below testdata.
@@ -364,7 +378,7 @@ func (b *box) dial(ctx context.Context, t *testing.T, from pod, protocol, host s
 	var last string
 	// Endpoints and forwarding rules reach the nodes a moment after the pods are ready, and
 	// there is nothing to wait on.
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(b.patience * 15 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		out, err := b.launcher.Docker.Exec(ctx, b.name, "kubectl", "get", "--raw", path)
 		if ctx.Err() != nil {
 			t.Fatal(context.Cause(ctx))

@@ -195,7 +195,7 @@ func (b *box) health(ctx context.Context) error {
 // waitHealth waits for a health status.
 func (b *box) waitHealth(ctx context.Context, t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(b.patience * 90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		c, err := b.launcher.Docker.Inspect(ctx, b.name)
 		if err != nil {
 			t.Fatal(err)

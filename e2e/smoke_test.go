@@ -175,6 +175,12 @@ const (
 )
 
 func testNetwork(ctx context.Context, t *testing.T, b *box) {
+	loadAgnhost(ctx, t, b)
+	testWeb(ctx, t, b)
+}
+
+// loadAgnhost gives the nodes the image that most of the tests' pods are of.
+func loadAgnhost(ctx context.Context, t *testing.T, b *box) {
 	archive, err := agnhostArchive()
 	if err != nil {
 		t.Fatal(err)
@@ -187,6 +193,10 @@ func testNetwork(ctx context.Context, t *testing.T, b *box) {
 	if err := b.launcher.Load(ctx, b.name, in); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// testWeb starts two web servers, and checks the ways to them.
+func testWeb(ctx context.Context, t *testing.T, b *box) {
 	b.apply(ctx, t, "web.yaml", "AGNHOST", b.testImage(ctx, t, "registry.k8s.io/e2e-test-images/agnhost"))
 	b.kubectl(ctx, t, "rollout", "status", "deployment/web", "--timeout=60s")
 	checkNetwork(ctx, t, b)

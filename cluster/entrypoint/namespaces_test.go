@@ -119,7 +119,7 @@ func TestTaskLimit(t *testing.T) {
 		if err := warnOfTaskLimit(&out, dir, test.nodes); err != nil {
 			t.Error(err)
 		}
-		if warned := strings.Contains(out.String(), "--pids-limit -1"); warned != test.warns {
+		if warned := strings.Contains(out.String(), "--pids-limit 1000000"); warned != test.warns {
 			t.Errorf("%+v: said %q", test, out.String())
 		}
 	}

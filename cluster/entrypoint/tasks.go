@@ -14,9 +14,10 @@ import (
 // each of 110 pods.
 const tasksPerNode = 4096
 
-// warnOfTaskLimit says on the container's output if it may have fewer tasks than its nodes want. Docker on a host with systemd
-// and cgroup v2 limits each container to 15 % of what the machine can have, unless it is told otherwise, and the container
-// cannot raise its own limit.
+// warnOfTaskLimit says on the container's output if it may have fewer tasks than its nodes want. On a host with systemd and
+// cgroup v2 each container is limited to 15 % of what the machine can have (DefaultTasksMax=), unless Docker sets a limit, which it
+// does not for -1: https://github.com/moby/moby/blob/v28.0.0/api/server/router/container/container_routes.go. The container cannot
+// raise its own limit.
 func warnOfTaskLimit(out io.Writer, cgroups string, nodes int) error {
 	for _, dir := range []string{"", "pids"} {
 		data, err := os.ReadFile(filepath.Join(cgroups, dir, "pids.max"))
@@ -35,7 +36,7 @@ func warnOfTaskLimit(out io.Writer, cgroups string, nodes int) error {
 			return fmt.Errorf("reading the limit of tasks: unexpected pids.max %q", text)
 		}
 		if limit < nodes*tasksPerNode {
-			fmt.Fprintf(out, "warning: this container may have %d processes and threads in all, and pods fail when they are used up: start it with `docker run --pids-limit -1 …`\n", limit)
+			fmt.Fprintf(out, "warning: this container may have %d processes and threads in all, and pods fail when they are used up: start it with `docker run --pids-limit 1000000 …`\n", limit)
 		}
 		return nil
 	}

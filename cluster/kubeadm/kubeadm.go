@@ -342,15 +342,16 @@ func kubeletConfiguration(in Input) object {
 		"resolvConf":   in.ResolvConf,
 		// The nodes share the host's disk, which may well be nearly full: that is the host's business, and its size says nothing.
 		// But etcd must not be without space, so pods that fill the disk have to go before: it writes its log in files of 64 MB.
-		// Images are not collected until then, and those that came with the node never: they are pinned.
+		// Images are not collected until then, and those that came with the node never: they are pinned. Inodes are a share and no
+		// number, since a file system that has no fixed number of them (Btrfs) says that none of none are free.
 		"imageGCHighThresholdPercent": 100,
 		"imageGCLowThresholdPercent":  99,
 		"evictionHard": object{
 			"memory.available":   "100Mi",
 			"nodefs.available":   "300Mi",
-			"nodefs.inodesFree":  "0%",
+			"nodefs.inodesFree":  "0.1%",
 			"imagefs.available":  "300Mi",
-			"imagefs.inodesFree": "0%",
+			"imagefs.inodesFree": "0.1%",
 		},
 	}
 	if in.CgroupV1 {

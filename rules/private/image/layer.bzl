@@ -60,7 +60,7 @@ def _image_layer_impl(ctx):
     layer = struct(blob = built.blob, metadata = built.metadata, mtree = built.mtree, golden = built.mtree)
     return [
         DefaultInfo(files = depset([built.blob, built.metadata, built.mtree])),
-        OutputGroupInfo(mtree = depset([built.mtree])),
+        OutputGroupInfo(blob = depset([built.blob]), mtree = depset([built.mtree])),
         LayerInfo(layers = [layer], state = built.state),
     ]
 

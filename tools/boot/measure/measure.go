@@ -102,7 +102,7 @@ func (m *Measurer) start(ctx context.Context, s *result.Start) (err error) {
 		s.Removed = result.Since(begin, time.Now())
 	}()
 	args := []string{
-		"--name", name, "--hostname", name, "--privileged", "--init=false", "--pids-limit", "-1",
+		"--name", name, "--hostname", name, "--privileged", "--init=false", "--pids-limit", "1000000",
 		"--publish", "127.0.0.1::6443", "--env", "NODES=" + strconv.Itoa(s.Nodes), "--env", "TIMEOUT=" + m.Limit.String(),
 	}
 	for _, e := range m.Env {
@@ -180,7 +180,7 @@ func (m *Measurer) floor(ctx context.Context, kind string, processes bool) (f re
 	name := newName("floor")
 	defer func() { err = errors.Join(err, m.remove(ctx, name)) }()
 	_, err = m.Docker.Create(ctx,
-		"--name", name, "--hostname", "control-plane", "--privileged", "--init=false", "--pids-limit", "-1", "--cgroupns", "private",
+		"--name", name, "--hostname", "control-plane", "--privileged", "--init=false", "--pids-limit", "1000000", "--cgroupns", "private",
 		"--network", "none",
 		// There is no cluster for the runner to make a node of.
 		"--volume", "/dev/null:/etc/systemd/system/dind-node.service:ro",

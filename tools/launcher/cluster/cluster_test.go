@@ -112,7 +112,7 @@ func TestCreate(t *testing.T) {
 	if info, err := os.Stat(o.Kubeconfig.Path()); err != nil || info.Mode() != 0o600 {
 		t.Errorf("kubeconfig: %v, %v, want mode 0600", info.Mode(), err)
 	}
-	want := fmt.Sprintf("create --pull never --name box --hostname box --label dind-cluster.name=box --privileged --init=false --pids-limit -1 --publish 127.0.0.1:%[1]d:6443/tcp --env NODES=3 --env API_PORT=%[1]d --env TIMEOUT=1m0s --env ON_FAILURE=exit --env POD_NETWORK=none --network quiet dind-cluster:v1", c.APIPort)
+	want := fmt.Sprintf("create --pull never --name box --hostname box --label dind-cluster.name=box --privileged --init=false --pids-limit 1000000 --publish 127.0.0.1:%[1]d:6443/tcp --env NODES=3 --env API_PORT=%[1]d --env TIMEOUT=1m0s --env ON_FAILURE=exit --env POD_NETWORK=none --network quiet dind-cluster:v1", c.APIPort)
 	if !slices.Contains(fake.Calls(), want) {
 		t.Errorf("got calls\n%s\nwant among them\n%s", strings.Join(fake.Calls(), "\n"), want)
 	}

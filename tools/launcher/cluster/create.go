@@ -185,9 +185,9 @@ func createArgs(ref string, info *docker.Info, o *Options) []string {
 		"--privileged",
 		// systemd is process 1, even if the engine's own configuration wants an init process in each container.
 		"--init=false",
-		// With cgroup v2 and systemd a container may have 15 % of the machine's tasks if nothing is said. This one is
-		// many machines.
-		"--pids-limit", "-1",
+		// With cgroup v2 and systemd a container may have 15 % of the machine's tasks if nothing is said, and Docker says
+		// nothing for -1, either. This one is many machines.
+		"--pids-limit", "1000000",
 		// Only this machine: the network around it has no business with a test cluster.
 		"--publish", "127.0.0.1:" + strconv.Itoa(o.APIPort) + ":" + apiPort,
 		"--env", "NODES=" + strconv.Itoa(o.Nodes),

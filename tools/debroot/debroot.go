@@ -1,0 +1,148 @@
+// Package debroot lays Debian packages out in a folder and runs their programs, as build actions do: with the rights of
+// whoever builds, without maintainer scripts, and with nothing of the machine but its kernel.
+package debroot
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/dind-cluster/dind-cluster/image/deb"
+)
+
+// Lay unpacks packages into a folder, as far as their paths, which begin without a slash, are to be kept. Owners are those
+// of who calls it.
+func Lay(dir string, packages []string, keep func(path string) bool) error {
+	// base-files brings the links from /bin to /usr/bin and so on, which the others' files may go through.
+	first := func(p string) int {
+		if strings.HasPrefix(filepath.Base(p), "base-files") {
+			return 0
+		}
+		return 1
+	}
+	for _, p := range slices.SortedStableFunc(slices.Values(packages), func(a, b string) int { return first(a) - first(b) }) {
+		if err := unpack(p, dir, keep); err != nil {
+			return fmt.Errorf("unpacking %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func unpack(name, dir string, keep func(path string) bool) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := deb.Read(f)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return p.Data(func(hdr *tar.Header, content io.Reader) error {
+		path := strings.TrimSuffix(strings.TrimPrefix(hdr.Name, "./"), "/")
+		if path == "" || !keep(path) {
+			return nil
+		}
+		switch hdr.Typeflag {
+		case tar.TypeDir:
+			return root.MkdirAll(path, 0o755)
+		case tar.TypeSymlink:
+			if err := root.Symlink(hdr.Linkname, path); err != nil && !errors.Is(err, os.ErrExist) {
+				return err
+			}
+			return nil
+		case tar.TypeLink:
+			return root.Link(strings.TrimPrefix(hdr.Linkname, "./"), path)
+		case tar.TypeReg:
+			out, err := root.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, os.FileMode(hdr.Mode).Perm())
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(out, content)
+			return errors.Join(err, out.Close())
+		}
+		return fmt.Errorf("%s: unexpected kind of entry %q", hdr.Name, hdr.Typeflag)
+	})
+}
+
+// Program returns a command that runs one of the programs, named by a path in the folder that may hold wildcards, through
+// the dynamic loader beside it. It sees the machine's files.
+func Program(dir, program string, args ...string) (*exec.Cmd, error) {
+	found, err := filepath.Glob(filepath.Join(dir, program))
+	if err != nil {
+		return nil, err
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("the packages hold %d programs %s, not one", len(found), program)
+	}
+	lib := filepath.Join(dir, "usr/lib/x86_64-linux-gnu")
+	cmd := exec.Command(filepath.Join(lib, "ld-linux-x86-64.so.2"), append([]string{"--library-path", lib, found[0]}, args...)...)
+	cmd.Env = []string{"LC_ALL=C"}
+	return cmd, nil
+}
+
+// entering is the name that this program has when it is started again, to enter a folder.
+const entering = "debroot-enter"
+
+// Init ends in the program that Inside was asked for, in a process that Inside has started. Call it first in main.
+func Init() {
+	if os.Args[0] != entering {
+		return
+	}
+	err := enter(os.Args[1], os.Args[2:])
+	fmt.Fprintf(os.Stderr, "entering %s: %v\n", os.Args[1], err)
+	os.Exit(127)
+}
+
+// Inside returns a command that runs a program with the folder as its root, as root, and with nobody else's processes. The
+// main function must call Init.
+func Inside(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Args = append([]string{entering, dir}, args...)
+	cmd.Env = []string{"HOME=/tmp", "LC_ALL=C", "PATH=/usr/sbin:/usr/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	return cmd
+}
+
+func enter(dir string, args []string) error {
+	for _, d := range []string{"dev", "proc", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := syscall.Mount("/dev", filepath.Join(dir, "dev"), "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+		return fmt.Errorf("binding /dev: %w", err)
+	}
+	if err := syscall.Mount("proc", filepath.Join(dir, "proc"), "proc", 0, ""); err != nil {
+		return fmt.Errorf("mounting /proc: %w", err)
+	}
+	if err := syscall.Chroot(dir); err != nil {
+		return err
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	program, err := exec.LookPath(args[0])
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(program, args, os.Environ())
+}
