@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/image/debroot"
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
-	"github.com/dind-cluster/dind-cluster/tools/debroot"
 )
 
 func main() {

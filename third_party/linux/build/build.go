@@ -12,7 +12,7 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/tools/debroot"
+	"github.com/dind-cluster/dind-cluster/image/debroot"
 )
 
 type kernel struct {

@@ -12,8 +12,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/dind-cluster/dind-cluster/image/debroot"
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
-	"github.com/dind-cluster/dind-cluster/tools/debroot"
 )
 
 func main() {

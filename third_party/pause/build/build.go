@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/tools/debroot"
+	"github.com/dind-cluster/dind-cluster/image/debroot"
 )
 
 func build(packages []string, source, version, out string) error {
