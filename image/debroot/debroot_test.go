@@ -1,6 +1,7 @@
 package debroot
 
 import (
+	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,6 +46,11 @@ func TestLay(t *testing.T) {
 func TestInside(t *testing.T) {
 	if err := exec.Command("unshare", "--user", "--mount", "true").Run(); err != nil {
 		t.Skipf("this machine makes no user namespaces: %v", err)
+	}
+	if info, err := elf.Open("/proc/self/exe"); err != nil {
+		t.Fatal(err)
+	} else if libraries, _ := info.ImportedLibraries(); len(libraries) > 0 {
+		t.Skip("this program needs libraries: build it with CGO_ENABLED=0, as Bazel does")
 	}
 	dir := t.TempDir()
 	// The test program itself, which is static, in the folder: it lists the folder and tells its process ID.
