@@ -1,4 +1,4 @@
-// Loader loads container images into the nodes of a dind-cluster, or into the Docker engine that runs the nodes.
+// Loader loads container images into the nodes of a dind-cluster.
 package main
 
 import (
