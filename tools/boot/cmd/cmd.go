@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,9 +41,7 @@ type options struct {
 }
 
 // Main runs the command line and returns the exit status.
-func Main(built Built, args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+func Main(ctx context.Context, built Built, args []string, stdout, stderr io.Writer) int {
 	o := &options{built: built, stdout: stdout, stderr: stderr}
 	root := o.command()
 	root.SetArgs(args)

@@ -26,7 +26,7 @@ func TestBadInput(t *testing.T) {
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			var out, err bytes.Buffer
-			if status := Main(Built{}, strings.Fields(test.args), &out, &err); status != 1 {
+			if status := Main(t.Context(), Built{}, strings.Fields(test.args), &out, &err); status != 1 {
 				t.Errorf("status %d", status)
 			}
 			if !strings.Contains(err.String(), test.want) {

@@ -26,6 +26,14 @@ const (
 	nodeAll   = "all"
 )
 
+// Run runs the command line. Its error can be printed: names in an archive may be anything.
+func Run(ctx context.Context) error {
+	if err := New().ExecuteContext(ctx); err != nil {
+		return errors.New(message(err))
+	}
+	return nil
+}
+
 // New returns the root command.
 func New() *cobra.Command {
 	root := &cobra.Command{
@@ -41,8 +49,8 @@ func New() *cobra.Command {
 // messageLimit bounds what is said about an archive in words of its own.
 const messageLimit = 8 << 10
 
-// Message is an error's text as a terminal can show it: names in an archive may be anything.
-func Message(err error) string {
+// message returns an error's text as a terminal can show it.
+func message(err error) string {
 	text := strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {
 			return r

@@ -51,7 +51,7 @@ func TestNodesOf(t *testing.T) {
 
 func TestMessage(t *testing.T) {
 	err := errors.New("a.tar: \x1b[31m\rfile\x00\nélan\xff: " + strings.Repeat("é", messageLimit))
-	got := Message(err)
+	got := message(err)
 	if !strings.HasPrefix(got, "a.tar: \uFFFD[31m\uFFFDfile\uFFFD\nélan\uFFFD: é") || len(got) > messageLimit+10 || !utf8.ValidString(got) {
 		t.Errorf("got %d bytes: %.60q", len(got), got)
 	}
