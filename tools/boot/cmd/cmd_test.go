@@ -53,9 +53,3 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("a floor without an image of nodes: %+v, %v", o, err)
 	}
 }
-
-func TestRunfiles(t *testing.T) {
-	if _, err := runfiles("no/such/file"); err == nil || !strings.Contains(err.Error(), "bazel run //e2e:boot_benchmark") {
-		t.Errorf("got %v", err)
-	}
-}
