@@ -3,6 +3,7 @@
 package docs_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -34,19 +35,19 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(m.Run())
 	case "launcher":
-		os.Exit(launcher.Main("", args, os.Stdout, os.Stderr))
+		os.Exit(launcher.Main(context.Background(), "", args, os.Stdout, os.Stderr))
 	case "publisher":
-		os.Exit(publisher.Main(args, os.Stdout, os.Stderr))
+		os.Exit(publisher.Main(context.Background(), args, os.Stdout, os.Stderr))
 	case "boot_benchmark":
-		os.Exit(boot.Main(boot.Built{}, args, os.Stdout, os.Stderr))
+		os.Exit(boot.Main(context.Background(), boot.Built{}, args, os.Stdout, os.Stderr))
 	case "e2e":
 		os.Exit(e2e.Main(args))
 	case "host":
 		os.Exit(host.Main(host.Built{}, args, os.Stdin, os.Stdout, os.Stderr))
 	case "runner":
-		os.Exit(runner.Main(append([]string{"runner"}, args...)))
+		os.Exit(runner.Main(context.Background(), append([]string{"runner"}, args...)))
 	case "kubeconfig":
-		os.Exit(runner.Main(append([]string{"kubeconfig"}, args...)))
+		os.Exit(runner.Main(context.Background(), append([]string{"kubeconfig"}, args...)))
 	case "loader":
 		if err := loader.New().Execute(); err != nil {
 			os.Exit(1)

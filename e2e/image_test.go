@@ -19,11 +19,11 @@ func imageUnderTest(l *cluster.Launcher) (cluster.Image, error) {
 	if ref := os.Getenv(imageName); ref != "" {
 		return cluster.Present(ref), nil
 	}
-	path, root := os.Getenv(imageFile), os.Getenv("TEST_SRCDIR")
-	if path == "" || root == "" {
+	path := os.Getenv(imageFile)
+	if path == "" {
 		return nil, fmt.Errorf("no image to test: run `bazel test //e2e:smoke`, or set %s and %s", imageName, agnhostPath)
 	}
-	return l.Built(filepath.Join(root, path), root)
+	return l.Built(path)
 }
 
 func agnhostArchive() (string, error) {

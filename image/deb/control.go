@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"pault.ag/go/debian/version"
 )
 
 // Field is one field of a control paragraph. Value keeps the continuation
@@ -104,6 +106,9 @@ func parseControl(text string) (Control, error) {
 		if c.Get(name) == "" {
 			return nil, errors.New("control file has no field " + name)
 		}
+	}
+	if _, err := version.Parse(c.Get("Version")); err != nil {
+		return nil, fmt.Errorf("control file has no valid version: %q: %w", c.Get("Version"), err)
 	}
 	// The name becomes a file name in dpkg's database.
 	if strings.Trim(c.Get("Package"), "abcdefghijklmnopqrstuvwxyz0123456789+-.") != "" || c.Get("Package")[0] == '.' {

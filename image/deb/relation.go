@@ -3,6 +3,8 @@ package deb
 import (
 	"fmt"
 	"strings"
+
+	debian "pault.ag/go/debian/version"
 )
 
 // Relation is one package that a relation field names, with the versions meant.
@@ -83,6 +85,9 @@ func parseRelation(text string) (Relation, error) {
 	}
 	if !closed || operator == "" || version == "" || strings.TrimSpace(after) != "" {
 		return Relation{}, fmt.Errorf("%q has no valid version", text)
+	}
+	if _, err := debian.Parse(version); err != nil {
+		return Relation{}, fmt.Errorf("%q has no valid version: %w", text, err)
 	}
 	return Relation{name, operator, version}, nil
 }

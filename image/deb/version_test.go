@@ -58,7 +58,7 @@ func TestParseRelations(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	for _, bad := range []string{"a b", "a (1)", "a (>= )", "a (>= 1", "a (>= 1) x", "| a", "a (<> 1)"} {
+	for _, bad := range []string{"a b", "a (1)", "a (>= )", "a (>= 1", "a (>= 1) x", "| a", "a (<> 1)", "a (= one)", "a (= 1:)"} {
 		if r, err := deb.ParseRelations(bad); err == nil {
 			t.Errorf("%q is read as %v", bad, r)
 		}

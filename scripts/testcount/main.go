@@ -5,17 +5,17 @@ package main
 import (
 	"fmt"
 	"os"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: testcount BUILD_EVENT_JSON_FILE")
-		os.Exit(2)
+		cli.End("testcount", cli.Usage("testcount BUILD_EVENT_JSON_FILE"))
 	}
 	tally, err := countFile(os.Args[1])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "testcount:", err)
-		os.Exit(1)
+		cli.End("testcount", err)
 	}
 	for _, label := range tally.unrun {
 		fmt.Fprintln(os.Stderr, "did not run:", label)

@@ -2,8 +2,10 @@
 package main
 
 import (
+	"context"
 	"os"
 
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 	"github.com/dind-cluster/dind-cluster/tools/boot/cmd"
 )
 
@@ -13,5 +15,5 @@ var image, nodeImage, pauseImage string
 
 func main() {
 	built := cmd.Built{Image: image, NodeImage: nodeImage, PauseImage: pauseImage}
-	os.Exit(cmd.Main(built, os.Args[1:], os.Stdout, os.Stderr))
+	cli.Exit(func(ctx context.Context) int { return cmd.Main(ctx, built, os.Args[1:], os.Stdout, os.Stderr) })
 }

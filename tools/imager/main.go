@@ -3,19 +3,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 	"github.com/dind-cluster/dind-cluster/tools/imager/cmd"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := cmd.Main(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "imager:", err)
-		os.Exit(1)
-	}
+	cli.Main("imager", func(ctx context.Context) error { return cmd.Main(ctx, os.Args[1:]) })
 }

@@ -3,14 +3,18 @@
 package main
 
 import (
+	"context"
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cli"
+	"github.com/dind-cluster/dind-cluster/internal/cli"
+	launcher "github.com/dind-cluster/dind-cluster/tools/launcher/cli"
 )
 
 // image is where the image's files are among the runfiles. Bazel sets it when it links.
 var image string
 
 func main() {
-	os.Exit(cli.Main(image, os.Args[1:], os.Stdout, os.Stderr))
+	cli.Exit(func(ctx context.Context) int {
+		return launcher.Main(ctx, image, os.Args[1:], os.Stdout, os.Stderr)
+	})
 }

@@ -1,22 +1,9 @@
-// Loader loads container images into the nodes of a dind-cluster, or into the Docker engine that runs the nodes.
+// Loader loads container images into the nodes of a dind-cluster.
 package main
 
 import (
-	"context"
-	"fmt"
-	"os"
-	"os/signal"
-
-	"golang.org/x/sys/unix"
-
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 	"github.com/dind-cluster/dind-cluster/tools/loader/command"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	if err := command.New().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "loader:", command.Message(err))
-		os.Exit(1)
-	}
-}
+func main() { cli.Main("loader", command.Run) }

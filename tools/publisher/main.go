@@ -2,11 +2,13 @@
 package main
 
 import (
+	"context"
 	"os"
 
-	"github.com/dind-cluster/dind-cluster/tools/publisher/cli"
+	"github.com/dind-cluster/dind-cluster/internal/cli"
+	publisher "github.com/dind-cluster/dind-cluster/tools/publisher/cli"
 )
 
 func main() {
-	os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
+	cli.Exit(func(ctx context.Context) int { return publisher.Main(ctx, os.Args[1:], os.Stdout, os.Stderr) })
 }

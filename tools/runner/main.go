@@ -3,9 +3,13 @@
 package main
 
 import (
+	"context"
 	"os"
 
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 	"github.com/dind-cluster/dind-cluster/tools/runner/cmd"
 )
 
-func main() { os.Exit(cmd.Main(os.Args)) }
+func main() {
+	cli.Exit(func(ctx context.Context) int { return cmd.Main(ctx, os.Args) })
+}

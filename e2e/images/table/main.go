@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/e2e/images/needs"
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/missing"
 )
 
@@ -25,10 +26,7 @@ func main() {
 	sources := flag.String("sources", "", "tar archive of its sources")
 	out := flag.String("out", "", "file to write")
 	flag.Parse()
-	if err := run(*e2e, *sources, *out); err != nil {
-		fmt.Fprintf(os.Stderr, "table: %v\n", err)
-		os.Exit(1)
-	}
+	cli.End("table", run(*e2e, *sources, *out))
 }
 
 func run(e2e, sources, out string) error {

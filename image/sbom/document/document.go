@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	purl "github.com/package-url/packageurl-go"
 	spdxjson "github.com/spdx/tools-golang/json"
 	"github.com/spdx/tools-golang/spdx"
@@ -184,7 +185,7 @@ func (b *builder) image(img *contents.Image) (common.ElementID, error) {
 			PackageFileName:           img.Path,
 			PrimaryPackagePurpose:     "CONTAINER",
 			PackageChecksums:          checksum(img.Digest.Hex),
-			PackageExternalReferences: reference(imageURL(img, repository, tag)),
+			PackageExternalReferences: externalRef(imageURL(img, repository, tag)),
 			PackageComment:            "The check sum is that of the image's manifest.",
 		}
 		if img.Path == "" && b.options.Vendor != "" {
@@ -240,10 +241,15 @@ func (b *builder) image(img *contents.Image) (common.ElementID, error) {
 
 // splitName parts an image's name from its tag.
 func splitName(name string) (repository, tag string) {
-	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
-		return name[:i], name[i+1:]
+	repository = name
+	ref, _ := reference.Parse(name)
+	if named, ok := ref.(reference.Named); ok {
+		repository = named.Name()
 	}
-	return name, ""
+	if tagged, ok := ref.(reference.Tagged); ok {
+		tag = tagged.Tag()
+	}
+	return repository, tag
 }
 
 func imageURL(img *contents.Image, repository, tag string) string {
@@ -277,7 +283,7 @@ func (b *builder) debian(p *contents.Package, os *contents.OS) common.ElementID 
 			PackageSupplier:           supplier(p.Maintainer),
 			PackageSummary:            p.Summary,
 			PackageSourceInfo:         fmt.Sprintf("built package from: %s %s", p.Source.Name, p.Source.Version),
-			PackageExternalReferences: reference(u),
+			PackageExternalReferences: externalRef(u),
 		}
 		if home, err := url.Parse(p.Homepage); err == nil && home.Host != "" && (home.Scheme == "http" || home.Scheme == "https") {
 			out.PackageHomePage = home.String()
@@ -304,7 +310,7 @@ func (b *builder) debian(p *contents.Package, os *contents.OS) common.ElementID 
 		u := packageURL(purl.TypeDebian, name, s.Name, s.Version, q)
 		b.relate(id, "GENERATED_FROM", b.add("source", u, func() *spdx.Package {
 			return &spdx.Package{
-				PackageName: s.Name, PackageVersion: s.Version, PrimaryPackagePurpose: "SOURCE", PackageExternalReferences: reference(u),
+				PackageName: s.Name, PackageVersion: s.Version, PrimaryPackagePurpose: "SOURCE", PackageExternalReferences: externalRef(u),
 			}
 		}))
 	}
@@ -358,7 +364,7 @@ func (b *builder) module(modulePath, version string) common.ElementID {
 	u := packageURL(purl.TypeGolang, strings.TrimSuffix(namespace, "/"), name, version, nil)
 	return b.add("module", modulePath+" "+version, func() *spdx.Package {
 		return &spdx.Package{
-			PackageName: modulePath, PackageVersion: version, PrimaryPackagePurpose: "LIBRARY", PackageExternalReferences: reference(u),
+			PackageName: modulePath, PackageVersion: version, PrimaryPackagePurpose: "LIBRARY", PackageExternalReferences: externalRef(u),
 		}
 	})
 }
@@ -367,7 +373,7 @@ func checksum(hex string) []common.Checksum {
 	return []common.Checksum{{Algorithm: common.SHA256, Value: hex}}
 }
 
-func reference(url string) []*spdx.PackageExternalReference {
+func externalRef(url string) []*spdx.PackageExternalReference {
 	return []*spdx.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: url}}
 }
 

@@ -241,3 +241,19 @@ func TestValidator(t *testing.T) {
 		}
 	}
 }
+
+func TestSplitName(t *testing.T) {
+	digest := "@sha256:" + strings.Repeat("0", 64)
+	for name, want := range map[string][2]string{
+		"dind-node:v1":                     {"dind-node", "v1"},
+		"localhost:5000/a/b":               {"localhost:5000/a/b", ""},
+		"localhost:5000/a/b:1":             {"localhost:5000/a/b", "1"},
+		"registry.k8s.io/pause:3" + digest: {"registry.k8s.io/pause", "3"},
+		"registry.k8s.io/pause" + digest:   {"registry.k8s.io/pause", ""},
+		"":                                 {"", ""},
+	} {
+		if repository, tag := splitName(name); [2]string{repository, tag} != want {
+			t.Errorf("%q: %q, %q, want %q", name, repository, tag, want)
+		}
+	}
+}

@@ -5,7 +5,6 @@ package main
 import (
 	"archive/tar"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path"
@@ -13,17 +12,14 @@ import (
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/image/deb"
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: cabundle ca-certificates.deb BUNDLE")
-		os.Exit(2)
+		cli.End("cabundle", cli.Usage("cabundle ca-certificates.deb BUNDLE"))
 	}
-	if err := run(os.Args[1], os.Args[2]); err != nil {
-		fmt.Fprintf(os.Stderr, "cabundle: reading %s: %v\n", os.Args[1], err)
-		os.Exit(1)
-	}
+	cli.End("cabundle: reading "+os.Args[1], run(os.Args[1], os.Args[2]))
 }
 
 func run(name, out string) error {

@@ -6,9 +6,8 @@ package main
 
 import (
 	"flag"
-	"fmt"
-	"os"
 
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
@@ -19,8 +18,5 @@ func main() {
 	version := flag.String("version", "", "what the program reports as its `version`")
 	out := flag.String("out", "", "program to write")
 	flag.Parse()
-	if err := build(packages, *source, *version, *out); err != nil {
-		fmt.Fprintf(os.Stderr, "building %s: %v\n", *out, err)
-		os.Exit(1)
-	}
+	cli.End("building "+*out, build(packages, *source, *version, *out))
 }

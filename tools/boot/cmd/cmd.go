@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,9 +41,7 @@ type options struct {
 }
 
 // Main runs the command line and returns the exit status.
-func Main(built Built, args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+func Main(ctx context.Context, built Built, args []string, stdout, stderr io.Writer) int {
 	o := &options{built: built, stdout: stdout, stderr: stderr}
 	root := o.command()
 	root.SetArgs(args)
@@ -241,27 +237,9 @@ func send(ctx context.Context, l *cluster.Launcher, flag, built string) (string,
 	if built == "" {
 		return "", errors.New("no image comes with this program: run `bazel run //e2e:boot_benchmark`, or name images with --image and --node-image")
 	}
-	root, err := runfiles(built)
-	if err != nil {
-		return "", err
-	}
-	image, err := l.Built(filepath.Join(root, built), root)
+	image, err := l.Built(built)
 	if err != nil {
 		return "", err
 	}
 	return image.Send(ctx)
-}
-
-// runfiles returns the folder that holds, at path below it, what Bazel has put with this program.
-func runfiles(path string) (string, error) {
-	roots := []string{os.Getenv("RUNFILES_DIR"), os.Args[0] + ".runfiles", ".."}
-	for _, root := range roots {
-		if root == "" {
-			continue
-		}
-		if _, err := os.Stat(filepath.Join(root, path)); err == nil {
-			return filepath.Abs(root)
-		}
-	}
-	return "", fmt.Errorf("cannot find the image's files (%s) in any of %q: run `bazel run //e2e:boot_benchmark`", path, roots)
 }

@@ -26,7 +26,7 @@ func TestBadInput(t *testing.T) {
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			var out, err bytes.Buffer
-			if status := Main(Built{}, strings.Fields(test.args), &out, &err); status != 1 {
+			if status := Main(t.Context(), Built{}, strings.Fields(test.args), &out, &err); status != 1 {
 				t.Errorf("status %d", status)
 			}
 			if !strings.Contains(err.String(), test.want) {
@@ -51,11 +51,5 @@ func TestDefaults(t *testing.T) {
 	}
 	if err := o.check(); err != nil || o.floor {
 		t.Errorf("a floor without an image of nodes: %+v, %v", o, err)
-	}
-}
-
-func TestRunfiles(t *testing.T) {
-	if _, err := runfiles("no/such/file"); err == nil || !strings.Contains(err.Error(), "bazel run //e2e:boot_benchmark") {
-		t.Errorf("got %v", err)
 	}
 }

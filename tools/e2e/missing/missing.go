@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/distribution/reference"
 
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
@@ -133,9 +133,9 @@ func otherProvider(spec string) bool {
 
 // normalise completes a name as the container runtime does: nginx is docker.io/library/nginx:latest.
 func normalise(image string) string {
-	ref, err := name.ParseReference(image)
+	ref, err := reference.ParseDockerRef(image)
 	if err != nil {
 		return image
 	}
-	return ref.Name()
+	return ref.String()
 }

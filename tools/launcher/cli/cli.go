@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -39,11 +37,8 @@ type app struct {
 type usageError struct{ error }
 
 // Main runs the command line and returns the exit status.
-func Main(image string, args []string, stdout, stderr io.Writer) int {
+func Main(ctx context.Context, image string, args []string, stdout, stderr io.Writer) int {
 	a := &app{image: image, stdout: stdout, stderr: stderr, newLauncher: cluster.New}
-	// SIGHUP: a closed terminal shall not leave half a cluster either.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 	return a.main(ctx, args)
 }
 

@@ -3,8 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -73,31 +71,7 @@ func (a *app) source(l *cluster.Launcher, flag string) (cluster.Image, error) {
 	if a.image == "" {
 		return nil, usageError{errors.New("no image comes with this program: name one with --image")}
 	}
-	root, err := runfiles(a.image)
-	if err != nil {
-		return nil, err
-	}
-	return l.Built(filepath.Join(root, a.image), root)
-}
-
-// runfiles returns the folder that holds, at path below it, what Bazel has put with
-// this program.
-func runfiles(path string) (string, error) {
-	roots := []string{os.Getenv("RUNFILES_DIR"), os.Args[0] + ".runfiles"}
-	if self, err := os.Executable(); err == nil {
-		roots = append(roots, self+".runfiles")
-	}
-	// Where `bazel run` starts a program: its workspace's folder in the runfiles.
-	roots = append(roots, "..")
-	for _, root := range roots {
-		if root == "" {
-			continue
-		}
-		if _, err := os.Stat(filepath.Join(root, path)); err == nil {
-			return filepath.Abs(root)
-		}
-	}
-	return "", fmt.Errorf("cannot find the image's files (%s) in any of %q: start this program with `bazel run`, or name an image of the local Docker with --image", path, roots)
+	return l.Built(a.image)
 }
 
 func (a *app) greet(c *cluster.Cluster, config string, nodes int, took time.Duration) {

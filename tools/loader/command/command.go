@@ -17,18 +17,22 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/loader/containerd"
-	"github.com/dind-cluster/dind-cluster/tools/loader/docker"
 	"github.com/dind-cluster/dind-cluster/tools/loader/load"
 	"github.com/dind-cluster/dind-cluster/tools/loader/nodes"
 )
 
 const (
-	toNode   = "node"
-	toDocker = "docker"
-
 	nodeLocal = "local"
 	nodeAll   = "all"
 )
+
+// Run runs the command line. Its error can be printed: names in an archive may be anything.
+func Run(ctx context.Context) error {
+	if err := New().ExecuteContext(ctx); err != nil {
+		return errors.New(message(err))
+	}
+	return nil
+}
 
 // New returns the root command.
 func New() *cobra.Command {
@@ -45,8 +49,8 @@ func New() *cobra.Command {
 // messageLimit bounds what is said about an archive in words of its own.
 const messageLimit = 8 << 10
 
-// Message is an error's text as a terminal can show it: names in an archive may be anything.
-func Message(err error) string {
+// message returns an error's text as a terminal can show it.
+func message(err error) string {
 	text := strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {
 			return r
@@ -60,20 +64,13 @@ func Message(err error) string {
 }
 
 type loadFlags struct {
-	to          string
-	node        []string
-	name        string
-	call        string
-	pin         bool
-	keepLayers  bool
-	quiet       bool
-	address     string
-	namespace   string
-	snapshotter string
-	socket      string
-	spool       string
-	wait        time.Duration
-	timeout     time.Duration
+	node    []string
+	name    string
+	call    string
+	quiet   bool
+	spool   string
+	wait    time.Duration
+	timeout time.Duration
 }
 
 func newLoad() *cobra.Command {
@@ -81,7 +78,7 @@ func newLoad() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load [FILE|DIRECTORY|-]...",
 		Short: "Loads image archives, verified, all of an archive or nothing",
-		Long: `Loads image archives into the nodes, or into a Docker engine.
+		Long: `Loads image archives into the nodes.
 
 An archive is what docker save or an OCI tool writes: plain, gzip or zstd compressed. A directory is an OCI layout, or has
 archives in it. Without an argument, or with -, the archive comes from standard input:
@@ -92,20 +89,13 @@ In the cluster's container all nodes get the images, in a node that node. What i
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.to, "to", toNode, "where to load: `node` (its container runtime) or docker (the Docker engine here)")
 	fs.StringSliceVar(&f.node, "node", nil, "which `nodes`: all, local, or names; all in the cluster's container, local in a node")
 	fs.StringVar(&f.name, "name", "", "a `name` for the archive's one image, instead of its own")
 	fs.StringVar(&f.call, "call", "", "what messages call the archive")
 	fs.MarkHidden("call") // for the loader in the cluster's container, which hands over a descriptor
-	fs.BoolVar(&f.pin, "pin", false, "keep the images from the kubelet's garbage collection, as pause always is")
-	fs.BoolVar(&f.keepLayers, "keep-layers", false, "also keep the layers' blobs, to export or push images from the node")
 	fs.BoolVarP(&f.quiet, "quiet", "q", false, "print nothing but errors")
-	fs.StringVar(&f.address, "address", containerd.DefaultAddress, "containerd's `socket`")
-	fs.StringVar(&f.namespace, "namespace", containerd.DefaultNamespace, "containerd's `namespace`")
-	fs.StringVar(&f.snapshotter, "snapshotter", containerd.DefaultSnapshotter, "containerd's `snapshotter`")
-	fs.StringVar(&f.socket, "docker-socket", docker.DefaultSocket, "Docker's `socket`")
 	fs.StringVar(&f.spool, "spool", "", "`directory` for archives from standard input; TMPDIR or /var/tmp if empty")
-	fs.DurationVar(&f.wait, "wait", 30*time.Second, "how `long` to wait until the runtime answers")
+	fs.DurationVar(&f.wait, "wait", 30*time.Second, "how `long` to wait until containerd answers")
 	fs.DurationVar(&f.timeout, "timeout", 30*time.Minute, "how `long` all of it may take")
 	return cmd
 }
@@ -134,12 +124,7 @@ func (f *loadFlags) run(cmd *cobra.Command, args []string) (err error) {
 }
 
 func (f *loadFlags) check(cmd *cobra.Command, args []string) error {
-	switch {
-	case f.to != toNode && f.to != toDocker:
-		return fmt.Errorf("--to is %q: it can be %s or %s", f.to, toNode, toDocker)
-	case f.to == toDocker && len(f.node) > 0:
-		return errors.New("--node and --to docker contradict each other")
-	case len(f.node) > 1 && (slices.Contains(f.node, nodeAll) || slices.Contains(f.node, nodeLocal)):
+	if len(f.node) > 1 && (slices.Contains(f.node, nodeAll) || slices.Contains(f.node, nodeLocal)) {
 		return fmt.Errorf("--node %s: all and local stand alone", strings.Join(f.node, ","))
 	}
 	if slices.Contains(args, load.Stdin) {
@@ -170,9 +155,6 @@ func nodesOf(roleFile string) (string, error) {
 
 // runtime picks what to load into.
 func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runtime, error) {
-	if f.to == toDocker {
-		return f.docker(ctx, p)
-	}
 	where := f.node
 	if len(where) == 0 {
 		here, err := nodesOf(paths.Role)
@@ -182,10 +164,7 @@ func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runt
 		where = []string{here}
 	}
 	if where[0] == nodeLocal {
-		return containerd.New(ctx, containerd.Options{
-			Address: f.address, Namespace: f.namespace, Snapshotter: f.snapshotter,
-			Wait: f.wait, Pin: f.pin, KeepLayers: f.keepLayers, Progress: p,
-		})
+		return containerd.New(ctx, containerd.Options{Wait: f.wait, Progress: p})
 	}
 	o := nodes.Options{Progress: p}
 	if where[0] != nodeAll {
@@ -194,28 +173,5 @@ func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runt
 	if f.name != "" {
 		o.Args = append(o.Args, "--name", f.name)
 	}
-	if f.pin {
-		o.Args = append(o.Args, "--pin")
-	}
-	if f.keepLayers {
-		o.Args = append(o.Args, "--keep-layers")
-	}
 	return nodes.New(ctx, o)
-}
-
-// docker loads into the Docker engine: directly into its containerd where it keeps images there, which saves it from
-// writing every layer twice.
-func (f *loadFlags) docker(ctx context.Context, p *progress.Printer) (load.Runtime, error) {
-	rt, err := docker.New(ctx, docker.Options{Socket: f.socket, Wait: f.wait, Progress: p})
-	if err != nil {
-		return nil, err
-	}
-	snapshotter, err := rt.Snapshotter(ctx)
-	if err != nil || snapshotter == "" {
-		return rt, err
-	}
-	return containerd.New(ctx, containerd.Options{
-		Address: f.address, Namespace: containerd.DockerNamespace, Snapshotter: snapshotter,
-		Wait: f.wait, KeepLayers: f.keepLayers, Progress: p,
-	})
 }

@@ -2,8 +2,8 @@
 // labelled and unpacked, so that a pod can start from them at once.
 //
 // The layers are unpacked by this process, straight from the archive into containerd's snapshots: reading, hashing
-// and writing are one pass, and nothing goes through containerd but the book-keeping. The layers' blobs are not kept
-// unless asked for, as with containerd's own discard_unpacked_layers: a node only runs images.
+// and writing are one pass, and nothing goes through containerd but the book-keeping. The layers' blobs are not kept,
+// as with containerd's own discard_unpacked_layers: a node only runs images.
 package containerd
 
 import (
@@ -14,7 +14,6 @@ import (
 	"path"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,13 +42,10 @@ import (
 
 // Where a node's containerd is, and what its CRI plugin uses.
 const (
-	DefaultAddress     = "/run/containerd/containerd.sock"
-	DefaultNamespace   = "k8s.io"
-	DefaultSnapshotter = "overlayfs"
+	defaultAddress = "/run/containerd/containerd.sock"
+	namespace      = "k8s.io"
+	snapshotter    = "overlayfs"
 )
-
-// DockerNamespace is where a Docker engine that keeps its images in containerd has them.
-const DockerNamespace = "moby"
 
 // The labels by which the CRI plugin knows its images. The kubelet's image garbage collection spares pinned ones.
 const (
@@ -61,17 +57,12 @@ const (
 
 const cleanUpTime = 30 * time.Second
 
-// Options say which containerd, and how to load. Empty fields have the defaults above.
+// Options say which containerd, and how to load.
 type Options struct {
-	Address     string
-	Namespace   string
-	Snapshotter string
+	// Address is containerd's socket; a node's if empty.
+	Address string
 	// Wait is how long containerd may take to answer.
 	Wait time.Duration
-	// Pin pins every image; without it only pause is, which no pod can do without.
-	Pin bool
-	// KeepLayers also puts the layers' blobs into the content store, for those who want to export or push images.
-	KeepLayers bool
 	// Progress receives a line per image; nil for silence.
 	Progress *progress.Printer
 }
@@ -97,33 +88,27 @@ type Runtime struct {
 // New connects to containerd, waiting until it listens.
 func New(ctx context.Context, o Options) (*Runtime, error) {
 	if o.Address == "" {
-		o.Address = DefaultAddress
-	}
-	if o.Namespace == "" {
-		o.Namespace = DefaultNamespace
-	}
-	if o.Snapshotter == "" {
-		o.Snapshotter = DefaultSnapshotter
+		o.Address = defaultAddress
 	}
 	if err := waitForSocket(ctx, o.Address, o.Wait); err != nil {
 		return nil, fmt.Errorf("containerd: %w", err)
 	}
-	c, err := client.New(o.Address, client.WithDefaultNamespace(o.Namespace))
+	c, err := client.New(o.Address, client.WithDefaultNamespace(namespace))
 	if err != nil {
 		return nil, fmt.Errorf("connecting to containerd at %s: %w", o.Address, err)
 	}
 	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the number of images.
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
-	r := &Runtime{o: o, client: c, sn: c.SnapshotService(o.Snapshotter), slots: slots}
+	r := &Runtime{o: o, client: c, sn: c.SnapshotService(snapshotter), slots: slots}
 	if err := r.lookAtSnapshotter(ctx); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("asking containerd at %s about its snapshotter %s: %w", o.Address, o.Snapshotter, err)
+		return nil, fmt.Errorf("asking containerd at %s about its snapshotter %s: %w", o.Address, snapshotter, err)
 	}
 	return r, nil
 }
 
 func (r *Runtime) lookAtSnapshotter(ctx context.Context) error {
-	found, err := r.client.IntrospectionService().Plugins(ctx, fmt.Sprintf("type==%s, id==%s", plugins.SnapshotPlugin, r.o.Snapshotter))
+	found, err := r.client.IntrospectionService().Plugins(ctx, fmt.Sprintf("type==%s, id==%s", plugins.SnapshotPlugin, snapshotter))
 	if err != nil {
 		return err
 	}
@@ -131,8 +116,7 @@ func (r *Runtime) lookAtSnapshotter(ctx context.Context) error {
 		return errors.New("it has none of that name")
 	}
 	plugin := found.Plugins[0]
-	// What a layer that is unpacked before the one below needs is known for overlayfs only.
-	r.rebase = r.o.Snapshotter == DefaultSnapshotter && slices.Contains(plugin.Capabilities, "rebase")
+	r.rebase = slices.Contains(plugin.Capabilities, "rebase")
 	root := plugin.Exports[plugins.SnapshotterRootDir]
 	if root == "" {
 		return errors.New("it does not say where its files are")
@@ -143,7 +127,7 @@ func (r *Runtime) lookAtSnapshotter(ctx context.Context) error {
 
 // Load puts all images of an archive into containerd, or none.
 func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
-	ctx = namespaces.WithNamespace(ctx, r.o.Namespace)
+	ctx = namespaces.WithNamespace(ctx, namespace)
 	var todo []*archive.Image
 	for _, img := range a.Images {
 		if len(img.Names) == 0 {
@@ -208,7 +192,7 @@ func (r *Runtime) Close() error {
 	if r.lease.ID == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), r.o.Namespace), cleanUpTime)
+	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), namespace), cleanUpTime)
 	defer cancel()
 	var opts []leases.DeleteOpt
 	if r.failed.Load() {
@@ -232,11 +216,6 @@ func (r *Runtime) loadAll(ctx context.Context, a *archive.Archive, todo []*archi
 	steps := make([]*progress.Step, len(todo))
 	for i, img := range todo {
 		steps[i] = r.o.Progress.Step("%s", img)
-		if r.o.KeepLayers {
-			for _, l := range img.Blobs() {
-				g.Go(func() error { return r.writeLayer(gctx, l) })
-			}
-		}
 		g.Go(func() error {
 			if err := r.unpack(gctx, img); err != nil {
 				if !errors.Is(err, context.Canceled) {
@@ -302,7 +281,7 @@ func (r *Runtime) present(ctx context.Context, img *archive.Image) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	labels := r.labels(img)
+	labels := labelsOf(img)
 	blobs := []digest.Digest{id}
 	for _, ref := range refs {
 		have, err := r.client.ImageService().Get(ctx, ref.name)
@@ -322,12 +301,6 @@ func (r *Runtime) present(ctx context.Context, img *archive.Image) (bool, error)
 	}
 	for _, d := range chain {
 		blobs = append(blobs, d.Digest)
-	}
-	if r.o.KeepLayers {
-		for _, l := range img.Blobs() {
-			h, _ := l.Digest()
-			blobs = append(blobs, toDigest(h))
-		}
 	}
 	for _, d := range blobs {
 		if _, err := r.client.ContentStore().Info(ctx, d); err != nil {
@@ -370,15 +343,9 @@ func (r *Runtime) writeContent(ctx context.Context, img *archive.Image) error {
 		return err
 	}
 	refs := map[string]string{"containerd.io/gc.ref.content.config": id.String()}
-	if r.o.KeepLayers {
-		for i, l := range img.Blobs() {
-			h, _ := l.Digest()
-			refs["containerd.io/gc.ref.content.l."+strconv.Itoa(i)] = h.String()
-		}
-	}
 	snapshot := map[string]string{}
 	if ids := diffIDs(img); len(ids) > 0 {
-		snapshot["containerd.io/gc.ref.snapshot."+r.o.Snapshotter] = identity.ChainID(ids).String()
+		snapshot["containerd.io/gc.ref.snapshot."+snapshotter] = identity.ChainID(ids).String()
 	}
 	if err := r.write(ctx, ocispec.Descriptor{Digest: id, Size: int64(len(config))}, config, snapshot); err != nil {
 		return fmt.Errorf("storing the config: %w", err)
@@ -419,29 +386,6 @@ func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, raw []byte
 	return err
 }
 
-// writeLayer stores a layer's blob.
-func (r *Runtime) writeLayer(ctx context.Context, l *archive.Layer) error {
-	h, _ := l.Digest()
-	size, _ := l.Size()
-	err := r.once("blob "+h.String(), func() error {
-		if err := r.slot(ctx); err != nil {
-			return err
-		}
-		defer r.free()
-		rc, err := l.Compressed()
-		if err != nil {
-			return err
-		}
-		defer rc.Close()
-		desc := ocispec.Descriptor{Digest: toDigest(h), Size: size}
-		return content.WriteBlob(ctx, r.client.ContentStore(), "loader-"+h.String(), r.guard.Reader(rc), desc)
-	})
-	if err != nil {
-		return fmt.Errorf("storing layer %s: %w", h, err)
-	}
-	return nil
-}
-
 // once does the work, unless another goroutine is doing it: then it waits, and does it only if that one failed, whose
 // archive may be damaged where ours is not.
 func (r *Runtime) once(key string, work func() error) error {
@@ -474,7 +418,7 @@ func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 	if err != nil {
 		return err
 	}
-	labels := r.labels(img)
+	labels := labelsOf(img)
 	fields := []string{"target"}
 	for k := range labels {
 		fields = append(fields, "labels."+k)
@@ -492,22 +436,16 @@ func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 	return nil
 }
 
-func (r *Runtime) labels(img *archive.Image) map[string]string {
-	if !r.cri() {
-		return nil
-	}
+func labelsOf(img *archive.Image) map[string]string {
 	labels := map[string]string{managedLabel: managed}
-	if r.pins(img) {
+	// No pod can do without pause.
+	if slices.ContainsFunc(img.Names, func(n string) bool {
+		ref, err := reference.ParseNormalizedNamed(n)
+		return err == nil && path.Base(reference.Path(ref)) == "pause"
+	}) {
 		labels[pinnedLabel] = pinned
 	}
 	return labels
-}
-
-func (r *Runtime) pins(img *archive.Image) bool {
-	return r.o.Pin || slices.ContainsFunc(img.Names, func(n string) bool {
-		ref, err := reference.ParseNormalizedNamed(n)
-		return err == nil && path.Base(reference.Path(ref)) == "pause"
-	})
 }
 
 func toDigest(h v1.Hash) digest.Digest { return digest.Digest(h.String()) }

@@ -111,7 +111,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime",
 	cmd.Stdout, cmd.Stderr = &log, &log
 	started := make(chan error, 1)
 	time.AfterFunc(after, func() { started <- cmd.Start() })
-	d := &daemon{socket: socket, ctx: namespaces.WithNamespace(context.Background(), DefaultNamespace)}
+	d := &daemon{socket: socket, ctx: namespaces.WithNamespace(context.Background(), namespace)}
 	d.stop = sync.OnceFunc(func() {
 		if d.client != nil {
 			d.client.Close()
@@ -133,7 +133,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime",
 	if err := waitForSocket(context.Background(), socket, 30*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if d.client, err = client.New(socket, client.WithDefaultNamespace(DefaultNamespace)); err != nil {
+	if d.client, err = client.New(socket, client.WithDefaultNamespace(namespace)); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -190,7 +190,7 @@ func (d *daemon) state(t *testing.T) string {
 	for _, i := range ingests {
 		add("ingest %s", i.Ref)
 	}
-	check(d.client.SnapshotService(DefaultSnapshotter).Walk(d.ctx, func(_ context.Context, i snapshots.Info) error {
+	check(d.client.SnapshotService(snapshotter).Walk(d.ctx, func(_ context.Context, i snapshots.Info) error {
 		add("snapshot %s %s", i.Kind, i.Name)
 		return nil
 	}))
@@ -240,14 +240,14 @@ func (d *daemon) file(t *testing.T, ref, path string) (content []byte, err error
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := img.IsUnpacked(d.ctx, DefaultSnapshotter); err != nil || !ok {
+	if ok, err := img.IsUnpacked(d.ctx, snapshotter); err != nil || !ok {
 		t.Fatalf("%s is not unpacked: %v", ref, err)
 	}
 	ids, err := img.RootFS(d.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sn := d.client.SnapshotService(DefaultSnapshotter)
+	sn := d.client.SnapshotService(snapshotter)
 	mounts, err := sn.View(d.ctx, "view", chainID(ids))
 	if err != nil {
 		t.Fatal(err)
@@ -426,32 +426,11 @@ func TestLoad(t *testing.T) {
 	})
 	t.Run("new image for a name", func(t *testing.T) {
 		changed := image(t, base, layer(t, map[string]string{"bin/app": "new"}))
-		if _, err := d.load(t, ctx, Options{Pin: true}, save(t, map[string]v1.Image{"registry.k8s.io/app:1": changed})); err != nil {
+		if _, err := d.load(t, ctx, Options{}, save(t, map[string]v1.Image{"registry.k8s.io/app:1": changed})); err != nil {
 			t.Fatal(err)
 		}
 		if content, err := d.file(t, "registry.k8s.io/app:1", "bin/app"); err != nil || string(content) != "new" {
 			t.Errorf("bin/app: %q, %v", content, err)
-		}
-		img, err := d.client.ImageService().Get(d.ctx, "registry.k8s.io/app:1")
-		if err != nil || img.Labels["io.cri-containerd.pinned"] != "pinned" {
-			t.Errorf("labels %v, %v", img.Labels, err)
-		}
-	})
-	t.Run("keep layers", func(t *testing.T) {
-		for range 2 {
-			if _, err := d.load(t, ctx, Options{KeepLayers: true}, sources...); err != nil {
-				t.Fatal(err)
-			}
-			d.collect(t)
-			for _, n := range []string{"registry.k8s.io/app:1", "example.org/packed:1"} {
-				img, err := d.client.ImageService().Get(d.ctx, n)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, _, _, missing, err := images.Check(d.ctx, d.client.ContentStore(), img.Target, platforms.Default()); err != nil || len(missing) > 0 {
-					t.Errorf("%s: missing %v, %v", n, missing, err)
-				}
-			}
 		}
 	})
 	t.Run("removed images leave nothing", func(t *testing.T) {
@@ -533,22 +512,6 @@ func testDamaged(t *testing.T, d *daemon, base v1.Layer) {
 		}
 		d.collect(t)
 		unchanged("good and bad together, after removing the good one")
-	}
-}
-
-// TestOtherNamespace loads for a Docker engine, which wants no names but the references.
-func TestOtherNamespace(t *testing.T) {
-	d := start(t, 0)
-	path := save(t, map[string]v1.Image{"dind-node:v1": image(t, layer(t, map[string]string{"a": "a"}))})
-	for _, want := range []string{" in 1 layers", "already there"} {
-		out, err := d.load(t, context.Background(), Options{Namespace: DockerNamespace}, path)
-		if err != nil || !strings.Contains(out, want) {
-			t.Errorf("%v, %s, want %q", err, out, want)
-		}
-	}
-	list, err := d.client.ImageService().List(namespaces.WithNamespace(context.Background(), DockerNamespace))
-	if err != nil || len(list) != 1 || list[0].Name != "docker.io/library/dind-node:v1" || len(list[0].Labels) != 0 {
-		t.Errorf("%v, %v", list, err)
 	}
 }
 

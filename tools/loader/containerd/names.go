@@ -22,11 +22,8 @@ type named struct {
 	target ocispec.Descriptor
 }
 
-// cri says that the images are for the CRI plugin, which wants them named and labelled as after a pull of its own.
-func (r *Runtime) cri() bool { return r.o.Namespace == DefaultNamespace }
-
-// references are the image's names in containerd. For the CRI plugin these are its ID, the references, and, as after a pull,
-// each repository with the digest of what it stands for: the plugin looks up both repo@digest and repo:tag@digest as
+// references are the image's names in containerd: its ID, the references, and, as after a pull of the CRI plugin, each
+// repository with the digest of what it stands for: the plugin looks up both repo@digest and repo:tag@digest as
 // repo@digest. A pull gives the outermost digest only; here no registry can be asked for the others.
 // https://github.com/containerd/containerd/blob/v2.3.7/internal/cri/server/images/service.go
 func (r *Runtime) references(ctx context.Context, img *archive.Image) ([]named, error) {
@@ -43,13 +40,11 @@ func (r *Runtime) references(ctx context.Context, img *archive.Image) ([]named, 
 			out = append(out, named{name, target})
 		}
 	}
-	if r.cri() {
-		id, err := imageID(img)
-		if err != nil {
-			return nil, err
-		}
-		add(id.String(), top)
+	id, err := imageID(img)
+	if err != nil {
+		return nil, err
 	}
+	add(id.String(), top)
 	for _, n := range img.Names {
 		target := top
 		if _, d, ok := strings.Cut(n, "@"); ok {
@@ -61,7 +56,7 @@ func (r *Runtime) references(ctx context.Context, img *archive.Image) ([]named, 
 		}
 		add(n, target)
 	}
-	if !r.cri() || img.Made {
+	if img.Made {
 		return out, nil
 	}
 	for _, n := range img.Names {

@@ -33,7 +33,7 @@ func TestSeeded(t *testing.T) {
 		"b": {"--databases", "--below", below, above},
 	} {
 		blob := filepath.Join(dir, name+".tar")
-		args = append([]string{"images", "--path", filepath.Join(stores, name), "--under", dir, "--namespace", DefaultNamespace, "--compression", "none", "--blob", blob, "--metadata", blob + ".json"}, args...)
+		args = append([]string{"images", "--path", filepath.Join(stores, name), "--under", dir, "--namespace", namespace, "--compression", "none", "--blob", blob, "--metadata", blob + ".json"}, args...)
 		if out, err := exec.Command(bin, args...).CombinedOutput(); err != nil {
 			t.Fatalf("store: %v: %s", err, out)
 		}

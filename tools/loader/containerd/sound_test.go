@@ -64,7 +64,7 @@ func TestTwoLoaders(t *testing.T) {
 			_, err := d.load(t, ctx, Options{}, bad)
 			badErr <- err
 		}()
-		for sn := d.client.SnapshotService(DefaultSnapshotter); len(badErr) == 0; {
+		for sn := d.client.SnapshotService(snapshotter); len(badErr) == 0; {
 			if _, err := sn.Stat(d.ctx, chainID(slices.Clone(ids))); err == nil {
 				break
 			}

@@ -87,7 +87,7 @@ func (r *Runtime) hold(ctx context.Context, name string) (bool, error) {
 		return false, ignoreNotFound(err)
 	}
 	id, _ := leases.FromContext(ctx)
-	resource := leases.Resource{ID: name, Type: "snapshots/" + r.o.Snapshotter}
+	resource := leases.Resource{ID: name, Type: "snapshots/" + snapshotter}
 	if err := r.client.LeasesService().AddResource(ctx, leases.Lease{ID: id}, resource); err != nil {
 		return false, fmt.Errorf("keeping a snapshot: %w", err)
 	}

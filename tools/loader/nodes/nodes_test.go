@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -112,7 +113,7 @@ func TestLoad(t *testing.T) {
 			dir, o := fake(t, tt.running...)
 			var out bytes.Buffer
 			ctx := context.Background()
-			o.Nodes, o.Args, o.Progress = tt.nodes, []string{"--pin"}, progress.New(&out)
+			o.Nodes, o.Args, o.Progress = tt.nodes, []string{"--name", "app:2"}, progress.New(&out)
 			r, err := New(ctx, o)
 			if tt.newErr != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.newErr) {
@@ -138,7 +139,7 @@ func TestLoad(t *testing.T) {
 					t.Errorf("no progress of %s:\n%s", n, out.String())
 				}
 				args, _ := os.ReadFile(filepath.Join(dir, n+".args"))
-				if want := fmt.Sprintf("--target %s --mount --pid -- loader load --node local --call %s --pin /proc/self/fd/3\n", n, a.Name); string(args) != want {
+				if want := fmt.Sprintf("--target %s --mount --pid -- loader load --node local --call %s --name app:2 /proc/self/fd/3\n", n, a.Name); string(args) != want {
 					t.Errorf("%s was called with %s, want %s", n, args, want)
 				}
 			}
@@ -149,11 +150,12 @@ func TestLoad(t *testing.T) {
 // TestSpool hands over an archive that has no name.
 func TestSpool(t *testing.T) {
 	var buf bytes.Buffer
-	if err := archive.Write(&buf, open(t, layoutDir(t)).Images); err != nil {
+	tw := tar.NewWriter(&buf)
+	if err := errors.Join(tw.AddFS(os.DirFS(layoutDir(t))), tw.Close()); err != nil {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	a, err := archive.Read(ctx, "standard input", bytes.NewReader(buf.Bytes()), archive.Options{SpoolDir: t.TempDir()})
+	a, err := archive.Read(ctx, "standard input", &buf, archive.Options{SpoolDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/image"
 	"github.com/dind-cluster/dind-cluster/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registry"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
@@ -32,7 +33,7 @@ const programVariable = "PUBLISHER_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(programVariable) != "" {
-		os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
+		cli.Exit(func(ctx context.Context) int { return Main(ctx, os.Args[1:], os.Stdout, os.Stderr) })
 	}
 	// Nobody's own credentials take part.
 	for _, name := range []string{registry.UsernameVariable, registry.PasswordVariable, "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME",
@@ -80,7 +81,7 @@ func family(t testing.TB, layer string) []string {
 func start(t testing.TB, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	status = run(t.Context(), args, &out, &errs)
+	status = Main(t.Context(), args, &out, &errs)
 	return status, out.String(), errs.String()
 }
 
@@ -525,7 +526,7 @@ func TestInterrupted(t *testing.T) {
 	}})
 	folder := t.TempDir()
 	var out, errs bytes.Buffer
-	status := run(ctx, append(family(t, "x"), "--registry", s.Host, "--digest-file", filepath.Join(folder, "d")), &out, &errs)
+	status := Main(ctx, append(family(t, "x"), "--registry", s.Host, "--digest-file", filepath.Join(folder, "d")), &out, &errs)
 	if status != statusInterrupted || !strings.Contains(errs.String(), "interrupted") || !strings.Contains(errs.String(), "No tag was written") {
 		t.Errorf("status %d, %s", status, errs.String())
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
@@ -17,7 +18,7 @@ import (
 // The test's own program plays the runner when it is called by the name of a component.
 func TestMain(m *testing.M) {
 	if waits(filepath.Base(os.Args[0])) {
-		os.Exit(Main(os.Args))
+		os.Exit(Main(context.Background(), os.Args))
 	}
 	os.Exit(m.Run())
 }

@@ -5,15 +5,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 // Main runs the command line and returns the exit status.
-func Main(args []string) int {
+func Main(ctx context.Context, args []string) int {
 	root := &cobra.Command{
 		Use:           "runner",
 		Short:         "Brings a Kubernetes cluster up inside a container",
@@ -40,8 +38,6 @@ func Main(args []string) int {
 		verb = append([]string{"kubeconfig"}, verb...)
 	}
 	root.SetArgs(verb)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	run := root.ExecuteContext
 	if waits(filepath.Base(args[0])) {
 		run = func(ctx context.Context) error { return await(ctx, args) }

@@ -7,13 +7,14 @@ package main
 import (
 	"archive/tar"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"path"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 func main() {
@@ -22,10 +23,7 @@ func main() {
 	tag := flag.String("tag", "", "its `tag` in the registry")
 	out := flag.String("out", "", "tar archive to write")
 	flag.Parse()
-	if err := run(*image, *name, *tag, *out); err != nil {
-		fmt.Fprintf(os.Stderr, "registry: laying out %s: %v\n", *image, err)
-		os.Exit(1)
-	}
+	cli.End("registry: laying out "+*image, run(*image, *name, *tag, *out))
 }
 
 func run(archive, name, tag, out string) error {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 // manifest is what rules_docker writes for its tar writer.
@@ -29,10 +31,7 @@ func main() {
 		flag.String(ignored, "", "ignored")
 	}
 	flag.Parse()
-	if err := run(*list, *output); err != nil {
-		fmt.Fprintf(os.Stderr, "buildtar: writing %s: %v\n", *output, err)
-		os.Exit(1)
-	}
+	cli.End("buildtar: writing "+*output, run(*list, *output))
 }
 
 func run(list, output string) error {

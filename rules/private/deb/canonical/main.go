@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 func main() {
@@ -18,10 +20,7 @@ func main() {
 	changelog := flag.String("changelog", "", "text `file` of the Debian changelog, with @PACKAGE@ and @VERSION@ to be filled in")
 	mtime := flag.Int64("mtime", 0, "modification time of every file, in `seconds` since 1970")
 	flag.Parse()
-	if err := run(*in, *out, *changelog, time.Unix(*mtime, 0).UTC()); err != nil {
-		fmt.Fprintf(os.Stderr, "canonical: making %s: %v\n", *out, err)
-		os.Exit(1)
-	}
+	cli.End("canonical: making "+*out, run(*in, *out, *changelog, time.Unix(*mtime, 0).UTC()))
 }
 
 func run(in, out, changelog string, mtime time.Time) error {

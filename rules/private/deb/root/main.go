@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/image/deb"
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 // excluded is what no program in a test reads.
@@ -24,13 +25,9 @@ var excluded = []string{
 
 func main() {
 	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: root ROOT.tar PACKAGE.deb…")
-		os.Exit(2)
+		cli.End("root", cli.Usage("root ROOT.tar PACKAGE.deb…"))
 	}
-	if err := run(os.Args[1], os.Args[2:]); err != nil {
-		fmt.Fprintf(os.Stderr, "root: writing %s: %v\n", os.Args[1], err)
-		os.Exit(1)
-	}
+	cli.End("root: writing "+os.Args[1], run(os.Args[1], os.Args[2:]))
 }
 
 func run(out string, packages []string) error {

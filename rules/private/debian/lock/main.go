@@ -26,6 +26,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 const architecture = "amd64"
@@ -66,10 +68,7 @@ func main() {
 	flag.Parse()
 	// Not options, which everybody on the machine can see: the URLs may have passwords.
 	o.mirrors = mirrors{main: os.Getenv("DEBIAN_MIRROR"), security: os.Getenv("DEBIAN_SECURITY_MIRROR")}
-	if err := run(o, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "lock:", err)
-		os.Exit(1)
-	}
+	cli.End("lock", run(o, os.Stderr))
 }
 
 type options struct {

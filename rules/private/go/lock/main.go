@@ -19,15 +19,14 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/semver"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 func main() {
 	dir := flag.String("dir", "", "folder of the universe: holds programs.go, go.mod and go.sum")
 	flag.Parse()
-	if err := lock(*dir, flag.Args()); err != nil {
-		fmt.Fprintln(os.Stderr, "lock:", err)
-		os.Exit(1)
-	}
+	cli.End("lock", lock(*dir, flag.Args()))
 }
 
 // lock writes dir/go.mod and dir/go.sum. An upstream is MODULE@VERSION, or MODULE=FETCHED@VERSION where the module is
