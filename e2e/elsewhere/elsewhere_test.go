@@ -259,7 +259,7 @@ func TestExecutionLog(t *testing.T) {
 		if s.CacheHit {
 			hits++
 		}
-		if strings.HasPrefix(s.Label, "//internal/progress") {
+		if strings.HasPrefix(s.Label, "//tools/internal/progress") {
 			own = append(own, s)
 		}
 	}

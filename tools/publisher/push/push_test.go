@@ -315,13 +315,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// faults are answers instead of the registry's, with some probability.
+// faults are answers instead of the registry's, with some probability, but four in a row at most for the same request: after six the
+// client gives up, as it should.
 func faults(seed uint64, probability float64) func(http.ResponseWriter, *http.Request) bool {
 	random := rand.New(rand.NewPCG(seed, 1))
 	var mu sync.Mutex
+	row := map[string]int{}
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		mu.Lock()
 		hit, kind, part := random.Float64() < probability, random.IntN(6), random.Int64N(300)
+		request := r.Method + " " + r.URL.Path
+		if hit = hit && row[request] < 4; hit {
+			row[request]++
+		} else {
+			row[request] = 0
+		}
 		mu.Unlock()
 		if !hit {
 			return false
