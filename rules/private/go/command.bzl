@@ -86,7 +86,12 @@ def copy_module(ctx, source, module, version, sum):
     if module == "golang.org/toolchain":
         # A go command that switches to a toolchain of the module cache first puts a copy of each _go.mod beside it, since
         # no module can carry a go.mod in a folder (raceSafeCopy in cmd/go/internal/toolchain/select.go).
-        ctx.execute(["find", ".", "-name", "_go.mod", "-execdir", "cmp", "--silent", "_go.mod", "go.mod", ";", "-execdir", "rm", "go.mod", ";"])
+        # Not by find's -execdir, which refuses a PATH with a relative folder.
+        ctx.execute(["bash", "-c", """
+            find . -name _go.mod -printf '%h\\0' | while IFS= read -r -d '' dir; do
+              if cmp --silent "$dir/_go.mod" "$dir/go.mod"; then rm "$dir/go.mod"; fi
+            done
+        """])
     result = ctx.execute(["bash", hasher, ".", "{}@{}".format(module, version)])
     found = result.stdout.strip() or result.stderr.strip()
     if found != sum:
