@@ -1,7 +1,6 @@
 package inside
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -177,14 +176,14 @@ func parentless(path string) string {
 
 // ownDirs returns the directories that belong to a container alone: its writable layer and its own volumes.
 func ownDirs(c *docker.Container) ([]string, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", c.State.Pid))
+	// As a whole, since a line can be longer than a Scanner takes: an overlay of many layers.
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.State.Pid))
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	var dirs []string
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if upper, ok := rootUpper(lines.Text()); ok {
+	for line := range strings.Lines(string(mounts)) {
+		if upper, ok := rootUpper(strings.TrimSuffix(line, "\n")); ok {
 			dirs = append(dirs, upper)
 			break
 		}
