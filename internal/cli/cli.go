@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
@@ -24,10 +25,14 @@ func Main(name string, run func(context.Context) error) {
 func End(name string, err error) { os.Exit(status(name, err)) }
 
 // Exit runs a program that prints its errors itself and ends the process with the status that it returns. The context ends
-// with SIGINT, SIGTERM or SIGHUP: a terminal that is closed leaves nothing half done either.
+// with SIGINT, SIGTERM or SIGHUP: a terminal that is closed leaves nothing half done either. A signal that is ignored stays so,
+// as nohup and a shell's background jobs want it; asking for it would bring it back (os/signal, Notify).
 func Exit(run func(context.Context) int) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+	signals := slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+	ctx := context.Background()
+	if len(signals) > 0 { // none would mean all
+		ctx, _ = signal.NotifyContext(ctx, signals...)
+	}
 	os.Exit(run(ctx))
 }
 

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		case "signal":
 			os.Stdout.WriteString("ready\n")
 			<-ctx.Done()
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		return nil
 	})
@@ -67,5 +67,29 @@ func TestProgram(t *testing.T) {
 		if status := cmd.ProcessState.ExitCode(); status != test.status || got != test.stderr {
 			t.Errorf("%s %v: status %d, %q, want %d, %q", test.arg, test.signal, status, got, test.status, test.stderr)
 		}
+	}
+}
+
+// TestIgnored has a program go on after a signal that nohup has it ignore.
+func TestIgnored(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `trap "" HUP; exec "$0" signal`, os.Args[0])
+	cmd.Env = append(os.Environ(), "CLI_TEST=1")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdout.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Process.Signal(syscall.SIGHUP)
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if got := stderr.String(); strings.Contains(got, syscall.SIGHUP.String()) || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("status %d, %q", cmd.ProcessState.ExitCode(), got)
 	}
 }
