@@ -77,11 +77,7 @@ func scopeCgroupV1() error {
 	if err := unix.Mount("", cgroupRoot, "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making %s private: %w", cgroupRoot, err)
 	}
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	mounts, err := parseMountinfo(bytes.NewReader(data))
+	mounts, err := readMountinfo()
 	if err != nil {
 		return err
 	}
