@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	case "e2e":
 		os.Exit(e2e.Main(args))
 	case "host":
-		os.Exit(host.Main(host.Built{}, args, os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(host.Main(context.Background(), host.Built{}, args, os.Stdin, os.Stdout, os.Stderr))
 	case "runner":
 		os.Exit(runner.Main(context.Background(), append([]string{"runner"}, args...)))
 	case "kubeconfig":

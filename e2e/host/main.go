@@ -2,10 +2,12 @@
 package main
 
 import (
+	"context"
 	"os"
 
 	"github.com/dind-cluster/dind-cluster/e2e/host/cmd"
 	"github.com/dind-cluster/dind-cluster/e2e/host/testhost"
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 // Where the kernel and the root file system are among the runfiles. Bazel sets them when it links.
@@ -13,5 +15,7 @@ var kernel, disk string
 
 func main() {
 	testhost.Init()
-	os.Exit(cmd.Main(cmd.Built{Kernel: kernel, Disk: disk}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	cli.Exit(func(ctx context.Context) int {
+		return cmd.Main(ctx, cmd.Built{Kernel: kernel, Disk: disk}, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	})
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,9 +24,7 @@ type Built struct {
 const failed = 125
 
 // Main runs the command line and returns the exit status.
-func Main(built Built, args []string, stdin *os.File, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+func Main(ctx context.Context, built Built, args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	code := 0
 	c := command(built, testhost.Options{Stdin: stdin, Stdout: stdout, Stderr: stderr}, &code)
 	c.SetArgs(args)
