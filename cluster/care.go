@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 )
 
@@ -42,8 +40,10 @@ func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 
 // settle waits until the cluster is ready, without a deadline.
 func (c *cluster) settle(ctx context.Context) bool {
-	for _, a := range settle {
-		if _, err := a.run(c, ctx); err != nil {
+	for _, wait := range []func(context.Context) (string, error){
+		c.waitForControlPlane, c.createMissing, c.waitForNodes, c.waitForReady, c.waitForDNS,
+	} {
+		if _, err := wait(ctx); err != nil {
 			return false
 		}
 	}
@@ -68,12 +68,12 @@ func (c *cluster) completeNodes(ctx context.Context) {
 // complete changes those nodes that lack something.
 func (c *cluster) complete(ctx context.Context, found map[string]kubeapi.Node) error {
 	var errs []error
-	for _, n := range c.plan.All() {
+	for _, n := range c.topology.Nodes {
 		have, ok := found[n.Name]
 		if !ok || have.Spec.PodCIDR != "" {
 			continue
 		}
-		if err := c.api.Patch(ctx, "/api/v1/nodes/"+n.Name, completion(c.plan, n)); err != nil && !kubeapi.NotFound(err) {
+		if err := c.api.Patch(ctx, "/api/v1/nodes/"+n.Name, completion(n)); err != nil && !kubeapi.NotFound(err) {
 			errs = append(errs, fmt.Errorf("giving node %s its pods' addresses: %w", n.Name, err))
 		}
 	}
@@ -81,15 +81,14 @@ func (c *cluster) complete(ctx context.Context, found map[string]kubeapi.Node) e
 }
 
 // completion is what a node that has just registered lacks: a strategic merge patch.
-func completion(p plan.Cluster, n plan.Node) map[string]any {
-	cidr := n.PodCIDR.String()
-	patch, spec := map[string]any{}, map[string]any{"podCIDR": cidr, "podCIDRs": []string{cidr}}
-	if n.Role == plan.ControlPlane {
-		patch = kubeadm.Mark(p)
-		if mark, ok := patch["spec"].(map[string]any); ok {
-			maps.Copy(spec, mark)
-		}
+func completion(n topology.Node) map[string]any {
+	spec := map[string]any{"podCIDR": n.PodCIDRs[0], "podCIDRs": n.PodCIDRs}
+	if len(n.Taints) > 0 {
+		spec["taints"] = n.Taints
 	}
-	patch["spec"] = spec
+	patch := map[string]any{"spec": spec}
+	if len(n.Labels) > 0 {
+		patch["metadata"] = map[string]any{"labels": n.Labels}
+	}
 	return patch
 }

@@ -17,55 +17,24 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/action"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"golang.org/x/sys/unix"
 )
 
-// action is one step on the way to a cluster. It says in a few words what came out of it.
-type action struct {
-	name string
-	run  func(*cluster, context.Context) (string, error)
-}
-
-// create makes a new cluster, resume brings a stopped one back, and settle waits for one that did not come back in time.
-var (
-	create = []action{
-		{"checking the container", (*cluster).preflight},
-		{"making keys", (*cluster).makeSecrets},
-		{"making the nodes' network", (*cluster).prepare},
-		{"starting the nodes", (*cluster).startNodes},
-		{"starting the control plane", (*cluster).waitForControlPlane},
-		{"joining the nodes", (*cluster).waitForNodes},
-		{"starting the cluster's DNS", (*cluster).waitForDNS},
-		{"waiting until everything is ready", (*cluster).waitForReady},
-	}
-	resume = []action{
-		{"checking the nodes' network", (*cluster).prepare},
-		{"starting the nodes again", (*cluster).restartNodes},
-		{"starting the control plane", (*cluster).waitForControlPlane},
-		{"making missing nodes", (*cluster).createMissing},
-		{"waiting for the nodes", (*cluster).waitForNodes},
-		{"starting the cluster's DNS", (*cluster).waitForDNS},
-		{"waiting until everything is ready", (*cluster).waitForReady},
-	}
-	settle = []action{
-		{"", (*cluster).waitForControlPlane},
-		{"", (*cluster).createMissing},
-		{"", (*cluster).waitForNodes},
-		{"", (*cluster).waitForReady},
-		{"", (*cluster).waitForDNS},
-	}
-)
-
 // cluster is what the actions share.
 type cluster struct {
-	plan   plan.Cluster
+	settings plan.Cluster
+	topology topology.Topology
+	// image is the name under which the container's Docker has the node image.
+	image  string
 	docker *docker.Client
 	api    *kubeapi.Client
 	log    *progress.Printer
@@ -88,8 +57,10 @@ type cluster struct {
 	state *state
 	// lost are the workers that do not come back in this start, and why. The others do not wait for them.
 	lost map[string]error
-	// retry begins the present action anew.
-	retry context.CancelCauseFunc
+	// retries begin anew the actions that wait for workers, by the action's name.
+	retries map[string]context.CancelCauseFunc
+	// running are the actions that have begun and not ended.
+	running []string
 	// over says that the start has ended, one way or the other.
 	over bool
 	// changed is what has to be done about the nodes' containers.
@@ -99,26 +70,31 @@ type cluster struct {
 // errLost ends an action which waited for a worker that is lost.
 var errLost = errors.New("a node was lost")
 
-// Run makes the cluster of the plan, or resumes the one that the volume holds, and looks after it until ctx ends. Progress goes
-// to out. An error means that there is nothing to look after.
-func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
+// Run makes the cluster that the settings describe, or resumes the one that the volume holds, and looks after it until ctx ends.
+// Progress goes to out. An error means that there is nothing to look after.
+func Run(ctx context.Context, s plan.Cluster, out io.Writer) error {
 	client, err := docker.Find()
+	if err != nil {
+		return err
+	}
+	image, err := nodeImage()
 	if err != nil {
 		return err
 	}
 	begin := containerStart()
 	c := &cluster{
-		plan:     p,
+		settings: s,
+		topology: topology.Resolve(s),
+		image:    image,
 		docker:   client,
 		log:      progress.New(out).Since(begin),
-		state:    &state{Plan: p},
 		failures: &failures{},
 	}
-	actions := create
+	c.state = &state{Settings: c.settings, Topology: c.topology}
 	switch saved, err := loadState(paths.State); {
 	case err == nil && saved.created():
-		actions, c.resumed, c.state = resume, true, saved
-		if c.plan, err = c.adopt(ctx, saved.Plan, p); err != nil {
+		c.resumed, c.state = true, saved
+		if err := c.adopt(ctx); err != nil {
 			return err
 		}
 	case err == nil:
@@ -145,7 +121,7 @@ func Run(ctx context.Context, p plan.Cluster, out io.Writer) error {
 	}
 	defer stop()
 
-	err = c.start(ctx, actions)
+	err = c.start(ctx)
 	if err == nil {
 		err = c.ready(ctx)
 	}
@@ -175,32 +151,34 @@ func (c *cluster) booted(begin time.Time, images store.Result) {
 	c.log.Printf("systemd and Docker are up")
 }
 
-// adopt returns the plan of the cluster in the volume, with those of today's settings that are not the cluster's own.
-func (c *cluster) adopt(ctx context.Context, saved, asked plan.Cluster) (plan.Cluster, error) {
-	p := saved
-	p.APIPort, p.Timeout, p.KeepOnFailure, p.Health = asked.APIPort, asked.Timeout, asked.KeepOnFailure, asked.Health
-	if p.Env() == asked.Env() {
-		return p, nil
+// adopt takes over the cluster in the volume, with those of today's settings that are not the cluster's own.
+func (c *cluster) adopt(ctx context.Context) error {
+	asked := c.settings
+	c.settings, c.topology = c.state.Settings, c.state.Topology
+	s := &c.settings
+	s.APIPort, s.Timeout, s.KeepOnFailure, s.Health = asked.APIPort, asked.Timeout, asked.KeepOnFailure, asked.Health
+	if s.Env() == asked.Env() {
+		return nil
 	}
-	have := strings.Split(p.Env(), "\n")
+	have := strings.Split(s.Env(), "\n")
 	for i, line := range strings.Split(asked.Env(), "\n") {
 		if line != have[i] {
 			c.log.Printf("the cluster in the volume keeps %s (not %s)", have[i], line)
 		}
 	}
 	// Other units read the settings, too.
-	if err := os.WriteFile(paths.Env, []byte(p.Env()), 0o644); err != nil {
-		return p, err
+	if err := os.WriteFile(paths.Env, []byte(s.Env()), 0o644); err != nil {
+		return err
 	}
 	if out, err := exec.CommandContext(ctx, "systemctl", "try-restart", "dind-dns.service").CombinedOutput(); err != nil {
-		return p, fmt.Errorf("starting the DNS server again, for the cluster's own addresses: %w: %s", err, out)
+		return fmt.Errorf("starting the DNS server again, for the cluster's own addresses: %w: %s", err, out)
 	}
-	return p, nil
+	return nil
 }
 
-// start runs the actions within the time that the user gave them.
-func (c *cluster) start(ctx context.Context, actions []action) error {
-	limit := c.plan.Timeout
+// start brings the cluster up within the time that the user gave it: it looks at what there is, and does what is left to do.
+func (c *cluster) start(ctx context.Context) error {
+	limit := c.settings.Timeout
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the cluster did not come up within %v (environment variable TIMEOUT)", limit))
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -211,41 +189,71 @@ func (c *cluster) start(ctx context.Context, actions []action) error {
 		defer c.mu.Unlock()
 		c.over = true
 	}()
-	for _, a := range actions {
-		step := c.log.Step("%s", a.name)
-		writePhase(a.name)
-		start := time.Now()
-		detail, err := c.attempt(ctx, a)
-		c.spans.Add(timeline.Span{Name: a.name, Start: start, End: time.Now(), Failed: err != nil})
-		if cause := context.Cause(ctx); cause != nil && err != nil {
-			// Why the start was given up tells more than that the action was interrupted, unless it was the deadline:
-			// then what the action waited for tells more.
-			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				err = cause
-			}
-		}
-		if err != nil {
-			step.Fail("")
-			return fmt.Errorf("%s: %w", a.name, err)
-		}
-		step.Done("%s", detail)
+	do := func(each context.Context, a action.Action) error { return c.do(ctx, each, a) }
+	if err := action.Run(ctx, c.look(), do); err != nil {
+		return err
+	}
+	if err := action.Run(ctx, c.plan(), do); err != nil {
+		return err
 	}
 	return c.losses()
 }
 
-// attempt runs an action, and again whenever a worker is lost for which it may have waited.
-func (c *cluster) attempt(ctx context.Context, a action) (string, error) {
+// do runs one action of a start, and tells of it.
+func (c *cluster) do(start, ctx context.Context, a action.Action) error {
+	step, begin := c.log.Step("%s", a.Name), time.Now()
+	c.phase(a.Name, true)
+	detail, err := c.attempt(ctx, a)
+	c.phase(a.Name, false)
+	c.spans.Add(timeline.Span{Name: a.Name, Start: begin, End: time.Now(), Failed: err != nil})
+	if err == nil {
+		step.Done("%s", detail)
+		return nil
+	}
+	// Why the start was given up tells more than that the action was interrupted, unless it was the deadline: then what the
+	// action waited for tells more.
+	if cause := context.Cause(start); cause != nil && !errors.Is(start.Err(), context.DeadlineExceeded) {
+		err = cause
+	}
+	step.Fail("")
+	return fmt.Errorf("%s: %w", a.Name, err)
+}
+
+// attempt runs an action, one that waits for workers again whenever one of them is lost.
+func (c *cluster) attempt(ctx context.Context, a action.Action) (string, error) {
+	if !a.Retry {
+		return a.Run(ctx)
+	}
 	for {
 		try, retry := context.WithCancelCause(ctx)
 		c.mu.Lock()
-		c.retry = retry
+		if c.retries == nil {
+			c.retries = map[string]context.CancelCauseFunc{}
+		}
+		c.retries[a.Name] = retry
 		c.mu.Unlock()
-		detail, err := a.run(c, try)
+		detail, err := a.Run(try)
 		again := err != nil && ctx.Err() == nil && errors.Is(context.Cause(try), errLost)
+		c.mu.Lock()
+		delete(c.retries, a.Name)
+		c.mu.Unlock()
 		retry(nil)
 		if !again {
 			return detail, err
 		}
+	}
+}
+
+// phase tells `runner health` what is being done, as an action begins or ends.
+func (c *cluster) phase(action string, begins bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running = slices.DeleteFunc(c.running, func(name string) bool { return name == action })
+	if begins {
+		c.running = append(c.running, action)
+	}
+	if len(c.running) > 0 {
+		writePhase(strings.Join(c.running, ", "))
 	}
 }
 
@@ -257,7 +265,7 @@ func (c *cluster) lose(node string, err error) {
 	switch {
 	case c.over || c.fail == nil:
 		c.log.Printf("%v", err)
-	case !c.resumed || node == c.plan.Node(0).Name:
+	case !c.resumed || node == c.topology.Init().Name:
 		c.fail(err)
 	case c.lost[node] == nil:
 		if c.lost == nil {
@@ -265,15 +273,17 @@ func (c *cluster) lose(node string, err error) {
 		}
 		c.lost[node] = err
 		c.log.Printf("%v", err)
-		c.retry(errLost)
+		for _, retry := range c.retries {
+			retry(errLost)
+		}
 	}
 }
 
 // expected returns the nodes that are not lost.
-func (c *cluster) expected() []plan.Node {
+func (c *cluster) expected() []topology.Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.DeleteFunc(c.plan.All(), func(n plan.Node) bool { return c.lost[n.Name] != nil })
+	return slices.DeleteFunc(slices.Clone(c.topology.Nodes), func(n topology.Node) bool { return c.lost[n.Name] != nil })
 }
 
 // losses returns an error that says which workers are lost.
@@ -281,7 +291,7 @@ func (c *cluster) losses() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error
-	for _, n := range c.plan.All() {
+	for _, n := range c.topology.Nodes {
 		if err := c.lost[n.Name]; err != nil {
 			errs = append(errs, err)
 		}
@@ -291,18 +301,14 @@ func (c *cluster) losses() error {
 
 // ready says to everybody that the cluster is.
 func (c *cluster) ready(ctx context.Context) error {
-	var names []string
-	for _, n := range c.plan.All() {
-		names = append(names, n.Name)
-	}
-	if err := c.joined(names, nil); err != nil {
+	if err := c.joined(topology.Names(c.topology.Nodes), nil); err != nil {
 		return err
 	}
 	writePhase("ready")
 	if err := os.WriteFile(paths.Ready, nil, 0o644); err != nil {
 		return err
 	}
-	c.log.Printf("the cluster is ready: %d node(s), Kubernetes %s", c.plan.Nodes, c.version(ctx))
+	c.log.Printf("the cluster is ready: %d node(s), Kubernetes %s", len(c.topology.Nodes), c.version(ctx))
 	return nil
 }
 

@@ -16,13 +16,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/action"
 	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
@@ -70,30 +73,40 @@ func TestCheckSubnets(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	p := plan.Default()
-	p.Nodes = 2
+	settings := plan.Default()
+	settings.Nodes = 2
 	want := `route replace 10.96.0.0/16 via 10.250.0.2 dev nodes
 route replace 10.244.0.0/24 via 10.250.0.2 dev nodes
 route replace 10.244.1.0/24 via 10.250.0.3 dev nodes
 `
-	if got := routes(p); got != want {
+	if got := routes(topology.Resolve(settings)); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	p.PodNetwork = "none"
-	if got := routes(p); strings.Count(got, "\n") != 1 {
+	settings.PodNetwork = plan.PodNetworkNone
+	if got := routes(topology.Resolve(settings)); strings.Count(got, "\n") != 1 {
 		t.Errorf("got\n%s\nwant a route to the services only", got)
 	}
 }
 
+// The options of a node's container, which a test without Docker can only read: what they do, //e2e:smoke sees.
 func TestRunArgs(t *testing.T) {
-	p := plan.Default()
-	for index, want := range []string{
-		"--name control-plane --hostname control-plane --label dind-cluster.node=control-plane --label dind-cluster.node.role=control-plane --privileged --cgroupns private --network nodes --ip 10.250.0.2 --restart no --volume /var/lib/docker/dind-cluster/nodes/control-plane:/etc/dind-cluster:ro --volume /run/dind-cluster/nodes:/var/lib/dind-cluster/status --publish 6443:6443",
-		"--name worker1 --hostname worker1 --label dind-cluster.node=worker1 --label dind-cluster.node.role=worker --privileged --cgroupns private --network nodes --ip 10.250.0.3 --restart no --volume /var/lib/docker/dind-cluster/nodes/worker1:/etc/dind-cluster:ro --volume /run/dind-cluster/nodes:/var/lib/dind-cluster/status",
+	nodes := topology.Resolve(plan.Default()).Nodes
+	control, worker := runArgs(nodes[0]), runArgs(nodes[1])
+	for _, option := range [][]string{
+		{"--name", "worker1"}, {"--ip", "10.250.0.3"}, {"--cgroupns", "private"},
+		{"--volume", "/var/lib/docker/dind-cluster/nodes/worker1:/etc/dind-cluster:ro"},
 	} {
-		if got := strings.Join(runArgs(p.Node(index)), " "); got != want {
-			t.Errorf("got  %s\nwant %s", got, want)
+		if i := slices.Index(worker, option[1]); i < 1 || worker[i-1] != option[0] {
+			t.Errorf("got %q, want %q", worker, option)
 		}
+	}
+	if !slices.Contains(control, "6443:6443") || slices.Contains(worker, "--publish") {
+		t.Errorf("want the API server published, and nothing else: got %q, %q", control, worker)
+	}
+	dual := nodes[1]
+	dual.IPs = append(dual.IPs, netip.MustParseAddr("fd00::3"))
+	if args := strings.Join(runArgs(dual), " "); !strings.Contains(args, "--ip 10.250.0.3 --ip6 fd00::3") {
+		t.Errorf("got %q", args)
 	}
 }
 
@@ -106,7 +119,7 @@ func TestNodeDies(t *testing.T) {
 	})
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
-	c := &cluster{plan: plan.Default(), docker: client, fail: fail}
+	c := &cluster{topology: topology.Resolve(plan.Default()), docker: client, fail: fail}
 	c.watch(ctx)
 	select {
 	case <-ctx.Done():
@@ -123,12 +136,12 @@ func TestWorkerIsLost(t *testing.T) {
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
 	var out strings.Builder
-	c := &cluster{plan: plan.Default(), resumed: true, fail: fail, log: progress.New(&out)}
+	c := &cluster{topology: topology.Resolve(plan.Default()), resumed: true, fail: fail, log: progress.New(&out)}
 	tries := 0
-	detail, err := c.attempt(ctx, action{"waiting", func(c *cluster, ctx context.Context) (string, error) {
+	detail, err := c.attempt(ctx, action.Action{Name: "waiting", Retry: true, Run: func(ctx context.Context) (string, error) {
 		tries++
 		if want := c.expected(); len(want) < 3 {
-			return fmt.Sprint(names(want)), nil
+			return fmt.Sprint(topology.Names(want)), nil
 		}
 		c.lose("worker1", errors.New("no disk"))
 		<-ctx.Done()
@@ -143,6 +156,14 @@ func TestWorkerIsLost(t *testing.T) {
 	if !strings.Contains(out.String(), "no disk") {
 		t.Errorf("the progress does not say it: %q", out.String())
 	}
+	// What starts the others goes on.
+	if _, err := c.attempt(ctx, action.Action{Name: "starting", Run: func(ctx context.Context) (string, error) {
+		c.lose("worker2", errors.New("no disk either"))
+		return "", ctx.Err()
+	}}); err != nil {
+		t.Errorf("a lost worker interrupts the start of the others: %v", err)
+	}
+	c.lost = nil
 	// Without the control plane there is nothing to come back to.
 	c.lose("control-plane", errors.New("no etcd"))
 	if err := context.Cause(ctx); err == nil || err.Error() != "no etcd" {
@@ -181,7 +202,7 @@ func TestReports(t *testing.T) {
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
 	var out strings.Builder
-	c := &cluster{plan: plan.Default(), fail: fail, log: progress.New(&out), failures: &failures{}}
+	c := &cluster{topology: topology.Resolve(plan.Default()), fail: fail, log: progress.New(&out), failures: &failures{}}
 	ours, theirs := net.Pipe()
 	done := make(chan struct{})
 	go func() { c.receive(ours); close(done) }()
@@ -236,8 +257,8 @@ func sinceTestStart(t time.Time) bool {
 }
 
 func TestUnreadyNodes(t *testing.T) {
-	p := plan.Default()
-	p.Nodes = 5
+	settings := plan.Default()
+	settings.Nodes = 5
 	found := map[string]kubeapi.Node{}
 	for name, text := range map[string]string{
 		"control-plane": `{"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T12:00:00Z"}]}}`,
@@ -250,7 +271,7 @@ func TestUnreadyNodes(t *testing.T) {
 		found[name] = n
 	}
 	want := []string{"worker1: has not reported yet", "worker2: no CNI", "worker3: no status yet", "worker4: it is not registered"}
-	if got := unreadyNodes(found, p.All(), sinceTestStart); !slices.Equal(got, want) {
+	if got := unreadyNodes(found, topology.Resolve(settings).Nodes, sinceTestStart); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -294,7 +315,7 @@ func TestUnreadyPods(t *testing.T) {
 		pods["kube-system/"+name] = pod
 	}
 	const prefix = "kube-system/"
-	needed, others := unreadyPods(pods, plan.Default().All()[:2], sinceTestStart, true)
+	needed, others := unreadyPods(pods, topology.Resolve(plan.Default()).Nodes[:2], sinceTestStart, true)
 	if want := []string{
 		prefix + "dns-1: no status yet",
 		prefix + "kube-controller-manager-control-plane: has not started again",
@@ -311,7 +332,7 @@ func TestUnreadyPods(t *testing.T) {
 		t.Errorf("others: got %q, want %q", others, want)
 	}
 	// A new cluster has nothing that is the user's. What is not there yet counts, too.
-	needed, others = unreadyPods(pods, plan.Default().All(), sinceTestStart, false)
+	needed, others = unreadyPods(pods, topology.Resolve(plan.Default()).Nodes, sinceTestStart, false)
 	if len(needed) != 9 || len(others) != 0 || !slices.Contains(needed, prefix+"kube-scheduler-control-plane: it does not appear yet") {
 		t.Errorf("new cluster: got %q, %q", needed, others)
 	}
@@ -344,8 +365,57 @@ func TestClockIsSet(t *testing.T) {
 	}
 }
 
+// The actions of each kind of start fit together, and nothing starts before what it needs.
+func TestPlan(t *testing.T) {
+	all := topology.Resolve(plan.Default()).Nodes
+	for _, test := range []struct {
+		name    string
+		resumed bool
+		changes changes
+		before  [][2]string
+	}{
+		{"new", false, changes{create: all}, [][2]string{
+			{"making keys", "starting the first node"},
+			{"making the nodes' network", "starting the first node"},
+			{"starting the first node", "starting the other nodes"},
+			{"starting the other nodes", "joining the nodes"},
+			{"starting the control plane", "joining the nodes"},
+		}},
+		{"interrupted", false, changes{create: all, remove: []docker.Summary{{ID: "1"}}}, [][2]string{
+			{"removing what is left of an interrupted start", "starting the first node"},
+		}},
+		{"single node", false, changes{create: all[:1]}, [][2]string{{"starting the control plane", "joining the nodes"}}},
+		{"back", true, changes{start: all[:2], create: all[2:]}, [][2]string{
+			{"making the nodes' network", "starting the nodes again"},
+			{"starting the control plane", "making missing nodes"},
+			{"making missing nodes", "joining the nodes"},
+		}},
+	} {
+		c := &cluster{resumed: test.resumed, changes: test.changes}
+		var mu sync.Mutex
+		var order []string
+		if err := action.Run(t.Context(), slices.Concat(c.look(), c.plan()), func(_ context.Context, a action.Action) error {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, a.Name)
+			return nil
+		}); err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		for _, b := range append(test.before, [2]string{"joining the nodes", "starting the cluster's DNS"}, [2]string{"starting the cluster's DNS", order[len(order)-1]}) {
+			first, second := slices.Index(order, b[0]), slices.Index(order, b[1])
+			if first < 0 || second < first {
+				t.Errorf("%s: %q does not come before %q in %q", test.name, b[0], b[1], order)
+			}
+		}
+		if order[len(order)-1] != "waiting until everything is ready" {
+			t.Errorf("%s: ends with %q", test.name, order[len(order)-1])
+		}
+	}
+}
+
 func TestDifference(t *testing.T) {
-	p := plan.Default() // control-plane, worker1, worker2
+	p := topology.Resolve(plan.Default()) // control-plane, worker1, worker2
 	all := []string{"control-plane", "worker1", "worker2"}
 	for _, test := range []struct {
 		name         string
@@ -367,7 +437,7 @@ func TestDifference(t *testing.T) {
 		for _, name := range test.have {
 			have = append(have, docker.Summary{ID: "id of " + name, Names: name})
 		}
-		got, err := difference(p.All(), have, test.joined)
+		got, err := difference(p.Nodes, have, test.joined)
 		if !errors.Is(err, test.err) {
 			t.Errorf("%s: got error %v, want %v", test.name, err, test.err)
 		}
@@ -375,18 +445,10 @@ func TestDifference(t *testing.T) {
 		for _, r := range got.remove {
 			remove = append(remove, r.Names)
 		}
-		if text := fmt.Sprint("remove ", remove, " start ", names(got.start), " create ", names(got.create)); err == nil && text != test.want {
+		if text := fmt.Sprint("remove ", remove, " start ", topology.Names(got.start), " create ", topology.Names(got.create)); err == nil && text != test.want {
 			t.Errorf("%s: got  %s\nwant %s", test.name, text, test.want)
 		}
 	}
-}
-
-func names(nodes []plan.Node) []string {
-	var out []string
-	for _, n := range nodes {
-		out = append(out, n.Name)
-	}
-	return out
 }
 
 func TestState(t *testing.T) {
@@ -398,7 +460,7 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &state{Plan: plan.Default(), Secrets: *keys, Joined: []string{}}
+	s := &state{Settings: plan.Default(), Topology: topology.Resolve(plan.Default()), Secrets: *keys, Joined: []string{}}
 	for range 2 {
 		if err := s.save(dir); err != nil {
 			t.Fatal(err)
@@ -430,9 +492,9 @@ func TestState(t *testing.T) {
 	// Each of them is refused, in words that say what to do, and stays.
 	for text, want := range map[string]string{
 		"":                                       "is damaged: unexpected end of JSON input",
-		`{"version":1,"plan":{"nodes":3`:         "is damaged: unexpected end",
-		`{"version":1}`:                          "is damaged: it lacks the plan or the keys",
-		`{"version":2,"nodes":"another format"}`: "was made by another version",
+		`{"version":2,"settings":{"nodes":3`:     "is damaged: unexpected end",
+		`{"version":2}`:                          "is damaged: it lacks the nodes or the keys",
+		`{"version":1,"nodes":"another format"}`: "was made by another version",
 		`{"plan":{"nodes":3}}`:                   "was made by another version",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -460,15 +522,16 @@ func TestSecretsAreNew(t *testing.T) {
 	if string(a.CA.Key) == string(b.CA.Key) {
 		t.Error("two clusters share a secret")
 	}
-	c := &cluster{plan: plan.Default(), state: &state{Secrets: *a}}
+	c := &cluster{topology: topology.Resolve(plan.Default()), state: &state{Secrets: *a}}
 	if err := c.connect(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestDownNodes(t *testing.T) {
-	p := plan.Default()
-	p.Nodes = 6
+	settings := plan.Default()
+	settings.Nodes = 6
+	wanted := topology.Resolve(settings)
 	containers := []docker.Summary{
 		{Names: "control-plane", State: "running"},
 		{Names: "worker1", State: "running"},
@@ -494,29 +557,29 @@ func TestDownNodes(t *testing.T) {
 		"worker3: its container is gone; a restart of the cluster makes it anew",
 		"worker4: it is not registered",
 	}
-	if got := downNodes(p, containers, registered); !slices.Equal(got, want) {
+	if got := downNodes(wanted, containers, registered); !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
 	// Without a pod network nodes are never ready.
-	p.PodNetwork = "none"
-	if got := downNodes(p, containers, registered); !slices.Equal(got, want[1:]) {
+	wanted.Networks.PodNetwork = plan.PodNetworkNone
+	if got := downNodes(wanted, containers, registered); !slices.Equal(got, want[1:]) {
 		t.Errorf("without a pod network: got %q", got)
 	}
 }
 
 // A node that registers gets its pods' addresses, and a control plane what makes it one.
 func TestCompletion(t *testing.T) {
-	p := plan.Default()
-	for index, want := range []string{
-		`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":"","node.kubernetes.io/exclude-from-external-load-balancers":""}},"spec":{"podCIDR":"10.244.0.0/24","podCIDRs":["10.244.0.0/24"],"taints":[{"effect":"NoSchedule","key":"node-role.kubernetes.io/control-plane"}]}}`,
+	settings := plan.Default()
+	for slot, want := range []string{
+		`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":"","node.kubernetes.io/exclude-from-external-load-balancers":""}},"spec":{"podCIDR":"10.244.0.0/24","podCIDRs":["10.244.0.0/24"],"taints":[{"key":"node-role.kubernetes.io/control-plane","effect":"NoSchedule"}]}}`,
 		`{"spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24"]}}`,
 	} {
-		if got, err := json.Marshal(completion(p, p.Node(index))); err != nil || string(got) != want {
+		if got, err := json.Marshal(completion(topology.Resolve(settings).Nodes[slot])); err != nil || string(got) != want {
 			t.Errorf("got  %s, %v\nwant %s", got, err, want)
 		}
 	}
-	p.Nodes = 1
-	if got, _ := json.Marshal(completion(p, p.Node(0))); strings.Contains(string(got), "taints") {
+	settings.Nodes = 1
+	if got, _ := json.Marshal(completion(topology.Resolve(settings).Init())); strings.Contains(string(got), "taints") {
 		t.Errorf("the only node runs the pods as well: got %s", got)
 	}
 }

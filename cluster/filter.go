@@ -6,14 +6,14 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
 // filterInbound keeps others on the container's own networks from nodes, pods and services, which they could reach by a route
 // through this container.
-func filterInbound(ctx context.Context, p plan.Cluster) error {
+func filterInbound(ctx context.Context, n topology.Networks) error {
 	cmd := exec.CommandContext(ctx, "nft", "--file", "-")
-	cmd.Stdin = strings.NewReader(inboundRules(p))
+	cmd.Stdin = strings.NewReader(inboundRules(n))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("adding the packet filter of the nodes' network: %w: %s", err, out)
 	}
@@ -27,7 +27,7 @@ func filterInbound(ctx context.Context, p plan.Cluster) error {
 // engine, or by rules that a user has added.
 //
 // The DNS server for the nodes listens at the gateway's address, which the kernel takes from every interface.
-func inboundRules(p plan.Cluster) string {
+func inboundRules(n topology.Networks) string {
 	return fmt.Sprintf(`table inet dind-cluster
 delete table inet dind-cluster
 table inet dind-cluster {
@@ -44,5 +44,5 @@ table inet dind-cluster {
 		ip daddr %[2]s iifname != { %[1]q, "lo" } counter drop
 	}
 }
-`, bridgeName, p.Gateway())
+`, bridgeName, n.Gateway())
 }

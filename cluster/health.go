@@ -10,6 +10,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/nodes"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
@@ -58,7 +59,7 @@ func Health(ctx context.Context, what string) error {
 	if err := api.Get(ctx, "/api/v1/nodes?resourceVersion=0", &list); err != nil {
 		return fmt.Errorf("asking for the nodes: %w", err)
 	}
-	if down := downNodes(s.Plan, containers, list.Items); len(down) > 0 {
+	if down := downNodes(s.Topology, containers, list.Items); len(down) > 0 {
 		return fmt.Errorf("nodes are down: %s", strings.Join(down, "; "))
 	}
 	return nil
@@ -66,7 +67,7 @@ func Health(ctx context.Context, what string) error {
 
 // downNodes returns which nodes do not work, and why, beginning with what is known at once: that a container does not run. The
 // control plane notices after 40 seconds that it no longer hears of a node.
-func downNodes(p plan.Cluster, containers []docker.Summary, registered []kubeapi.Node) []string {
+func downNodes(t topology.Topology, containers []docker.Summary, registered []kubeapi.Node) []string {
 	running, found := map[string]string{}, map[string]kubeapi.Node{}
 	for _, c := range containers {
 		running[c.Names] = c.State
@@ -75,7 +76,7 @@ func downNodes(p plan.Cluster, containers []docker.Summary, registered []kubeapi
 		found[n.Metadata.Name] = n
 	}
 	var down []string
-	for _, n := range p.All() {
+	for _, n := range t.Nodes {
 		have, ok := found[n.Name]
 		ready, why := kubeapi.Ready(have.Status.Conditions)
 		switch {
@@ -85,7 +86,7 @@ func downNodes(p plan.Cluster, containers []docker.Summary, registered []kubeapi
 			down = append(down, n.Name+": its container is "+running[n.Name])
 		case !ok:
 			down = append(down, n.Name+": it is not registered")
-		case !ready && p.PodNetwork != "none":
+		case !ready && t.Networks.PodNetwork != plan.PodNetworkNone:
 			down = append(down, n.Name+": "+why)
 		}
 	}

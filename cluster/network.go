@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
 const (
@@ -21,7 +22,8 @@ const (
 // The subnet and all addresses in it are fixed: the network belongs to this container alone, in its own network
 // namespace, so there is nobody to ask. Certificates, static pods and routes stay right after a restart.
 func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
-	if err := filterInbound(ctx, c.plan); err != nil {
+	networks := c.topology.Networks
+	if err := filterInbound(ctx, networks); err != nil {
 		return "", err
 	}
 	mtu, err := ownMTU()
@@ -30,8 +32,8 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 	}
 	if err := c.docker.Do(ctx, "make the nodes' network", "network", "create",
 		"--driver", "bridge",
-		"--subnet", c.plan.NodeSubnet.String(),
-		"--gateway", c.plan.Gateway().String(),
+		"--subnet", networks.Nodes[0].String(),
+		"--gateway", networks.Gateway().String(),
 		"--opt", "com.docker.network.bridge.name="+bridgeName,
 		"--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu),
 		networkName); err != nil {
@@ -41,21 +43,25 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 		}
 	}
 	cmd := exec.CommandContext(ctx, "ip", "-batch", "-")
-	cmd.Stdin = strings.NewReader(routes(c.plan))
+	cmd.Stdin = strings.NewReader(routes(c.topology))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("adding routes into the cluster: %w: %s", err, out)
 	}
-	return c.plan.NodeSubnet.String(), nil
+	return networks.Nodes[0].String(), nil
 }
 
 // routes returns the input of `ip -batch` that lets this container reach pods and services: `docker exec NAME curl
 // SERVICE-IP` works, and so does e2e.test. The control plane's kube-proxy translates services' addresses.
-func routes(p plan.Cluster) string {
+func routes(t topology.Topology) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "route replace %s via %s dev %s\n", p.ServiceSubnet, p.Node(0).IP, bridgeName)
-	if p.PodNetwork == plan.PodNetworkPTP {
-		for _, n := range p.All() {
-			fmt.Fprintf(&out, "route replace %s via %s dev %s\n", n.PodCIDR, n.IP, bridgeName)
+	for i, subnet := range t.Networks.Services {
+		fmt.Fprintf(&out, "route replace %s via %s dev %s\n", subnet, t.Init().IPs[i], bridgeName)
+	}
+	if t.Networks.PodNetwork == plan.PodNetworkPTP {
+		for _, n := range t.Nodes {
+			for i, cidr := range n.PodCIDRs {
+				fmt.Fprintf(&out, "route replace %s via %s dev %s\n", cidr, n.IPs[i], bridgeName)
+			}
 		}
 	}
 	return out.String()

@@ -4,18 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/action"
 	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/nodes"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
-	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"golang.org/x/sync/errgroup"
 )
@@ -23,106 +21,129 @@ import (
 // parallel bounds how many containers are started at a time.
 const parallel = 8
 
-// prepare makes the nodes' network. Meanwhile it compares the nodes' containers with the plan, and saves the state, which must be
-// there before the first of them.
-func (c *cluster) prepare(ctx context.Context) (string, error) {
-	group, both := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		have, err := nodes.All(both, c.docker)
-		if err != nil {
-			return err
-		}
-		if c.state.Joined == nil && len(have) > 0 {
-			return fmt.Errorf("the volume %s has nodes of a cluster (%s, …), but not the cluster's state (%s), without which it cannot be brought back: start it with the container or the image that made it, or start a container with a new volume",
-				paths.DockerRoot, have[0].Names, stateFile(paths.State))
-		}
-		if c.changes, err = difference(c.plan.All(), have, c.state.Joined); err != nil {
-			return err
-		}
-		if !c.resumed {
-			if err := os.RemoveAll(nodeDir("")); err != nil {
-				return err
-			}
-			c.state.Joined = []string{}
-			if err := c.state.save(paths.State); err != nil {
-				return err
-			}
-		}
-		return c.writeKubeconfig()
-	})
-	var detail string
-	group.Go(func() (err error) {
-		detail, err = c.makeNetwork(both)
-		return err
-	})
-	return detail, group.Wait()
+// look returns the actions that find out what there is. A new cluster first makes sure that there can be one.
+func (c *cluster) look() []action.Action {
+	list := []action.Action{{Name: "looking for nodes", Run: c.compare}}
+	if !c.resumed {
+		list = append(list, action.Action{Name: "checking the container", Run: c.preflight})
+	}
+	return list
 }
 
-// startNodes starts one container per node, the control plane first: everything waits for it.
-func (c *cluster) startNodes(ctx context.Context) (string, error) {
-	image, stores, err := nodeSource()
+// plan returns the actions that lead from what there is to the cluster of the topology.
+func (c *cluster) plan() []action.Action {
+	var list []action.Action
+	add := func(a action.Action) string {
+		list = append(list, a)
+		return a.Name
+	}
+	network := add(action.Action{Name: "making the nodes' network", Run: c.makeNetwork})
+	var ready []string // to make nodes
+	if !c.resumed {
+		keys := add(action.Action{Name: "making keys", Run: c.makeSecrets})
+		ready = []string{network, keys}
+		if len(c.changes.remove) > 0 {
+			ready = append(ready, add(action.Action{Name: "removing what is left of an interrupted start", Run: c.removeLeftovers}))
+		}
+		ready = []string{add(action.Action{Name: "starting the first node", Needs: ready, Run: c.startInit})}
+	} else {
+		ready = []string{add(action.Action{Name: "starting the nodes again", Needs: []string{network}, Run: c.restartNodes})}
+	}
+	answers := add(action.Action{Name: "waiting for the API server", Needs: ready, Run: c.waitForServer})
+	control := add(action.Action{Name: "starting the control plane", Needs: []string{answers}, Run: c.waitForControlPlane})
+	nodes := []string{control}
+	switch {
+	case c.resumed:
+		nodes = append(nodes, add(action.Action{Name: "making missing nodes", Needs: []string{control}, Run: c.createMissing}))
+	case len(c.changes.create) > 1:
+		if runtime.NumCPU() < coresPerNode*len(c.changes.create) {
+			ready = []string{answers}
+		}
+		nodes = append(nodes, add(action.Action{Name: "starting the other nodes", Needs: ready, Run: c.startOthers}))
+	}
+	joined := add(action.Action{Name: "joining the nodes", Needs: nodes, Run: c.waitForNodes, Retry: true})
+	dns := add(action.Action{Name: "starting the cluster's DNS", Needs: []string{joined}, Run: c.waitForDNS, Retry: true})
+	add(action.Action{Name: "waiting until everything is ready", Needs: []string{dns}, Run: c.waitForReady, Retry: true})
+	return list
+}
+
+// coresPerNode is how many of the machine's cores a node keeps busy while it starts. Where there are fewer, the other nodes wait
+// until the API server answers: it needs the cores until then, and after that it mostly waits for the disk, while there is
+// nothing yet that they miss.
+const coresPerNode = 2
+
+// compare finds out which nodes there are.
+func (c *cluster) compare(ctx context.Context) (string, error) {
+	have, err := nodes.All(ctx, c.docker)
 	if err != nil {
 		return "", err
 	}
+	if c.state.Joined == nil && len(have) > 0 {
+		return "", fmt.Errorf("the volume %s has nodes of a cluster (%s, …), but not the cluster's state (%s), without which it cannot be brought back: start it with the container or the image that made it, or start a container with a new volume",
+			paths.DockerRoot, have[0].Names, stateFile(paths.State))
+	}
+	if c.changes, err = difference(c.topology.Nodes, have, c.state.Joined); err != nil {
+		return "", err
+	}
+	if c.resumed {
+		if err := c.writeKubeconfig(); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%d of %d", len(c.changes.start), len(c.topology.Nodes)), c.connect()
+	}
+	return "", nil
+}
+
+func (c *cluster) removeLeftovers(ctx context.Context) (string, error) {
 	for _, o := range c.changes.remove {
 		if err := c.docker.Remove(ctx, o.ID); err != nil {
 			return "", err
 		}
 	}
-	if err := c.connect(); err != nil {
-		return "", err
-	}
-	all := c.changes.create
+	return fmt.Sprintf("%d node(s)", len(c.changes.remove)), nil
+}
+
+// startInit starts the node on which everything waits.
+func (c *cluster) startInit(ctx context.Context) (string, error) {
 	c.watch(c.whole)
-	if err := c.startNode(ctx, all[0], image, stores); err != nil {
-		return "", err
-	}
-	workers := all[1:]
-	if cores := runtime.NumCPU(); len(workers) > 0 && cores < coresPerNode*len(all) {
-		go func() {
-			ctx := c.whole
-			err := c.api.WaitForServer(ctx)
-			if err == nil {
-				begin := time.Now()
-				err = c.startWorkers(ctx, workers, image, stores)
-				c.spans.Add(timeline.Span{Name: "starting the workers", Start: begin, End: time.Now(), Failed: err != nil})
-			}
-			if err != nil && ctx.Err() == nil {
-				c.fail(err)
-			}
-		}()
-		return fmt.Sprintf("1 control plane, %d worker(s) when the API server answers", len(workers)), nil
-	}
-	if err := c.startWorkers(ctx, workers, image, stores); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("1 control plane, %d worker(s)", len(workers)), nil
+	n := c.changes.create[0]
+	return n.Name, c.startNodes(ctx, []topology.Node{n}, nil)
 }
 
-// nodeSource returns the node image, and the options by which a container gets what is not in it.
-func nodeSource() (image string, stores []string, err error) {
-	if image, err = nodeImage(); err != nil {
-		return "", nil, err
-	}
-	stores, err = storeMounts(paths.NodeStore, paths.DockerContainerd)
-	return image, stores, err
+// startOthers starts all nodes but that.
+func (c *cluster) startOthers(ctx context.Context) (string, error) {
+	others := c.changes.create[1:]
+	return strings.Join(topology.Names(others), ", "), c.startNodes(ctx, others, nil)
 }
 
-// coresPerNode is how many of the machine's cores a node keeps busy while it starts. Where there are fewer, the workers wait
-// until the API server answers: it needs the cores until then, and after that it mostly waits for the disk, while there is
-// nothing yet that the workers miss.
-const coresPerNode = 2
+// waitForServer waits until the API server answers whatever it is asked.
+func (c *cluster) waitForServer(ctx context.Context) (string, error) {
+	return "", c.api.WaitForServer(ctx)
+}
 
-func (c *cluster) startWorkers(ctx context.Context, workers []plan.Node, image string, stores []string) error {
+// startNodes starts containers for nodes that there are not yet. What becomes of a node that does not start is for failed to say,
+// if that is not nil.
+func (c *cluster) startNodes(ctx context.Context, all []topology.Node, failed func(node string, err error)) error {
+	stores, err := storeMounts(paths.NodeStore, paths.DockerContainerd)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
-	for _, n := range workers {
-		group.Go(func() error { return c.startNode(ctx, n, image, stores) })
+	for _, n := range all {
+		group.Go(func() error {
+			err := c.startNode(ctx, n, stores)
+			if err != nil && failed != nil {
+				failed(n.Name, err)
+				return nil
+			}
+			return err
+		})
 	}
 	return group.Wait()
 }
 
-func (c *cluster) startNode(ctx context.Context, n plan.Node, image string, stores []string) error {
+func (c *cluster) startNode(ctx context.Context, n topology.Node, stores []string) error {
 	kubelet, err := c.state.Secrets.CA.NewClient("system:node:"+n.Name, []string{"system:nodes"}, time.Now())
 	if err != nil {
 		return err
@@ -132,26 +153,27 @@ func (c *cluster) startNode(ctx context.Context, n plan.Node, image string, stor
 		return err
 	}
 	config := node.Config{
-		Cluster: c.plan,
-		Node:    n,
-		MTU:     mtu,
-		CA:      c.state.Secrets.CA,
-		Kubelet: *kubelet,
+		Topology: c.topology,
+		Node:     n,
+		Timeout:  c.settings.Timeout,
+		MTU:      mtu,
+		CA:       c.state.Secrets.CA,
+		Kubelet:  *kubelet,
 	}
-	if n.Role != plan.ControlPlane {
+	if n.Role != topology.ControlPlane {
 		config.CA.Key = nil
 	}
 	if err := config.Write(nodeDir(n.Name)); err != nil {
 		return err
 	}
-	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), stores, []string{image})...); err != nil {
+	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), stores, []string{c.image})...); err != nil {
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil
 }
 
 // runArgs are the options of `docker run` for a node.
-func runArgs(n plan.Node) []string {
+func runArgs(n topology.Node) []string {
 	args := []string{
 		"--name", n.Name,
 		"--hostname", n.Name,
@@ -161,18 +183,22 @@ func runArgs(n plan.Node) []string {
 		// With cgroup v1 Docker's default is the host's namespace.
 		"--cgroupns", "private",
 		"--network", networkName,
-		"--ip", n.IP.String(),
 		// The runner starts the nodes again after a restart of the top-level container, when there is somebody who
 		// watches. A node that dies is not hidden by a restart either.
 		"--restart", "no",
 		"--volume", nodeDir(n.Name) + ":" + paths.NodeConfig + ":ro",
 		"--volume", paths.StatusDir + ":" + paths.NodeStatusDir,
 	}
-	if n.Role == plan.ControlPlane {
-		// In reach of whoever reaches the top-level container. Part of the container's own settings, it comes and goes
-		// with the container.
-		port := strconv.Itoa(plan.APIServerPort)
-		args = append(args, "--publish", port+":"+port)
+	for _, ip := range n.IPs {
+		option := "--ip"
+		if ip.Is6() {
+			option = "--ip6"
+		}
+		args = append(args, option, ip.String())
+	}
+	// In reach of all that reaches the top-level container. As an option of the container it comes and goes with the container.
+	for _, p := range n.Ports {
+		args = append(args, "--publish", fmt.Sprintf("%d:%d", p.Host, p.Node))
 	}
 	return args
 }
@@ -180,9 +206,6 @@ func runArgs(n plan.Node) []string {
 // restartNodes starts the containers that a stop of the top-level container has stopped.
 func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 	c.watch(c.whole)
-	if err := c.connect(); err != nil {
-		return "", err
-	}
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	for _, n := range c.changes.start {
@@ -192,7 +215,7 @@ func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 				return nil
 			}
 			err = fmt.Errorf("starting node %s again: %w", n.Name, err)
-			if n.Role == plan.ControlPlane {
+			if n.Role == topology.ControlPlane {
 				return err
 			}
 			c.lose(n.Name, err)
@@ -215,19 +238,12 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 	c.mu.Lock()
 	joined := slices.Clone(c.state.Joined)
 	c.mu.Unlock()
-	changes, err := difference(c.plan.All(), have, joined)
+	changes, err := difference(c.topology.Nodes, have, joined)
 	if err != nil || len(changes.create)+len(changes.remove) == 0 {
 		return "none", err
 	}
-	image, stores, err := nodeSource()
-	if err != nil {
-		return "", err
-	}
 	// First of all: should this start be interrupted, the next one must not take what is there for a node.
-	var names []string
-	for _, n := range changes.create {
-		names = append(names, n.Name)
-	}
+	names := topology.Names(changes.create)
 	if err := c.joined(nil, names); err != nil {
 		return "", err
 	}
@@ -247,17 +263,7 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 	for _, name := range names {
 		c.log.Printf("    %s is missing: making it anew", name)
 	}
-	var group errgroup.Group
-	group.SetLimit(parallel)
-	for _, n := range changes.create {
-		group.Go(func() error {
-			if err := c.startNode(ctx, n, image, stores); err != nil {
-				c.lose(n.Name, err)
-			}
-			return nil
-		})
-	}
-	return strings.Join(names, ", "), group.Wait()
+	return strings.Join(names, ", "), c.startNodes(ctx, changes.create, c.lose)
 }
 
 // watch sees nodes' containers die, as long as ctx lasts.

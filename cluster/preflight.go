@@ -33,7 +33,7 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := checkSubnets(c.plan, addresses); err != nil {
+	if err := checkSubnets(c.settings, addresses); err != nil {
 		return "", err
 	}
 	var fs unix.Statfs_t
@@ -41,17 +41,17 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("looking at %s: %w", paths.DockerRoot, err)
 	}
 	free := int64(fs.Bavail) * fs.Bsize
-	if err := checkDisk(c.plan.Nodes, free); err != nil {
+	if err := checkDisk(c.settings.Nodes, free); err != nil {
 		return "", err
 	}
-	if err := checkInodes(c.plan.Nodes, fs.Files, fs.Ffree); err != nil {
+	if err := checkInodes(c.settings.Nodes, fs.Files, fs.Ffree); err != nil {
 		return "", err
 	}
 	memory, err := availableMemory("/")
 	if err != nil {
 		return "", err
 	}
-	if err := checkMemory(c.plan.Nodes, memory); err != nil {
+	if err := checkMemory(c.settings.Nodes, memory); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("Docker %s, %s of disk and %s of memory free", version.Version, progress.Size(free), progress.Size(memory)), nil
@@ -168,12 +168,9 @@ func interfaceSubnets() ([]netip.Prefix, error) {
 // would no longer be reachable.
 func checkSubnets(p plan.Cluster, attached []netip.Prefix) error {
 	for _, a := range attached {
-		for _, s := range []struct {
-			variable string
-			subnet   netip.Prefix
-		}{{"NODE_SUBNET", p.NodeSubnet}, {"POD_SUBNET", p.PodSubnet}, {"SERVICE_SUBNET", p.ServiceSubnet}} {
-			if s.subnet.Overlaps(a) {
-				return fmt.Errorf("%s %s overlaps the network %s that this container is attached to: choose another one with `docker run --env %s=…`", s.variable, s.subnet, a, s.variable)
+		for _, s := range p.Subnets() {
+			if s.Prefix.Overlaps(a) {
+				return fmt.Errorf("%s %s overlaps the network %s that this container is attached to: choose another one with `docker run --env %s=…`", s.Variable, s.Prefix, a, s.Variable)
 			}
 		}
 	}

@@ -39,14 +39,24 @@ func newSecrets(now time.Time) (*secrets, error) {
 	return &secrets{CA: *ca, Admin: *admin, Runner: *runner}, nil
 }
 
-// makeSecrets makes the cluster's keys.
+// makeSecrets makes the cluster's keys, and saves them with the rest of the state, which must be there before the first node.
 func (c *cluster) makeSecrets(context.Context) (string, error) {
 	s, err := newSecrets(time.Now())
 	if err != nil {
 		return "", err
 	}
 	c.state.Secrets = *s
-	return "", nil
+	if err := os.RemoveAll(nodeDir("")); err != nil {
+		return "", err
+	}
+	c.state.Joined = []string{}
+	if err := c.state.save(paths.State); err != nil {
+		return "", err
+	}
+	if err := c.writeKubeconfig(); err != nil {
+		return "", err
+	}
+	return "", c.connect()
 }
 
 // writeKubeconfig writes the kubeconfig for kubectl in this container, unless it is there. It has a key in it, so it is with
@@ -83,7 +93,7 @@ func (c *cluster) writeKubeconfig() error {
 func (c *cluster) kubeconfig(user pki.Pair) kubeconfig.Config {
 	return kubeconfig.Config{
 		Name:   "dind-cluster",
-		Server: "https://" + c.plan.APIServer().String(),
+		Server: "https://" + c.topology.Endpoint.String(),
 		CA:     c.state.Secrets.CA.Cert,
 		Cert:   user.Cert,
 		Key:    user.Key,

@@ -13,23 +13,26 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
 // stateVersion changes with whatever makes the state unreadable for other versions.
-const stateVersion = 1
+const stateVersion = 2
 
 // state is what survives a restart of the container: all of it in one file, on the volume that has the nodes' containers.
 type state struct {
-	Version int          `json:"version"`
-	Plan    plan.Cluster `json:"plan"`
-	Secrets secrets      `json:"secrets"`
+	Version int `json:"version"`
+	// Settings are what the user asked for when the cluster was made, and Topology what that came to.
+	Settings plan.Cluster      `json:"settings"`
+	Topology topology.Topology `json:"topology"`
+	Secrets  secrets           `json:"secrets"`
 	// Joined has the names of the nodes that have been made to the end. Others are made anew. Until the control plane is among
 	// them there is no cluster that could be lost.
 	Joined []string `json:"joined"`
 }
 
 // created reports whether there is a cluster to save.
-func (s *state) created() bool { return slices.Contains(s.Joined, s.Plan.Node(0).Name) }
+func (s *state) created() bool { return slices.Contains(s.Joined, s.Topology.Init().Name) }
 
 func stateFile(dir string) string { return filepath.Join(dir, "cluster.json") }
 
@@ -50,8 +53,8 @@ func loadState(dir string) (*state, error) {
 	if err == nil {
 		err = json.Unmarshal(data, s)
 	}
-	if err == nil && (s.Plan.Nodes < 1 || len(s.Secrets.CA.Key) == 0) {
-		err = errors.New("it lacks the plan or the keys")
+	if err == nil && (len(s.Topology.Nodes) == 0 || len(s.Secrets.CA.Key) == 0) {
+		err = errors.New("it lacks the nodes or the keys")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the cluster's state, %s in the volume %s, is damaged: %w. Without it the cluster there has no keys: put back a copy of the file, or give the cluster up and start a container with a new volume (`docker rm -f -v` removes this one's)",

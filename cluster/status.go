@@ -74,7 +74,7 @@ func (c *cluster) receive(conn net.Conn) {
 		if r.Done {
 			// From now on there is a cluster to lose. Workers are saved with it, or when all are ready: without, they are made
 			// anew.
-			if r.Node == c.plan.Node(0).Name {
+			if r.Node == c.topology.Init().Name {
 				if err := c.joined([]string{r.Node}, nil); err != nil {
 					c.fail(err)
 				}

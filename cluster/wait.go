@@ -9,18 +9,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
+	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/probe"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"golang.org/x/sync/errgroup"
 )
 
-// waitForControlPlane waits until the API server answers.
+// waitForControlPlane waits until the API server is ready.
 func (c *cluster) waitForControlPlane(ctx context.Context) (string, error) {
-	if err := c.connect(); err != nil {
-		return "", err
-	}
 	return "", c.api.WaitFor(ctx, "/readyz")
 }
 
@@ -48,7 +46,7 @@ func (c *cluster) waitForNodes(ctx context.Context) (string, error) {
 // waitForDNS waits until the cluster's DNS service answers in this container and on every node. On each that takes its
 // kube-proxy, the pod network and CoreDNS.
 func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
-	if c.plan.PodNetwork == "none" {
+	if c.topology.Networks.PodNetwork == plan.PodNetworkNone {
 		return "not without a pod network", nil
 	}
 	if c.resumed {
@@ -62,7 +60,7 @@ func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
-	group.Go(func() error { return probe.DNS(ctx, c.plan) })
+	group.Go(func() error { return probe.DNS(ctx, c.topology.Networks) })
 	for _, n := range c.expected() {
 		group.Go(func() error {
 			_, err := c.docker.Exec(ctx, n.Name, "/usr/bin/runner", "probe")
@@ -75,12 +73,12 @@ func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
 	if err := group.Wait(); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s is %s on all nodes", probe.Name, c.plan.KubernetesService()), nil
+	return fmt.Sprintf("%s is %s on all nodes", probe.Name, c.topology.Networks.KubernetesService()), nil
 }
 
 // waitForReady waits until all nodes are ready, and so are the pods of the cluster itself.
 func (c *cluster) waitForReady(ctx context.Context) (string, error) {
-	if c.plan.PodNetwork == "none" {
+	if c.topology.Networks.PodNetwork == plan.PodNetworkNone {
 		return "as far as it can be without a pod network", nil
 	}
 	want, since := c.expected(), c.since()
@@ -133,7 +131,7 @@ func after(start time.Time, now func() time.Time, passed func() time.Duration) f
 }
 
 // unreadyNodes returns which nodes are not ready, or were not heard of since the start, and why.
-func unreadyNodes(found map[string]kubeapi.Node, want []plan.Node, since func(time.Time) bool) []string {
+func unreadyNodes(found map[string]kubeapi.Node, want []topology.Node, since func(time.Time) bool) []string {
 	var out []string
 	for _, n := range want {
 		have, ok := found[n.Name]
@@ -157,14 +155,13 @@ func unreadyNodes(found map[string]kubeapi.Node, want []plan.Node, since func(ti
 // unreadyPods returns which pods of kube-system are not ready, and why: those that a cluster needs, and others. A new cluster
 // needs all. Later anything may be in there: of a cluster that comes back, only static pods, kube-proxy and CoreDNS count, on
 // nodes that do.
-func unreadyPods(all map[string]kubeapi.Pod, want []plan.Node, since func(time.Time) bool, resumed bool) (needed, others []string) {
+func unreadyPods(all map[string]kubeapi.Pod, want []topology.Node, since func(time.Time) bool, resumed bool) (needed, others []string) {
 	on := func(node string) bool {
-		return slices.ContainsFunc(want, func(n plan.Node) bool { return n.Name == node })
+		return slices.ContainsFunc(want, func(n topology.Node) bool { return n.Name == node })
 	}
 	for name, p := range all {
 		ok, why := podReady(p, since)
-		app := p.Metadata.Labels["k8s-app"]
-		counts := p.Static() || app == "kube-proxy" || app == "kube-dns"
+		counts := p.Static() || component.IsAddOn(p.Metadata.Labels["k8s-app"])
 		gone := p.Finished() || p.Metadata.DeletionTimestamp != nil
 		switch {
 		case ok || resumed && p.Status.Phase == "Succeeded":
@@ -176,10 +173,15 @@ func unreadyPods(all map[string]kubeapi.Pod, want []plan.Node, since func(time.T
 	}
 	if !resumed {
 		// The kubelet makes those of static pods when it is able to, which may be after everything else.
-		for _, component := range kubeadm.StaticPods {
-			name := "kube-system/" + component + "-" + want[0].Name
-			if _, ok := all[name]; !ok {
-				needed = append(needed, name+": it does not appear yet")
+		for _, n := range want {
+			if n.Role != topology.ControlPlane {
+				continue
+			}
+			for _, c := range component.Which(component.StaticPod) {
+				name := "kube-system/" + c.Name + "-" + n.Name
+				if _, ok := all[name]; !ok {
+					needed = append(needed, name+": it does not appear yet")
+				}
 			}
 		}
 	}

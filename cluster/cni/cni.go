@@ -13,14 +13,24 @@ import (
 // ConfigPath is where the runtime looks first. The number leaves room on both sides for a user's own network.
 const ConfigPath = "/etc/cni/net.d/10-dind-cluster.conflist"
 
-// Config writes the network of a node whose pods get addresses from podCIDR.
+// Config writes the network of a node whose pods get an address from each of podCIDRs, in packets of at most mtu bytes.
 //
 // The main plugin is ptp, not bridge: with a bridge, a pod that reaches a pod of the same node through a service
 // gets its answer past the node's IP stack, untranslated, unless the host has loaded br_netfilter. With ptp every
 // packet is routed, so nothing is asked of the host. Masquerading is not the plugin's business either: its rule
 // would hide the pod's address from pods on other nodes.
-func Config(podCIDR netip.Prefix, mtu int) ([]byte, error) {
+func Config(podCIDRs []netip.Prefix, mtu int) ([]byte, error) {
 	type object map[string]any
+	var ranges [][]object
+	var routes []object
+	for _, cidr := range podCIDRs {
+		ranges = append(ranges, []object{{"subnet": cidr.String()}})
+		everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if cidr.Addr().Is6() {
+			everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		routes = append(routes, object{"dst": everywhere.String()})
+	}
 	out, err := json.MarshalIndent(object{
 		"cniVersion": "1.0.0",
 		"name":       "dind-cluster",
@@ -29,8 +39,8 @@ func Config(podCIDR netip.Prefix, mtu int) ([]byte, error) {
 			"mtu":  mtu,
 			"ipam": object{
 				"type":   "host-local",
-				"ranges": [][]object{{{"subnet": podCIDR.String()}}},
-				"routes": []object{{"dst": "0.0.0.0/0"}},
+				"ranges": ranges,
+				"routes": routes,
 			},
 		}, {
 			"type":         "portmap",

@@ -39,7 +39,7 @@ const golden = `{
 `
 
 func TestConfig(t *testing.T) {
-	got, err := Config(netip.MustParsePrefix("10.244.3.0/24"), 1500)
+	got, err := Config([]netip.Prefix{netip.MustParsePrefix("10.244.3.0/24")}, 1500)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ func limitFiles(nodeConfig, units string) error {
 	if err != nil {
 		return nil // the node's runner says what is wrong
 	}
-	soft := config.Cluster.NoFile
+	soft := config.Topology.NoFile
 	path := filepath.Join(units, "containerd.service.d", "nofile.conf")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/node"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"golang.org/x/sys/unix"
 )
 
@@ -148,8 +148,7 @@ func TestLimitFiles(t *testing.T) {
 		t.Errorf("a limit without a plan: %v", err)
 	}
 	for soft, want := range map[int]string{1024: "1024:524288", 1 << 20: "1048576:1048576"} {
-		c := node.Config{Cluster: plan.Default()}
-		c.Cluster.NoFile = soft
+		c := node.Config{Topology: topology.Topology{NoFile: soft}}
 		if err := c.Write(config); err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 	"sigs.k8s.io/yaml"
 )
@@ -22,8 +24,10 @@ const CRISocket = "unix:///run/containerd/containerd.sock"
 
 // Input is all that the files depend on.
 type Input struct {
-	Cluster plan.Cluster
-	Node    plan.Node
+	Topology topology.Topology
+	Node     topology.Node
+	// Timeout bounds the whole start of the cluster.
+	Timeout time.Duration
 	// KubernetesVersion is that of the kubeadm which will read the file.
 	KubernetesVersion string
 	// CgroupV1 says that the host has the old cgroup hierarchy, which the kubelet refuses unless told otherwise.
@@ -104,26 +108,6 @@ func PriorityClasses() map[string]map[string]any {
 	return classes
 }
 
-// Mark returns what a node needs besides its pods' addresses to be a control plane, as kubeadm's phase mark-control-plane adds
-// it: a strategic merge patch. A node that was deleted and registers again has lost it.
-func Mark(c plan.Cluster) map[string]any {
-	patch := object{"metadata": object{"labels": object{
-		"node-role.kubernetes.io/control-plane":                   "",
-		"node.kubernetes.io/exclude-from-external-load-balancers": "",
-	}}}
-	if c.Nodes > 1 {
-		// The only node has to run the pods as well.
-		patch["spec"] = map[string]any{"taints": []object{{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}}}
-	}
-	return patch
-}
-
-// StaticPods are the components that run as static pods of a control plane.
-var StaticPods = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"}
-
-// Waiting are the components of a control plane in whose place the runner waits until they can work.
-var Waiting = []string{"kube-controller-manager", "kube-scheduler"}
-
 type object map[string]any
 
 // arg is a command line flag as v1beta4 writes it.
@@ -136,7 +120,7 @@ type arg struct {
 func Init(in Input) ([]byte, error) {
 	lifetime := pki.Lifetime.String()
 	etcd := object{}
-	if !in.Cluster.EtcdSync {
+	if !in.Topology.EtcdSync {
 		etcd["extraArgs"] = []arg{{"unsafe-no-fsync", "true"}}
 	}
 	return documents(
@@ -146,9 +130,9 @@ func Init(in Input) ([]byte, error) {
 			// Nodes join without a token. kubeadm makes one in any case: nobody learns which, the runner deletes it at once, and
 			// should the runner die before, the token does not live long.
 			"bootstrapTokens":  []object{{"ttl": "10m0s", "usages": []string{"authentication"}}},
-			"localAPIEndpoint": object{"advertiseAddress": in.Node.IP.String(), "bindPort": plan.APIServerPort},
+			"localAPIEndpoint": object{"advertiseAddress": in.Node.IPs[0].String(), "bindPort": plan.APIServerPort},
 			"nodeRegistration": nodeRegistration(in),
-			"timeouts":         timeouts(in.Cluster.Timeout),
+			"timeouts":         timeouts(in.Timeout),
 			"patches":          object{"directory": in.PatchesDir},
 			// The checks are about a machine that a person has set up. This one comes as it should be, and what may be
 			// wrong with the host the top-level container finds out.
@@ -159,18 +143,18 @@ func Init(in Input) ([]byte, error) {
 			"kind":                 "ClusterConfiguration",
 			"clusterName":          "dind-cluster",
 			"kubernetesVersion":    in.KubernetesVersion,
-			"controlPlaneEndpoint": in.Cluster.APIServer().String(),
+			"controlPlaneEndpoint": in.Topology.Endpoint.String(),
 			"encryptionAlgorithm":  "ECDSA-P256",
 			// Nobody renews what kubeadm makes. With its default, a year, a cluster that was stopped for longer would not come back.
 			"certificateValidityPeriod":   lifetime,
 			"caCertificateValidityPeriod": lifetime,
 			"etcd":                        object{"local": etcd},
 			"networking": object{
-				"podSubnet":     in.Cluster.PodSubnet.String(),
-				"serviceSubnet": in.Cluster.ServiceSubnet.String(),
+				"podSubnet":     list(in.Topology.Networks.Pods),
+				"serviceSubnet": list(in.Topology.Networks.Services),
 				"dnsDomain":     "cluster.local",
 			},
-			"apiServer": object{"certSANs": append([]string{"localhost", "127.0.0.1", in.Cluster.Gateway().String()}, in.Cluster.APISANs...)},
+			"apiServer": object{"certSANs": append([]string{"localhost", "127.0.0.1", in.Topology.Networks.Gateway().String()}, in.Topology.APISANs...)},
 			"controllerManager": object{"extraArgs": append([]arg{
 				// The plan gives each node its pods' addresses; the runner writes them into the nodes.
 				{"allocate-node-cidrs", "false"},
@@ -187,7 +171,7 @@ func Init(in Input) ([]byte, error) {
 		object{
 			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
 			"kind":       "KubeProxyConfiguration",
-			"mode":       in.Cluster.ProxyMode,
+			"mode":       in.Topology.ProxyMode,
 			// With the default of a second, CoreDNS would be there and nobody would reach it yet. A sync of a small cluster's
 			// rules takes some ten milliseconds.
 			"iptables": object{"minSyncPeriod": "100ms"},
@@ -206,7 +190,7 @@ func Join(in Input) ([]byte, error) {
 		"kind":             "JoinConfiguration",
 		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}},
 		"nodeRegistration": nodeRegistration(in),
-		"timeouts":         timeouts(in.Cluster.Timeout),
+		"timeouts":         timeouts(in.Timeout),
 		"skipPhases":       []string{"preflight"},
 	})
 }
@@ -231,13 +215,14 @@ func Patches(limit time.Duration) (map[string][]byte, error) {
 		files[name] = text
 		return nil
 	}
-	for _, name := range StaticPods {
+	for _, c := range component.Which(component.StaticPod) {
+		name := c.Name
 		container := object{
 			"name":         name,
 			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
 		}
 		spec := object{"containers": []object{container}}
-		if slices.Contains(Waiting, name) {
+		if c.Waits {
 			serving := servingDir(name)
 			container["volumeMounts"] = []object{
 				{"name": "runner", "mountPath": "/usr/local/sbin/" + name, "readOnly": true},
@@ -289,19 +274,22 @@ func servingArgs(component string) []arg {
 
 // WriteServing makes the serving certificates that Init names, below root, which is / but for tests.
 func WriteServing(root string, now time.Time) error {
-	for _, component := range Waiting {
+	for _, c := range component.All {
+		if !c.Waits {
+			continue
+		}
 		// They listen at 127.0.0.1 alone.
 		pair, err := pki.NewSelfSigned("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, now)
 		if err != nil {
 			return err
 		}
-		dir := filepath.Join(root, servingDir(component))
+		dir := filepath.Join(root, servingDir(c.Name))
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 		for name, data := range map[string][]byte{servingCert: pair.Cert, servingKey: pair.Key} {
 			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-				return fmt.Errorf("writing the certificate of %s: %w", component, err)
+				return fmt.Errorf("writing the certificate of %s: %w", c.Name, err)
 			}
 		}
 	}
@@ -313,7 +301,7 @@ func nodeRegistration(in Input) object {
 		"name":      in.Node.Name,
 		"criSocket": CRISocket,
 		"kubeletExtraArgs": []arg{
-			{"node-ip", in.Node.IP.String()},
+			{"node-ip", list(in.Node.IPs)},
 		},
 	}
 }
@@ -358,6 +346,15 @@ func kubeletConfiguration(in Input) object {
 		config["failCgroupV1"] = false
 	}
 	return config
+}
+
+// list writes addresses or subnets, one per IP family, as kubeadm and the kubelet take them.
+func list[T fmt.Stringer](all []T) string {
+	var texts []string
+	for _, a := range all {
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ",")
 }
 
 func documents(docs ...object) ([]byte, error) {

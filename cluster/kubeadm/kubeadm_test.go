@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -18,9 +19,11 @@ func TestGoldens(t *testing.T) {
 		c := plan.Default()
 		c.Nodes = nodes
 		c.APISANs = []string{"ci.example.org"}
+		wanted := topology.Resolve(c)
 		return Input{
-			Cluster:           c,
-			Node:              c.Node(index),
+			Topology:          wanted,
+			Node:              wanted.Nodes[index],
+			Timeout:           c.Timeout,
 			KubernetesVersion: "v1.99.0",
 			CgroupV1:          cgroupV1,
 			ResolvConf:        "/run/dind-cluster/resolv.conf",
@@ -29,7 +32,7 @@ func TestGoldens(t *testing.T) {
 		}
 	}
 	noSync := input(1, 0, false)
-	noSync.Cluster.EtcdSync = false
+	noSync.Topology.EtcdSync = false
 	for _, test := range []struct {
 		golden string
 		write  func(Input) ([]byte, error)

@@ -14,9 +14,11 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/nodes"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
@@ -39,22 +41,34 @@ var common = []command{
 	{"mounts.txt", []string{"cat", "/proc/self/mountinfo"}},
 }
 
-var onNode = append([]command{
-	{"kubelet.log", []string{"journalctl", "--no-pager", "--output", "short-precise", "--unit", "kubelet"}},
-	{"containerd.log", []string{"journalctl", "--no-pager", "--output", "short-precise", "--unit", "containerd"}},
-	{"node.log", []string{"journalctl", "--no-pager", "--output", "short-precise", "--unit", "dind-node"}},
+var onNode = slices.Concat(units(), []command{
+	journal("node.log", "dind-node"),
 	{"containers.txt", []string{"crictl", "ps", "--all"}},
 	{"pods.txt", []string{"crictl", "pods"}},
 	{"images.txt", []string{"crictl", "images"}},
-}, common...)
+}, common)
 
 var onTop = append([]command{
-	{"cluster.log", []string{"journalctl", "--no-pager", "--output", "short-precise", "--unit", "dind-cluster"}},
-	{"docker.log", []string{"journalctl", "--no-pager", "--output", "short-precise", "--unit", "docker"}},
+	journal("cluster.log", "dind-cluster"),
+	journal("docker.log", "docker"),
 	{"containers.txt", []string{"docker", "ps", "--all", "--no-trunc"}},
 	{"kubernetes.txt", []string{"kubectl", "get", "nodes,pods", "--all-namespaces", "--output", "wide", "--request-timeout", "5s"}},
 	{"events.txt", []string{"kubectl", "get", "events", "--all-namespaces", "--request-timeout", "5s"}},
 }, common...)
+
+// journal is the log of one unit.
+func journal(file, unit string) command {
+	return command{file, []string{"journalctl", "--no-pager", "--output", "short-precise", "--unit", unit}}
+}
+
+// units are the logs of those components that are units.
+func units() []command {
+	var out []command
+	for _, c := range component.Which(component.Unit) {
+		out = append(out, journal(c.Name+".log", c.Name))
+	}
+	return out
+}
 
 // Bounds on what does not answer. A command that takes longer, or a node of which nothing comes for that long, is given up: what
 // comes after it is worth more.

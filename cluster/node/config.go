@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 )
 
 // Config is what the top-level container tells a node.
 type Config struct {
-	Cluster plan.Cluster `json:"cluster"`
-	Node    plan.Node    `json:"node"`
+	Topology topology.Topology `json:"topology"`
+	// Node is the one of the topology that this is.
+	Node topology.Node `json:"node"`
+	// Timeout bounds the start.
+	Timeout time.Duration `json:"timeout"`
 	// MTU is that of the nodes' network.
 	MTU int `json:"mtu"`
 	// CA is the cluster's authority. Only control planes have its key.

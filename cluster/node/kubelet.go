@@ -38,7 +38,7 @@ func writeKubeletIdentity(c Config, pkiDir, kubeconfigPath string, now time.Time
 	}
 	config, err := kubeconfig.Config{
 		Name:     "kubernetes",
-		Server:   "https://" + c.Cluster.APIServer().String(),
+		Server:   "https://" + c.Topology.Endpoint.String(),
 		CA:       c.CA.Cert,
 		CertFile: current,
 		KeyFile:  current,
@@ -55,7 +55,11 @@ func writeKubeletIdentity(c Config, pkiDir, kubeconfigPath string, now time.Time
 // writeKubeletServing makes the certificate that a node's kubelet serves with, where the kubelet looks for it before it makes
 // one by itself.
 func writeKubeletServing(c Config, pkiDir string, now time.Time) error {
-	pair, err := pki.NewSelfSigned(c.Node.Name, []net.IP{c.Node.IP.AsSlice()}, now)
+	var ips []net.IP
+	for _, ip := range c.Node.IPs {
+		ips = append(ips, ip.AsSlice())
+	}
+	pair, err := pki.NewSelfSigned(c.Node.Name, ips, now)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 func (n *node) setUpNetwork(ctx context.Context) error {
 	// Pods resolve names through the top-level container. The node's own resolv.conf names Docker's resolver at
 	// 127.0.0.11, which for a pod is the pod itself: CoreDNS would ask itself for ever.
-	if err := os.WriteFile(paths.ResolvConf, []byte("nameserver "+n.config.Cluster.Gateway().String()+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(paths.ResolvConf, []byte("nameserver "+n.config.Topology.Networks.Gateway().String()+"\n"), 0o644); err != nil {
 		return err
 	}
 	for name, value := range map[string]string{
@@ -33,13 +33,13 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 	if err := n.run(ctx, bytes.NewReader(rules(n.config)), "iptables-restore", "--wait", "--noflush"); err != nil {
 		return fmt.Errorf("adding packet filter rules: %w", err)
 	}
-	if n.config.Cluster.PodNetwork != plan.PodNetworkPTP {
+	if n.config.Topology.Networks.PodNetwork != plan.PodNetworkPTP {
 		return nil
 	}
 	if err := n.run(ctx, bytes.NewReader(routes(n.config)), "ip", "-batch", "-"); err != nil {
 		return fmt.Errorf("adding routes to the other nodes' pods: %w", err)
 	}
-	config, err := cni.Config(n.config.Node.PodCIDR, n.config.MTU)
+	config, err := cni.Config(n.config.Node.PodCIDRs, n.config.MTU)
 	if err != nil {
 		return err
 	}
@@ -51,13 +51,17 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 
 // routes returns the input of `ip -batch` that routes the pods of every other node through that node.
 //
-// Of every node that can ever be: the plan fixes their addresses, so nothing has to be told to this node when another
+// Of every node that can ever be: slots fix their addresses, so nothing has to be told to this node when another
 // one is added.
 func routes(c Config) []byte {
 	var out bytes.Buffer
-	for i := range plan.MaxNodes {
-		if other := c.Cluster.Node(i); i != c.Node.Index {
-			fmt.Fprintf(&out, "route replace %s via %s\n", other.PodCIDR, other.IP)
+	for slot := range plan.MaxNodes {
+		if slot == c.Node.Slot {
+			continue
+		}
+		ips, podCIDRs := c.Topology.Networks.Slot(slot)
+		for i := range podCIDRs {
+			fmt.Fprintf(&out, "route replace %s via %s\n", podCIDRs[i], ips[i])
 		}
 	}
 	return out.Bytes()
@@ -74,19 +78,20 @@ func routes(c Config) []byte {
 // Pods get the node's address towards everything but pods.
 func rules(c Config) []byte {
 	var out bytes.Buffer
+	networks := c.Topology.Networks
 	fmt.Fprintf(&out, `*filter
 -A FORWARD -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
 -A FORWARD -d %[1]s -j REJECT
 -A OUTPUT -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
 -A OUTPUT -d %[1]s -j REJECT
 COMMIT
-`, c.Cluster.ServiceSubnet)
+`, networks.Services[0])
 	fmt.Fprintf(&out, `*nat
 -A PREROUTING -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
 -A OUTPUT -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
-`, c.Cluster.KubernetesService(), c.Cluster.APIServer())
-	if c.Cluster.PodNetwork == plan.PodNetworkPTP {
-		fmt.Fprintf(&out, "-A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE\n", c.Cluster.PodSubnet)
+`, networks.KubernetesService(), c.Topology.Endpoint)
+	if networks.PodNetwork == plan.PodNetworkPTP {
+		fmt.Fprintf(&out, "-A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE\n", networks.Pods[0])
 	}
 	out.WriteString("COMMIT\n")
 	return out.Bytes()

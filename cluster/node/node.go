@@ -15,10 +15,11 @@ import (
 
 	"github.com/containerd/cgroups/v3"
 
+	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
@@ -53,7 +54,7 @@ func Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, config.Cluster.Timeout, fmt.Errorf("the node did not come up within %v", config.Cluster.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, config.Timeout, fmt.Errorf("the node did not come up within %v", config.Timeout))
 	defer cancel()
 	n := &node{config: config, log: progress.New(out), report: newReporter(config.Node.Name), out: out}
 	defer n.report.close()
@@ -86,7 +87,7 @@ func (n *node) bringUp(ctx context.Context) error {
 	if err := writeKubeletServing(n.config, kubeletPKIDir, now); err != nil {
 		return err
 	}
-	if n.config.Node.Role == plan.ControlPlane {
+	if n.config.Node.Role == topology.ControlPlane {
 		return n.initControlPlane(ctx)
 	}
 	return n.joinWorker(ctx)
@@ -221,7 +222,7 @@ func apiOf(file string) (*kubeapi.Client, error) {
 func (n *node) joinWorker(ctx context.Context) error {
 	kubelet := kubeconfig.Config{
 		Name:   "kubelet",
-		Server: "https://" + n.config.Cluster.APIServer().String(),
+		Server: "https://" + n.config.Topology.Endpoint.String(),
 		CA:     n.config.CA.Cert,
 		Cert:   n.config.Kubelet.Cert,
 		Key:    n.config.Kubelet.Key,
@@ -263,8 +264,9 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 		return fmt.Errorf("asking kubeadm for its version: %w", err)
 	}
 	data, err := write(kubeadm.Input{
-		Cluster:           n.config.Cluster,
+		Topology:          n.config.Topology,
 		Node:              n.config.Node,
+		Timeout:           n.config.Timeout,
 		KubernetesVersion: strings.TrimSpace(string(version)),
 		CgroupV1:          cgroups.Mode() != cgroups.Unified,
 		ResolvConf:        paths.ResolvConf,
@@ -274,7 +276,7 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	if err != nil {
 		return err
 	}
-	patches, err := kubeadm.Patches(n.config.Cluster.Timeout)
+	patches, err := kubeadm.Patches(n.config.Timeout)
 	if err != nil {
 		return err
 	}
@@ -333,12 +335,15 @@ func explain(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var out strings.Builder
-	for _, c := range []struct{ title, command string }{
+	type source struct{ title, command string }
+	sources := []source{
 		{"failed units", "systemctl --failed --no-legend --plain"},
 		{"containers", "crictl ps --all 2>&1 | head -20"},
-		{"kubelet", "journalctl --unit kubelet --no-pager --output cat --lines 200 | grep -E '^[EF][0-9]{4}|rror' | tail -n 15"},
-		{"containerd", "journalctl --unit containerd --no-pager --output cat --lines 200 | grep -E 'level=(error|fatal)' | tail -n 10"},
-	} {
+	}
+	for _, c := range component.Which(component.Unit) {
+		sources = append(sources, source{c.Name, fmt.Sprintf("journalctl --unit %s --no-pager --output cat --lines 200 | grep -E '%s' | tail -n 15", c.Name, c.Errors)})
+	}
+	for _, c := range sources {
 		text, err := exec.CommandContext(ctx, "sh", "-c", c.command).CombinedOutput()
 		if text = bytes.TrimSpace(text); len(text) > 0 {
 			fmt.Fprintf(&out, "--- %s\n%s\n", c.title, text)

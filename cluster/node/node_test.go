@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 )
 
-func testConfig(index int) Config {
-	c := plan.Default()
-	return Config{Cluster: c, Node: c.Node(index), MTU: 1500, CA: pki.Pair{Cert: []byte("cert"), Key: []byte("key")}}
+func testConfig(slot int) Config {
+	wanted := topology.Resolve(plan.Default())
+	return Config{Topology: wanted, Node: wanted.Nodes[slot], Timeout: time.Minute, MTU: 1500, CA: pki.Pair{Cert: []byte("cert"), Key: []byte("key")}}
 }
 
 func TestConfigRoundTrip(t *testing.T) {
@@ -90,7 +91,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	c.Cluster.PodNetwork = "none"
+	c.Topology.Networks.PodNetwork = plan.PodNetworkNone
 	if got := rules(c); bytes.Contains(got, []byte("MASQUERADE")) {
 		t.Errorf("masquerading without our pod network:\n%s", got)
 	}

@@ -72,7 +72,7 @@ var variables = []variable{{
 }, {
 	name: "POD_NETWORK",
 	set: func(c *Cluster, s string) (err error) {
-		c.PodNetwork, err = oneOf(s, PodNetworkPTP, "none")
+		c.PodNetwork, err = oneOf(s, PodNetworkPTP, PodNetworkNone)
 		return err
 	},
 	get: func(c Cluster) string { return c.PodNetwork },

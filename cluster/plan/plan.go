@@ -1,25 +1,10 @@
-// Package plan says what a cluster will look like before any of it exists: its size, and every name and address
-// in it.
-//
-// The top-level container owns the network that its nodes live in, so nothing has to be allocated: a node's
-// address and its pods' addresses follow from its index alone. They are therefore the same after a restart, and
-// routes to nodes that do not exist yet can be laid down in advance.
+// Package plan reads the settings of a cluster: what its user asks for. Package topology has what follows from them.
 package plan
 
 import (
 	"fmt"
-	"math/big"
 	"net/netip"
 	"time"
-)
-
-// Role is what a node does in the cluster.
-type Role string
-
-// The roles.
-const (
-	ControlPlane Role = "control-plane"
-	Worker       Role = "worker"
 )
 
 // MaxNodes bounds the size of a cluster. Each node is a container with its own kubelet and container runtime, and
@@ -36,10 +21,11 @@ const (
 const APIServerPort = 6443
 
 // PodNetworkPTP is the pod network of the reference CNI plugins, named after the one that makes pods' interfaces.
-const PodNetworkPTP = "ptp"
-
-// podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
-const podCIDRBits = 24
+// PodNetworkNone leaves the pod network to the user.
+const (
+	PodNetworkPTP  = "ptp"
+	PodNetworkNone = "none"
+)
 
 // HealthNodes and HealthAPI are what Cluster.Health can be: all nodes and the API server, or the API server alone.
 const (
@@ -47,7 +33,7 @@ const (
 	HealthAPI   = "api"
 )
 
-// Cluster is the plan of a cluster.
+// Cluster is what a user can ask for.
 type Cluster struct {
 	// Nodes is the number of nodes: one control plane, the rest workers.
 	Nodes int `json:"nodes"`
@@ -64,7 +50,7 @@ type Cluster struct {
 	// EtcdSync says that etcd waits until the disk has what it was given. Without, a cluster is quicker, and gone if the
 	// machine goes down.
 	EtcdSync bool `json:"etcdSync"`
-	// PodNetwork is PodNetworkPTP, or "none" to leave the pod network to the user.
+	// PodNetwork is PodNetworkPTP or PodNetworkNone.
 	PodNetwork string `json:"podNetwork"`
 	// NoFile is how many files a process of a pod may have open before it raises its own limit.
 	NoFile int `json:"noFile"`
@@ -76,16 +62,7 @@ type Cluster struct {
 	Health string `json:"health"`
 }
 
-// Node is the plan of one node.
-type Node struct {
-	Name    string       `json:"name"`
-	Index   int          `json:"index"`
-	Role    Role         `json:"role"`
-	IP      netip.Addr   `json:"ip"`
-	PodCIDR netip.Prefix `json:"podCIDR"`
-}
-
-// Default returns the plan of a cluster for which the user asked for nothing in particular.
+// Default returns the settings of a cluster for which the user asked for nothing in particular.
 func Default() Cluster {
 	return Cluster{
 		Nodes: 3,
@@ -104,33 +81,6 @@ func Default() Cluster {
 	}
 }
 
-// Node returns the plan of the node with the given index. Index 0 is the control plane.
-func (c Cluster) Node(index int) Node {
-	n := Node{
-		Name:    "control-plane",
-		Index:   index,
-		Role:    ControlPlane,
-		IP:      offset(c.NodeSubnet, 2+index),
-		PodCIDR: netip.PrefixFrom(offset(c.PodSubnet, index<<(32-podCIDRBits)), podCIDRBits),
-	}
-	if index > 0 {
-		n.Name, n.Role = fmt.Sprintf("worker%d", index), Worker
-	}
-	return n
-}
-
-// All returns the plans of all nodes, the control plane first.
-func (c Cluster) All() []Node {
-	nodes := make([]Node, c.Nodes)
-	for i := range nodes {
-		nodes[i] = c.Node(i)
-	}
-	return nodes
-}
-
-// Gateway is the top-level container's address in the nodes' network. It also answers the nodes' DNS queries.
-func (c Cluster) Gateway() netip.Addr { return offset(c.NodeSubnet, 1) }
-
 // Shadows returns the subnet that has an address outside the cluster among its own, so that nobody in the container reaches the
 // one outside.
 func (c Cluster) Shadows(a netip.Addr) (Subnet, bool) {
@@ -146,24 +96,4 @@ func (c Cluster) Shadows(a netip.Addr) (Subnet, bool) {
 func (s Subnet) Hides(what, consequence string) string {
 	return fmt.Sprintf("%s is in the cluster's own subnet %s: %s; choose another subnet with `docker run --env %s=…`",
 		what, s.Prefix, consequence, s.Variable)
-}
-
-// APIServer is the address of the API server inside the cluster.
-func (c Cluster) APIServer() netip.AddrPort {
-	return netip.AddrPortFrom(c.Node(0).IP, APIServerPort)
-}
-
-// KubernetesService is the address of the service "kubernetes".
-func (c Cluster) KubernetesService() netip.Addr { return offset(c.ServiceSubnet, 1) }
-
-// DNSService is the address of the cluster's DNS service. kubeadm always picks the tenth.
-func (c Cluster) DNSService() netip.Addr { return offset(c.ServiceSubnet, 10) }
-
-// offset returns the n-th address of p.
-func offset(p netip.Prefix, n int) netip.Addr {
-	base := p.Masked().Addr().As4()
-	sum := new(big.Int).Add(new(big.Int).SetBytes(base[:]), big.NewInt(int64(n)))
-	var out [4]byte
-	sum.FillBytes(out[:])
-	return netip.AddrFrom4(out)
 }

@@ -7,32 +7,6 @@ import (
 	"time"
 )
 
-func TestNodes(t *testing.T) {
-	c := Default()
-	c.Nodes = MaxNodes
-	nodes := c.All()
-	for _, test := range []struct {
-		index          int
-		name, ip, cidr string
-		role           Role
-	}{
-		{0, "control-plane", "10.250.0.2", "10.244.0.0/24", ControlPlane},
-		{1, "worker1", "10.250.0.3", "10.244.1.0/24", Worker},
-		{99, "worker99", "10.250.0.101", "10.244.99.0/24", Worker},
-	} {
-		n := nodes[test.index]
-		if n.Name != test.name || n.IP.String() != test.ip || n.PodCIDR.String() != test.cidr || n.Role != test.role {
-			t.Errorf("node %d: got %+v, want %+v", test.index, n, test)
-		}
-	}
-	if got := c.APIServer().String(); got != "10.250.0.2:6443" {
-		t.Errorf("API server at %s", got)
-	}
-	if got := c.Gateway().String() + " " + c.KubernetesService().String() + " " + c.DNSService().String(); got != "10.250.0.1 10.96.0.1 10.96.0.10" {
-		t.Errorf("got %s", got)
-	}
-}
-
 func TestFromEnv(t *testing.T) {
 	for _, test := range []struct {
 		env     map[string]string

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
 // Name is the name that every cluster's DNS knows.
@@ -29,8 +29,8 @@ const (
 )
 
 // DNS asks the cluster's DNS service for a name in the cluster until it knows it or ctx ends.
-func DNS(ctx context.Context, p plan.Cluster) error {
-	return lookup(ctx, net.JoinHostPort(p.DNSService().String(), "53"), p.KubernetesService().String())
+func DNS(ctx context.Context, n topology.Networks) error {
+	return lookup(ctx, net.JoinHostPort(n.DNSService().String(), "53"), n.KubernetesService().String())
 }
 
 func lookup(ctx context.Context, server, want string) error {

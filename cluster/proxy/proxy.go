@@ -22,6 +22,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
 // Dir and NodeDir are where the top-level container shares the proxies, and where its nodes find them.
@@ -109,9 +110,7 @@ func (s Settings) Complete(p plan.Cluster) Settings {
 	for _, subnet := range p.Subnets() {
 		inside = append(inside, subnet.Prefix.String())
 	}
-	for _, n := range p.All() {
-		inside = append(inside, n.Name)
-	}
+	inside = append(inside, topology.Names(topology.Resolve(p).Nodes)...)
 	inside = append(inside, "kubernetes", "kubernetes.default", ".svc", ".cluster.local")
 	for _, entry := range inside {
 		if !slices.Contains(list, entry) {

@@ -19,6 +19,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
@@ -57,7 +58,8 @@ func Floor(ctx context.Context, kind string, processes bool) (*result.Floor, err
 func prepare(ctx context.Context, kind string) error {
 	p := plan.Default()
 	p.Nodes = 1
-	node := p.Node(0)
+	t := topology.Resolve(p)
+	node := t.Init()
 	// systemd's own socket: before it is there, systemctl has nobody to ask.
 	for {
 		if _, err := os.Stat("/run/systemd/private"); err == nil {
@@ -74,7 +76,7 @@ func prepare(ctx context.Context, kind string) error {
 		"systemctl is-system-running --wait || true",
 		"systemctl stop kubelet.service",
 		// The container has no network; an address is all that is missing.
-		"ip address replace " + node.IP.String() + "/32 dev lo",
+		"ip address replace " + node.IPs[0].String() + "/32 dev lo",
 	} {
 		if _, err := run(ctx, "sh", "-c", command); err != nil {
 			return err
@@ -85,8 +87,9 @@ func prepare(ctx context.Context, kind string) error {
 		return err
 	}
 	in := kubeadm.Input{
-		Cluster:           p,
+		Topology:          t,
 		Node:              node,
+		Timeout:           p.Timeout,
 		KubernetesVersion: strings.TrimSpace(version),
 		CgroupV1:          cgroups.Mode() != cgroups.Unified,
 		ResolvConf:        "/etc/resolv.conf",
@@ -106,7 +109,7 @@ func prepare(ctx context.Context, kind string) error {
 	if err := kubeadm.WriteServing("/", time.Now()); err != nil {
 		return err
 	}
-	network, err := cni.Config(node.PodCIDR, 1500)
+	network, err := cni.Config(node.PodCIDRs, 1500)
 	if err != nil {
 		return err
 	}

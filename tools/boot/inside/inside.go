@@ -16,6 +16,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/probe"
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
@@ -55,7 +56,7 @@ func Watch(ctx context.Context, nodes int, image string) (*Watched, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.follow(ctx) })
 	group.Go(func() error {
-		err := probe.DNS(ctx, p)
+		err := probe.DNS(ctx, topology.Resolve(p).Networks)
 		w.dns = time.Now()
 		return err
 	})

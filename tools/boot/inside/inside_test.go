@@ -9,6 +9,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"sigs.k8s.io/yaml"
 )
 
@@ -170,7 +171,7 @@ func FuzzContainerSpans(f *testing.F) {
 func TestFloorConfig(t *testing.T) {
 	p := plan.Default()
 	p.Nodes = 1
-	config, err := kubeadm.Init(kubeadm.Input{Cluster: p, Node: p.Node(0), KubernetesVersion: "v1.99.0", CgroupV1: true, PatchesDir: "/patches"})
+	config, err := kubeadm.Init(kubeadm.Input{Topology: topology.Resolve(p), Node: topology.Resolve(p).Init(), Timeout: p.Timeout, KubernetesVersion: "v1.99.0", CgroupV1: true, PatchesDir: "/patches"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/run"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
@@ -172,7 +173,7 @@ func (f *flags) reachDirectly(getenv func(string) string) error {
 	if err != nil {
 		return err
 	}
-	f.Suite.Host = "https://" + p.APIServer().String()
+	f.Suite.Host = "https://" + topology.Resolve(p).Endpoint.String()
 	return nil
 }
 

@@ -5,18 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
-	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
-
-// waits says whether the runner was called by the name of a component in front of which it is mounted, to start it when
-// the API server is ready.
-func waits(name string) bool { return slices.Contains(kubeadm.Waiting, name) }
 
 // await waits until the API server is ready, for the one who is in the --kubeconfig of a component's command line, and
 // becomes the component: the next program of its name on PATH.

@@ -12,12 +12,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 // The test's own program plays the runner when it is called by the name of a component.
 func TestMain(m *testing.M) {
-	if waits(filepath.Base(os.Args[0])) {
+	if component.Waits(filepath.Base(os.Args[0])) {
 		os.Exit(Main(context.Background(), os.Args))
 	}
 	os.Exit(m.Run())

@@ -5,6 +5,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/cluster/dns"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/spf13/cobra"
 )
 
@@ -18,7 +19,7 @@ func newDNS() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return dns.Serve(cmd.Context(), p.Gateway(), "/etc/resolv.conf")
+			return dns.Serve(cmd.Context(), topology.Resolve(p).Networks.Gateway(), "/etc/resolv.conf")
 		},
 	}
 }

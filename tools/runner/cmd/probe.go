@@ -20,9 +20,9 @@ func newProbe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), config.Cluster.Timeout)
+			ctx, cancel := context.WithTimeout(cmd.Context(), config.Timeout)
 			defer cancel()
-			return probe.DNS(ctx, config.Cluster)
+			return probe.DNS(ctx, config.Topology.Networks)
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/spf13/cobra"
 )
 
@@ -39,7 +40,7 @@ func Main(ctx context.Context, args []string) int {
 	}
 	root.SetArgs(verb)
 	run := root.ExecuteContext
-	if waits(filepath.Base(args[0])) {
+	if component.Waits(filepath.Base(args[0])) {
 		run = func(ctx context.Context) error { return await(ctx, args) }
 	}
 	if err := run(ctx); err != nil {

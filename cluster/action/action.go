@@ -1,0 +1,57 @@
+// Package action runs the steps that lead to a cluster, each as soon as what it needs is done.
+package action
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Action is one step.
+type Action struct {
+	// Name says what is done, for people.
+	Name string
+	// Needs are the names of the actions that must have ended well before.
+	Needs []string
+	// Retry reports whether the action only waits for nodes, so that it can begin anew when one of them is lost.
+	Retry bool
+	// Run does it, and returns in a few words what came out of it.
+	Run func(context.Context) (detail string, err error)
+}
+
+// Run gives each action to do when its needs have ended well, several at a time where they allow it. An action's needs stand
+// before it in the list: anything else is an error, before any action has begun. The first error ends the context of all
+// others and is returned.
+func Run(ctx context.Context, actions []Action, do func(context.Context, Action) error) error {
+	done := map[string]chan struct{}{}
+	for _, a := range actions {
+		for _, need := range a.Needs {
+			if done[need] == nil {
+				return fmt.Errorf("action %q needs %q, which does not stand before it", a.Name, need)
+			}
+		}
+		if done[a.Name] != nil {
+			return fmt.Errorf("there are two actions %q", a.Name)
+		}
+		done[a.Name] = make(chan struct{})
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, a := range actions {
+		group.Go(func() error {
+			for _, need := range a.Needs {
+				select {
+				case <-done[need]:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}
+			if err := do(ctx, a); err != nil {
+				return err
+			}
+			close(done[a.Name])
+			return nil
+		})
+	}
+	return group.Wait()
+}

@@ -1,0 +1,61 @@
+package topology
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+)
+
+func TestResolve(t *testing.T) {
+	s := plan.Default()
+	s.Nodes = plan.MaxNodes
+	got := Resolve(s)
+	for _, test := range []struct {
+		slot           int
+		name, ip, cidr string
+		role           Role
+		labels, taints int
+	}{
+		{0, "control-plane", "10.250.0.2", "10.244.0.0/24", ControlPlane, 2, 1},
+		{1, "worker1", "10.250.0.3", "10.244.1.0/24", Worker, 0, 0},
+		{99, "worker99", "10.250.0.101", "10.244.99.0/24", Worker, 0, 0},
+	} {
+		n := got.Nodes[test.slot]
+		if n.Name != test.name || n.Slot != test.slot || n.Role != test.role ||
+			len(n.IPs) != 1 || n.IPs[0].String() != test.ip || len(n.PodCIDRs) != 1 || n.PodCIDRs[0].String() != test.cidr ||
+			len(n.Labels) != test.labels || len(n.Taints) != test.taints || (len(n.Ports) == 1) != (test.role == ControlPlane) {
+			t.Errorf("slot %d: got %+v, want %+v", test.slot, n, test)
+		}
+	}
+	if len(got.Nodes) != plan.MaxNodes || got.Init().Name != "control-plane" || got.Endpoint.String() != "10.250.0.2:6443" {
+		t.Errorf("%d nodes, init on %s, endpoint %s", len(got.Nodes), got.Init().Name, got.Endpoint)
+	}
+	n := got.Networks
+	if text := n.Gateway().String() + " " + n.KubernetesService().String() + " " + n.DNSService().String(); text != "10.250.0.1 10.96.0.1 10.96.0.10" {
+		t.Errorf("got %s", text)
+	}
+}
+
+// The only node has to run all pods.
+func TestSingleNode(t *testing.T) {
+	s := plan.Default()
+	s.Nodes = 1
+	if n := Resolve(s).Init(); len(n.Taints) != 0 || len(n.Labels) != 2 {
+		t.Errorf("got %+v", n)
+	}
+}
+
+// What is written to the disk comes back.
+func TestRoundTrip(t *testing.T) {
+	want := Resolve(plan.Default())
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Topology
+	if err := json.Unmarshal(data, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
+	}
+}
