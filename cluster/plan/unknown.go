@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/dind-cluster/dind-cluster/internal/nearest"
 )
 
 // Read is FromEnv for a whole environment, in which it also refuses variables that look like settings and are none.
@@ -45,8 +47,8 @@ func Names() []string {
 
 // Unknown is the error for a variable that is no setting.
 func Unknown(name string) error {
-	if like := nearest(name); like != "" {
-		return fmt.Errorf("environment variable %s is not a setting of the cluster: did you mean %s?", name, like)
+	if setting := like(name); setting != "" {
+		return fmt.Errorf("environment variable %s is not a setting of the cluster: did you mean %s?", name, setting)
 	}
 	return fmt.Errorf("environment variable %s is not a setting of the cluster: there are %s", name, strings.Join(Names(), ", "))
 }
@@ -66,7 +68,7 @@ func checkName(name string) error {
 	if strings.HasPrefix(name, "KUBERNETES_") {
 		return nil
 	}
-	if nearest(name) != "" {
+	if like(name) != "" {
 		return Unknown(name)
 	}
 	specific := false
@@ -102,8 +104,8 @@ var (
 // plain is a name as settings are written.
 func plain(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
-// nearest returns the setting that a name is a typing error of, or "".
-func nearest(name string) string {
+// like returns the setting that a name is a typing error of, or "".
+func like(name string) string {
 	name = plain(name)
 	found, least := "", 3
 	for _, setting := range Names() {
@@ -111,7 +113,7 @@ func nearest(name string) string {
 		if len(setting) >= 10 {
 			allowed = 2
 		}
-		d := distance(name, setting)
+		d := nearest.Distance(name, setting)
 		if strings.ReplaceAll(name, "_", "") == strings.ReplaceAll(setting, "_", "") {
 			d = 0
 		}
@@ -132,30 +134,4 @@ func hasShortWords(name, setting string) bool {
 		}
 	}
 	return true
-}
-
-// distance counts the letters that have to be added, removed, replaced or swapped with the next to make b of a (optimal string
-// alignment).
-func distance(a, b string) int {
-	d := make([][]int, len(a)+1)
-	for i := range d {
-		d[i] = make([]int, len(b)+1)
-		d[i][0] = i
-	}
-	for j := range d[0] {
-		d[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			replace := d[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				replace++
-			}
-			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, replace)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
-			}
-		}
-	}
-	return d[len(a)][len(b)]
 }

@@ -1,0 +1,91 @@
+// Package config reads the configuration file of a cluster.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dind-cluster/dind-cluster/api/kind"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/internal/strictyaml"
+	"sigs.k8s.io/yaml"
+)
+
+// MaxSize bounds a file, in bytes.
+const MaxSize = 1 << 20
+
+// Read returns the cluster that a file describes, in any of the formats that there are: our own, and kind's. The error has one
+// line for each mistake in the file, with the file's name, the line and the field in front.
+func Read(name string, data []byte) (v1alpha1.Cluster, error) {
+	if len(data) > MaxSize {
+		return v1alpha1.Cluster{}, fmt.Errorf("%s: %d bytes are no configuration of a cluster: want at most %d", name, len(data), MaxSize)
+	}
+	doc, err := strictyaml.Parse(data)
+	if err != nil {
+		return v1alpha1.Cluster{}, fmt.Errorf("%s: %w", name, err)
+	}
+	c := v1alpha1.Default()
+	switch version := doc.String("apiVersion"); version {
+	case v1alpha1.APIVersion:
+		err = doc.Decode(&c)
+	case kind.APIVersion:
+		c, err = kind.Convert(doc)
+	case "":
+		err = &strictyaml.Error{Path: "apiVersion", Text: fmt.Sprintf("is missing: want %s or %s", v1alpha1.APIVersion, kind.APIVersion)}
+	default:
+		err = &strictyaml.Error{Path: "apiVersion", Text: fmt.Sprintf("%q: want %s or %s", version, v1alpha1.APIVersion, kind.APIVersion)}
+	}
+	// Fields that could not be read have their defaults, so that all others can be checked at the same time.
+	all := mistakes(err)
+	for _, m := range mistakes(c.Validate()) {
+		if !slices.ContainsFunc(all, func(known *strictyaml.Error) bool { return known.Path == m.Path }) {
+			all = append(all, m)
+		}
+	}
+	if len(all) == 0 {
+		return c, nil
+	}
+	slices.SortStableFunc(all, func(a, b *strictyaml.Error) int { return line(doc, a) - line(doc, b) })
+	var errs []error
+	for _, m := range all {
+		m.Line = line(doc, m)
+		errs = append(errs, fmt.Errorf("%s: %w", name, m))
+	}
+	return v1alpha1.Cluster{}, errors.Join(errs...)
+}
+
+func line(doc *strictyaml.Document, e *strictyaml.Error) int {
+	if e.Line > 0 {
+		return e.Line
+	}
+	return doc.Line(e.Path)
+}
+
+// mistakes takes apart what was joined.
+func mistakes(err error) []*strictyaml.Error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []*strictyaml.Error
+		for _, e := range joined.Unwrap() {
+			out = append(out, mistakes(e)...)
+		}
+		return out
+	}
+	var one *strictyaml.Error
+	if !errors.As(err, &one) {
+		one = &strictyaml.Error{Text: err.Error()}
+	}
+	return []*strictyaml.Error{one}
+}
+
+// Write returns a cluster as a file that Read takes, with everything in it that was assumed.
+func Write(c v1alpha1.Cluster) ([]byte, error) {
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("writing the configuration: %w", err)
+	}
+	return data, nil
+}

@@ -1,0 +1,180 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+)
+
+const head = "apiVersion: dind-cluster.github.io/v1alpha1\nkind: Cluster\n"
+
+func TestDefault(t *testing.T) {
+	got, err := Read("x.yaml", []byte(head))
+	if err != nil || !reflect.DeepEqual(got, v1alpha1.Default()) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// What Write shows is what Read takes.
+func TestRoundTrip(t *testing.T) {
+	text := head + `name: big
+nodes:
+- {role: control-plane, taints: [], labels: {example.org/a: "1"}}
+- role: worker
+  count: 3
+  taints: [{key: x, effect: NoExecute}]
+- {role: worker, name: extra, kubeadmConfigPatches: ["kind: JoinConfiguration"]}
+networking: {podSubnet: 10.32.0.0/16, apiServerSANs: [a.b, fd00::1], kubeProxyMode: nftables}
+featureGates: {A: true, B: false}
+runtimeConfig: {api/all: true}
+etcd: {sync: false}
+start: {timeout: 90s, onFailure: keep}
+`
+	want, err := Read("x.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := want.Nodes[0]; n.Taints == nil || n.Labels["example.org/a"] != "1" || want.RuntimeConfig["api/all"] != "true" || want.Etcd.Sync {
+		t.Errorf("got %+v", want)
+	}
+	data, err := Write(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read("y.yaml", data)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v\nwant %+v\n%s", got, err, want, data)
+	}
+	var names []string
+	for _, n := range want.Expand() {
+		names = append(names, n.Name)
+	}
+	if text := strings.Join(names, " "); text != "control-plane worker1 worker2 worker3 extra" {
+		t.Errorf("nodes are %s", text)
+	}
+}
+
+// All mistakes of a file are found at once, in the order of its lines.
+func TestMistakes(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"several", head + `nodes:
+- roel: worker
+- role: wrker
+  count: many
+- {role: control-plane, name: A_b}
+networking:
+  podSubnet: 10.1.2.3/16
+  serviceSubnet: fd00::/108
+  apiServerPort: 70000
+featuregates: {}
+start: {timeout: soon}
+openFiles: 7
+`, `x.yaml: line 4: nodes[0].roel: no such field: did you mean role?
+x.yaml: line 4: nodes[0].role: "": want control-plane or worker
+x.yaml: line 5: nodes[1].role: "wrker": want control-plane or worker
+x.yaml: line 6: nodes[1].count: "many", want a whole number
+x.yaml: line 7: nodes[2].name: "A_b": want at most 63 lower case letters, digits and hyphens
+x.yaml: line 9: networking.podSubnet: 10.1.2.3/16: the subnet with this address is 10.1.0.0/16: want its first address
+x.yaml: line 10: networking.serviceSubnet: fd00::/108: want an IPv4 subnet of /12 to /24, such as 10.32.0.0/24
+x.yaml: line 11: networking.apiServerPort: 70000: want a whole number from 1 to 65535
+x.yaml: line 12: featuregates: no such field: did you mean featureGates?
+x.yaml: line 13: start.timeout: "soon": want a duration such as 90s or 5m
+x.yaml: line 14: openFiles: 7: want a whole number from 256 to 1048576`},
+		{"overlap", head + "networking: {nodeSubnet: 10.96.1.0/24}", `x.yaml: line 3: networking.serviceSubnet: 10.96.0.0/16 overlaps networking.nodeSubnet 10.96.1.0/24: give each its own addresses`},
+		{"one name twice", head + "nodes:\n- {role: control-plane, name: a}\n- {role: worker, name: a}", `x.yaml: line 5: nodes[1].name: "a" is the name of nodes[0], too`},
+		{"no control plane", head + "nodes:\n- role: worker", `x.yaml: line 3: nodes: 0 control planes: want one`},
+		{"too many", head + "nodes:\n- role: control-plane\n- {role: worker, count: 100}", `x.yaml: line 3: nodes: 101 nodes: want at most 100`},
+		{"patch of what", head + "kubeadmConfigPatches: ['kind: Pod']", `line 3: kubeadmConfigPatches[0]: kind: "Pod": want InitConfiguration or`},
+		{"no patch", head + "kubeadmConfigPatchesJSON6902: [{kind: ClusterConfiguration, patch: 'a: b'}]", `line 3: kubeadmConfigPatchesJSON6902[0].patch: not a JSON patch (RFC 6902)`},
+		{"twice", head + "kind: Cluster", `x.yaml: line 3: kind: stands here and in line 2`},
+		{"no version", "kind: Cluster", `x.yaml: apiVersion: is missing: want dind-cluster.github.io/v1alpha1 or kind.x-k8s.io/v1alpha4`},
+		{"other version", "apiVersion: apps/v1", `x.yaml: line 1: apiVersion: "apps/v1": want dind`},
+		{"list", "[]", `x.yaml: line 1: the file is a list, want fields with values`},
+		{"empty", "", `x.yaml: the file is empty`},
+		{"two documents", head + "---\n" + head, `x.yaml: the file has more than one YAML document`},
+		{"no YAML", "a: [", `x.yaml: not YAML: line 1: did not find`},
+		{"bomb", head + "x: &a [1,1,1,1,1,1,1,1,1,1]\ny: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nz: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n" +
+			"u: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\nv: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nkubeadmConfigPatches: [*e,*e]", `kubeadmConfigPatches[0]: a list, want a text`},
+		{"merge of nothing", head + "networking: {<<: 3}", `networking: "3" cannot be merged`},
+	} {
+		_, err := Read("x.yaml", []byte(test.text))
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got\n%v\nwant\n%s", test.name, err, test.want)
+		}
+	}
+}
+
+// Files of kind mean what they mean there.
+func TestKind(t *testing.T) {
+	const kindHead = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n"
+	c, err := Read("kind.yaml", []byte(kindHead))
+	if err != nil || len(c.Expand()) != 1 {
+		t.Errorf("got %+v, %v, want a single node", c.Nodes, err)
+	}
+	c, err = Read("kind.yaml", []byte(kindHead+`name: ci
+nodes:
+- role: control-plane
+  kubeadmConfigPatches:
+  - |
+    kind: InitConfiguration
+    nodeRegistration:
+      kubeletExtraArgs:
+        node-labels: "ingress-ready=true"
+- &w
+  role: worker
+  labels: {tier: frontend}
+- <<: *w
+  labels: {tier: backend}
+networking: {disableDefaultCNI: true, podSubnet: 10.240.0.0/16, apiServerAddress: 127.0.0.1, kubeProxyMode: nftables}
+featureGates: {SomeGate: true}
+runtimeConfig: {"api/alpha": "false"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := c.Expand()
+	if len(nodes) != 3 || nodes[1].Labels["tier"] != "frontend" || nodes[2].Labels["tier"] != "backend" || nodes[2].Role != "worker" ||
+		len(nodes[0].KubeadmConfigPatches) != 1 || c.Name != "ci" || c.Networking.PodNetwork != "none" || c.Networking.PodSubnet.String() != "10.240.0.0/16" || !c.FeatureGates["SomeGate"] {
+		t.Errorf("got %+v", c)
+	}
+	if _, err = Read("kind.yaml", []byte(kindHead+"nodes:\n- extraPortMapings: []\n")); err == nil || !strings.Contains(err.Error(), "line 4: nodes[0].extraPortMapings: no such field: did you mean extraPortMappings?") {
+		t.Errorf("got %v", err)
+	}
+	_, err = Read("kind.yaml", []byte(kindHead+`nodes:
+- role: control-plane
+  extraMounts: [{hostPath: /a, containerPath: /b}]
+- role: control-plane
+  image: kindest/node:v1.30.0
+networking: {ipFamily: dual}
+containerdConfigPatches: [x]
+`))
+	for _, want := range []string{
+		"line 5: nodes[0].extraMounts: nodes cannot", "line 7: nodes[1].image: all nodes", `line 8: networking.ipFamily: "dual": only ipv4`,
+		"line 9: containerdConfigPatches: ", "nodes: 2 control planes: want one",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(head))
+	f.Add([]byte(head + "nodes: [{role: control-plane, count: 1}]\nfeatureGates: {A: true}"))
+	f.Add([]byte("apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\nnodes: [{role: worker}, {}]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Read("x", data)
+		if err != nil {
+			return
+		}
+		text, err := Write(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := Read("y", text); err != nil || len(again.Expand()) != len(c.Expand()) {
+			t.Errorf("%q comes back as %v, %v", text, again, err)
+		}
+	})
+}

@@ -1,0 +1,154 @@
+// Package v1alpha1 is the configuration file of a cluster: what people write, what is assumed where they write nothing, and what
+// is allowed.
+package v1alpha1
+
+import (
+	"net/netip"
+	"time"
+)
+
+// APIVersion and Kind are the first fields of a file.
+const (
+	APIVersion = "dind-cluster.github.io/v1alpha1"
+	Kind       = "Cluster"
+)
+
+// Cluster describes a cluster.
+type Cluster struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+
+	// Name is the name of the cluster in kubeconfigs, and of the container that bazel run makes. Default: dind-cluster.
+	Name string `json:"name,omitempty"`
+	// Nodes are the nodes: one control plane, and workers. Default: two workers.
+	Nodes []Node `json:"nodes"`
+	// Networking has the subnets, and how the cluster is reached.
+	Networking Networking `json:"networking"`
+	// FeatureGates are set for all of Kubernetes' components.
+	FeatureGates map[string]bool `json:"featureGates,omitempty"`
+	// RuntimeConfig enables and disables API groups and versions: --runtime-config of kube-apiserver.
+	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
+	// KubeadmConfigPatches are JSON merge patches (RFC 7386) of kubeadm's configuration, as YAML. Their field kind says what
+	// they change: InitConfiguration, ClusterConfiguration, JoinConfiguration, KubeletConfiguration or KubeProxyConfiguration.
+	KubeadmConfigPatches []string `json:"kubeadmConfigPatches,omitempty"`
+	// KubeadmConfigPatchesJSON6902 are JSON patches (RFC 6902) of the same, made after the others.
+	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
+
+	// Etcd has settings of etcd.
+	Etcd Etcd `json:"etcd"`
+	// OpenFiles is how many files a process of a pod may have open before it raises its own limit: 256 to 1048576. Default: 1024.
+	OpenFiles int `json:"openFiles"`
+	// Start is about the start of the cluster.
+	Start Start `json:"start"`
+	// Health says what has to work for the container to count as healthy: "nodes", the API server and all nodes, or "api", the
+	// API server alone. Default: nodes.
+	Health string `json:"health"`
+}
+
+// Node describes one node, or several alike.
+type Node struct {
+	// Role is control-plane or worker.
+	Role string `json:"role"`
+	// Count is how many nodes there are of this kind. Default: 1.
+	Count *int `json:"count,omitempty"`
+	// Name is the name of a single node. Default: control-plane, or worker and a number.
+	Name string `json:"name,omitempty"`
+	// Labels are labels of the Node object.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Taints are taints of the Node object. Default: that of a control plane beside which there are workers. An empty list
+	// leaves it away.
+	Taints []Taint `json:"taints,omitzero"`
+	// KubeadmConfigPatches and KubeadmConfigPatchesJSON6902 are for these nodes, made after those of the cluster.
+	KubeadmConfigPatches         []string        `json:"kubeadmConfigPatches,omitempty"`
+	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
+}
+
+// Taint is a taint of a node.
+type Taint struct {
+	Key   string `json:"key"`
+	Value string `json:"value,omitempty"`
+	// Effect is NoSchedule, PreferNoSchedule or NoExecute.
+	Effect string `json:"effect"`
+}
+
+// Networking has the cluster's networks.
+type Networking struct {
+	// NodeSubnet has the nodes' addresses: /8 to /24. Default: 10.250.0.0/24.
+	NodeSubnet netip.Prefix `json:"nodeSubnet"`
+	// PodSubnet has the pods' addresses, /24 for each node: /8 to /16. Default: 10.244.0.0/16.
+	PodSubnet netip.Prefix `json:"podSubnet"`
+	// ServiceSubnet has the services' addresses: /12 to /24. Default: 10.96.0.0/16.
+	ServiceSubnet netip.Prefix `json:"serviceSubnet"`
+	// APIServerPort is the port of the Docker host under which the API server is reached, and which kubeconfigs name.
+	// Default: 6443.
+	APIServerPort int `json:"apiServerPort"`
+	// APIServerSANs are further names and addresses for the API server's certificate.
+	APIServerSANs []string `json:"apiServerSANs,omitempty"`
+	// KubeProxyMode is iptables or nftables. Default: iptables.
+	KubeProxyMode string `json:"kubeProxyMode"`
+	// PodNetwork is ptp, the reference plugin of that name, or none, which leaves the pod network to the user. Default: ptp.
+	PodNetwork string `json:"podNetwork"`
+}
+
+// The values of Networking.PodNetwork.
+const (
+	PodNetworkPTP  = "ptp"
+	PodNetworkNone = "none"
+)
+
+// JSON6902Patch is a JSON patch of one of kubeadm's configuration objects.
+type JSON6902Patch struct {
+	// Group and Version restrict the patch to an API version of the object.
+	Group   string `json:"group,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Kind is that of the object.
+	Kind string `json:"kind"`
+	// Patch is the patch, as JSON or YAML.
+	Patch string `json:"patch"`
+}
+
+// Etcd has settings of etcd.
+type Etcd struct {
+	// Sync reports whether etcd waits until the disk has what it was given. Without, a cluster is quicker, and gone if the
+	// machine goes down. Default: true.
+	Sync bool `json:"sync"`
+}
+
+// Start is about the start of a cluster.
+type Start struct {
+	// Timeout bounds the start: 1s to 24h. Default: 5m.
+	Timeout Duration `json:"timeout"`
+	// OnFailure says what becomes of the container when the cluster does not come up: exit, or keep, for a person to look at.
+	// Default: exit.
+	OnFailure string `json:"onFailure"`
+}
+
+// The values of Health and of Start.OnFailure.
+const (
+	HealthNodes   = "nodes"
+	HealthAPI     = "api"
+	OnFailureExit = "exit"
+	OnFailureKeep = "keep"
+)
+
+// The roles of nodes.
+const (
+	RoleControlPlane = "control-plane"
+	RoleWorker       = "worker"
+)
+
+// Duration is a time.Duration that is written as in Go, such as 90s or 5m.
+type Duration time.Duration
+
+// MarshalText writes the duration.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return errDuration
+	}
+	*d = Duration(parsed)
+	return nil
+}

@@ -1,0 +1,242 @@
+package v1alpha1
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/internal/strictyaml"
+)
+
+// MaxNodes bounds the size of a cluster. Each node is a container with its own kubelet and container runtime, and a pod subnet
+// of /16 in pieces of /24 has room for 256.
+const MaxNodes = 100
+
+// MinTimeout and MaxTimeout bound the time that a cluster may take to start.
+const (
+	MinTimeout = time.Second
+	MaxTimeout = 24 * time.Hour
+)
+
+var errDuration = errors.New("want a duration such as 90s or 5m")
+
+func workerName(n int) string { return "worker" + strconv.Itoa(n) }
+
+// Subnet is one of a cluster's subnets, with the field and the environment variable that set it.
+type Subnet struct {
+	Field, Variable string
+	Prefix          netip.Prefix
+}
+
+// Subnets returns the cluster's subnets.
+func (n Networking) Subnets() []Subnet {
+	return []Subnet{
+		{"networking.nodeSubnet", "NODE_SUBNET", n.NodeSubnet},
+		{"networking.podSubnet", "POD_SUBNET", n.PodSubnet},
+		{"networking.serviceSubnet", "SERVICE_SUBNET", n.ServiceSubnet},
+	}
+}
+
+// Validate returns an error that joins one *strictyaml.Error, without its line, for each field that is not as it may be.
+func (c Cluster) Validate() error {
+	v := &validation{}
+	v.check("apiVersion", OneOf(c.APIVersion, APIVersion))
+	v.check("kind", OneOf(c.Kind, Kind))
+	if c.Name != "" && (len(c.Name) > 63 || !label.MatchString(c.Name)) {
+		v.fail("name", "%q: want at most 63 lower case letters, digits and hyphens", c.Name)
+	}
+	v.nodes(c)
+	v.networking(c.Networking)
+	v.patches("", c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902)
+	for _, name := range slices.Sorted(maps.Keys(c.FeatureGates)) {
+		if !gateName.MatchString(name) {
+			v.fail("featureGates."+name, "want the name of a feature gate")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.RuntimeConfig)) {
+		if !runtimeName.MatchString(name) {
+			v.fail("runtimeConfig."+name, "want an API group with a version, as in batch/v1, or api/all, api/ga, api/beta, api/alpha")
+		}
+		v.check("runtimeConfig."+name, OneOf(c.RuntimeConfig[name], "true", "false", ""))
+	}
+	v.check("openFiles", Between(c.OpenFiles, 256, 1<<20))
+	if d := time.Duration(c.Start.Timeout); d < MinTimeout || d > MaxTimeout {
+		v.fail("start.timeout", "%v: want %v to %v", d, MinTimeout, MaxTimeout)
+	}
+	v.check("start.onFailure", OneOf(c.Start.OnFailure, OnFailureExit, OnFailureKeep))
+	v.check("health", OneOf(c.Health, HealthNodes, HealthAPI))
+	return errors.Join(v.errs...)
+}
+
+type validation struct{ errs []error }
+
+func (v *validation) fail(path, format string, args ...any) {
+	v.errs = append(v.errs, &strictyaml.Error{Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+func (v *validation) check(path string, err error) {
+	if err != nil {
+		v.fail(path, "%v", err)
+	}
+}
+
+var (
+	gateName    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*$`)
+	runtimeName = regexp.MustCompile(`^[a-z0-9][-a-z0-9.]*(/[a-z0-9]+(/[a-z0-9]+)?)?$`)
+	// https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
+	label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	// https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+)
+
+func (v *validation) nodes(c Cluster) {
+	controlPlanes, all := 0, 0
+	names := map[string]string{}
+	for i, n := range c.Nodes {
+		path := fmt.Sprintf("nodes[%d]", i)
+		v.check(path+".role", OneOf(n.Role, RoleControlPlane, RoleWorker))
+		count := 1
+		if n.Count != nil {
+			count = *n.Count
+			v.check(path+".count", Between(count, 0, MaxNodes))
+		}
+		all += max(count, 0)
+		if n.Role == RoleControlPlane {
+			controlPlanes += max(count, 0)
+		}
+		switch {
+		case n.Name == "":
+		case count > 1:
+			v.fail(path+".name", "%d nodes cannot have one name: leave it away, or list the nodes one by one", count)
+		case len(n.Name) > 63 || !label.MatchString(n.Name):
+			v.fail(path+".name", "%q: want at most 63 lower case letters, digits and hyphens", n.Name)
+		case names[n.Name] != "":
+			v.fail(path+".name", "%q is the name of %s, too", n.Name, names[n.Name])
+		default:
+			names[n.Name] = path
+		}
+		for _, key := range slices.Sorted(maps.Keys(n.Labels)) {
+			if !labelKey.MatchString(key) {
+				v.fail(path+".labels", "%q: want the key of a label, as in example.org/name", key)
+			}
+			if !labelValue.MatchString(n.Labels[key]) {
+				v.fail(path+".labels."+key, "%q: want at most 63 letters, digits, hyphens, underscores and dots", n.Labels[key])
+			}
+		}
+		for j, t := range n.Taints {
+			path := fmt.Sprintf("%s.taints[%d]", path, j)
+			if !labelKey.MatchString(t.Key) {
+				v.fail(path+".key", "%q: want a key, as in example.org/name", t.Key)
+			}
+			if !labelValue.MatchString(t.Value) {
+				v.fail(path+".value", "%q: want at most 63 letters, digits, hyphens, underscores and dots", t.Value)
+			}
+			v.check(path+".effect", OneOf(t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute"))
+		}
+		v.patches(path+".", n.KubeadmConfigPatches, n.KubeadmConfigPatchesJSON6902)
+	}
+	switch {
+	case len(v.errs) > 0:
+	case controlPlanes != 1:
+		v.fail("nodes", "%d control planes: want one", controlPlanes)
+	case all > MaxNodes:
+		v.fail("nodes", "%d nodes: want at most %d", all, MaxNodes)
+	}
+}
+
+func (v *validation) networking(n Networking) {
+	wrong := map[string]bool{}
+	for _, s := range []struct {
+		path     string
+		prefix   netip.Prefix
+		min, max int
+	}{
+		{"networking.nodeSubnet", n.NodeSubnet, 8, 24},
+		{"networking.podSubnet", n.PodSubnet, 8, 16},
+		// kubeadm takes at most 2^20 addresses (MaximumBitsForServiceSubnet in cmd/kubeadm/app/constants).
+		{"networking.serviceSubnet", n.ServiceSubnet, 12, 24},
+	} {
+		if err := CheckSubnet(s.prefix, s.min, s.max); err != nil {
+			v.fail(s.path, "%v", err)
+			wrong[s.path] = true
+		}
+	}
+	subnets := n.Subnets()
+	for i, a := range subnets {
+		for _, b := range subnets[i+1:] {
+			if !wrong[a.Field] && !wrong[b.Field] && a.Prefix.Overlaps(b.Prefix) {
+				v.fail(b.Field, "%s overlaps %s %s: give each its own addresses", b.Prefix, a.Field, a.Prefix)
+			}
+		}
+	}
+	v.check("networking.apiServerPort", Between(n.APIServerPort, 1, 65535))
+	for i, name := range n.APIServerSANs {
+		v.check(fmt.Sprintf("networking.apiServerSANs[%d]", i), CheckSAN(name))
+	}
+	v.check("networking.kubeProxyMode", OneOf(n.KubeProxyMode, "iptables", "nftables"))
+	v.check("networking.podNetwork", OneOf(n.PodNetwork, PodNetworkPTP, PodNetworkNone))
+}
+
+// Between reports whether a number lies in a range.
+func Between(n, low, high int) error {
+	if n < low || n > high {
+		return fmt.Errorf("%d: want a whole number from %d to %d", n, low, high)
+	}
+	return nil
+}
+
+// OneOf reports whether a text is one of those that are allowed.
+func OneOf(s string, allowed ...string) error {
+	if !slices.Contains(allowed, s) {
+		return fmt.Errorf("%q: want %s", s, strings.Join(slices.DeleteFunc(slices.Clone(allowed), func(a string) bool { return a == "" }), " or "))
+	}
+	return nil
+}
+
+// reserved are the addresses that no subnet can have: https://www.iana.org/assignments/iana-ipv4-special-registry.
+var reserved = []struct {
+	prefix netip.Prefix
+	what   string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "\"this network\""},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
+}
+
+// CheckSubnet reports whether a cluster can have a subnet.
+func CheckSubnet(p netip.Prefix, minBits, maxBits int) error {
+	if !p.IsValid() || !p.Addr().Is4() || p.Bits() < minBits || p.Bits() > maxBits {
+		return fmt.Errorf("%s: want an IPv4 subnet of /%d to /%d, such as 10.32.0.0/%d", p, minBits, maxBits, maxBits)
+	}
+	if p != p.Masked() {
+		return fmt.Errorf("%s: the subnet with this address is %s: want its first address", p, p.Masked())
+	}
+	for _, r := range reserved {
+		if p.Overlaps(r.prefix) {
+			return fmt.Errorf("%s: has %s addresses (%s): want others, such as 10.32.0.0/%d", p, r.what, r.prefix, maxBits)
+		}
+	}
+	return nil
+}
+
+// hostName is what kubeadm accepts in certSANs: a DNS name, perhaps with a wildcard as its first label.
+var hostName = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// CheckSAN reports whether a certificate can have a name or an address.
+func CheckSAN(name string) error {
+	a, err := netip.ParseAddr(name)
+	// A zone is any text, and no certificate has one.
+	if (err != nil || a.Zone() != "") && (len(name) > 253 || !hostName.MatchString(name)) {
+		return fmt.Errorf("%q is neither a DNS name nor an IP address", name)
+	}
+	return nil
+}
