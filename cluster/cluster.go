@@ -17,9 +17,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/action"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
@@ -31,7 +32,7 @@ import (
 
 // cluster is what the actions share.
 type cluster struct {
-	settings plan.Cluster
+	settings v1alpha1.Cluster
 	topology topology.Topology
 	// image is the name under which the container's Docker has the node image.
 	image  string
@@ -72,7 +73,7 @@ var errLost = errors.New("a node was lost")
 
 // Run makes the cluster that the settings describe, or resumes the one that the volume holds, and looks after it until ctx ends.
 // Progress goes to out. An error means that there is nothing to look after.
-func Run(ctx context.Context, s plan.Cluster, out io.Writer) error {
+func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 	client, err := docker.Find()
 	if err != nil {
 		return err
@@ -156,18 +157,16 @@ func (c *cluster) adopt(ctx context.Context) error {
 	asked := c.settings
 	c.settings, c.topology = c.state.Settings, c.state.Topology
 	s := &c.settings
-	s.APIPort, s.Timeout, s.KeepOnFailure, s.Health = asked.APIPort, asked.Timeout, asked.KeepOnFailure, asked.Health
-	if s.Env() == asked.Env() {
-		return nil
+	s.Name, s.Networking.APIServerPort, s.Start, s.Health = asked.Name, asked.Networking.APIServerPort, asked.Start, asked.Health
+	differences, err := settings.Differences(*s, asked)
+	if err != nil || len(differences) == 0 {
+		return err
 	}
-	have := strings.Split(s.Env(), "\n")
-	for i, line := range strings.Split(asked.Env(), "\n") {
-		if line != have[i] {
-			c.log.Printf("the cluster in the volume keeps %s (not %s)", have[i], line)
-		}
+	for _, d := range differences {
+		c.log.Printf("the cluster in the volume keeps %s", d)
 	}
 	// Other units read the settings, too.
-	if err := os.WriteFile(paths.Env, []byte(s.Env()), 0o644); err != nil {
+	if err := settings.Save(*s); err != nil {
 		return err
 	}
 	if out, err := exec.CommandContext(ctx, "systemctl", "try-restart", "dind-dns.service").CombinedOutput(); err != nil {
@@ -178,7 +177,7 @@ func (c *cluster) adopt(ctx context.Context) error {
 
 // start brings the cluster up within the time that the user gave it: it looks at what there is, and does what is left to do.
 func (c *cluster) start(ctx context.Context) error {
-	limit := c.settings.Timeout
+	limit := time.Duration(c.settings.Start.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the cluster did not come up within %v (environment variable TIMEOUT)", limit))
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -314,7 +313,7 @@ func (c *cluster) ready(ctx context.Context) error {
 
 // containerStart is when the entrypoint began, so that the first lines show what it took until Docker answered.
 func containerStart() time.Time {
-	info, err := os.Stat(paths.Env)
+	info, err := os.Stat(paths.Settings)
 	if err != nil || time.Since(info.ModTime()) > time.Minute {
 		return time.Now()
 	}

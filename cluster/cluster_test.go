@@ -20,9 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/action"
 	"github.com/dind-cluster/dind-cluster/cluster/node"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
@@ -65,7 +65,7 @@ func TestCheckSubnets(t *testing.T) {
 		"10.244.7.0/24": "POD_SUBNET 10.244.0.0/16",
 		"10.0.0.0/8":    "docker run --env NODE_SUBNET=",
 	} {
-		err := checkSubnets(plan.Default(), []netip.Prefix{netip.MustParsePrefix(attached)})
+		err := checkSubnets(v1alpha1.Default().Networking, []netip.Prefix{netip.MustParsePrefix(attached)})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: got %v, want %q", attached, err, want)
 		}
@@ -73,8 +73,8 @@ func TestCheckSubnets(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	settings := plan.Default()
-	settings.Nodes = 2
+	settings := v1alpha1.Default()
+	settings.Nodes = v1alpha1.Workers(1)
 	want := `route replace 10.96.0.0/16 via 10.250.0.2 dev nodes
 route replace 10.244.0.0/24 via 10.250.0.2 dev nodes
 route replace 10.244.1.0/24 via 10.250.0.3 dev nodes
@@ -82,7 +82,7 @@ route replace 10.244.1.0/24 via 10.250.0.3 dev nodes
 	if got := routes(topology.Resolve(settings)); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	settings.PodNetwork = plan.PodNetworkNone
+	settings.Networking.PodNetwork = v1alpha1.PodNetworkNone
 	if got := routes(topology.Resolve(settings)); strings.Count(got, "\n") != 1 {
 		t.Errorf("got\n%s\nwant a route to the services only", got)
 	}
@@ -90,7 +90,7 @@ route replace 10.244.1.0/24 via 10.250.0.3 dev nodes
 
 // The options of a node's container, which a test without Docker can only read: what they do, //e2e:smoke sees.
 func TestRunArgs(t *testing.T) {
-	nodes := topology.Resolve(plan.Default()).Nodes
+	nodes := topology.Resolve(v1alpha1.Default()).Nodes
 	control, worker := runArgs(nodes[0]), runArgs(nodes[1])
 	for _, option := range [][]string{
 		{"--name", "worker1"}, {"--ip", "10.250.0.3"}, {"--cgroupns", "private"},
@@ -119,7 +119,7 @@ func TestNodeDies(t *testing.T) {
 	})
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
-	c := &cluster{topology: topology.Resolve(plan.Default()), docker: client, fail: fail}
+	c := &cluster{topology: topology.Resolve(v1alpha1.Default()), docker: client, fail: fail}
 	c.watch(ctx)
 	select {
 	case <-ctx.Done():
@@ -136,7 +136,7 @@ func TestWorkerIsLost(t *testing.T) {
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
 	var out strings.Builder
-	c := &cluster{topology: topology.Resolve(plan.Default()), resumed: true, fail: fail, log: progress.New(&out)}
+	c := &cluster{topology: topology.Resolve(v1alpha1.Default()), resumed: true, fail: fail, log: progress.New(&out)}
 	tries := 0
 	detail, err := c.attempt(ctx, action.Action{Name: "waiting", Retry: true, Run: func(ctx context.Context) (string, error) {
 		tries++
@@ -202,7 +202,7 @@ func TestReports(t *testing.T) {
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
 	var out strings.Builder
-	c := &cluster{topology: topology.Resolve(plan.Default()), fail: fail, log: progress.New(&out), failures: &failures{}}
+	c := &cluster{topology: topology.Resolve(v1alpha1.Default()), fail: fail, log: progress.New(&out), failures: &failures{}}
 	ours, theirs := net.Pipe()
 	done := make(chan struct{})
 	go func() { c.receive(ours); close(done) }()
@@ -257,8 +257,8 @@ func sinceTestStart(t time.Time) bool {
 }
 
 func TestUnreadyNodes(t *testing.T) {
-	settings := plan.Default()
-	settings.Nodes = 5
+	settings := v1alpha1.Default()
+	settings.Nodes = v1alpha1.Workers(4)
 	found := map[string]kubeapi.Node{}
 	for name, text := range map[string]string{
 		"control-plane": `{"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":"2026-01-01T12:00:00Z"}]}}`,
@@ -315,7 +315,7 @@ func TestUnreadyPods(t *testing.T) {
 		pods["kube-system/"+name] = pod
 	}
 	const prefix = "kube-system/"
-	needed, others := unreadyPods(pods, topology.Resolve(plan.Default()).Nodes[:2], sinceTestStart, true)
+	needed, others := unreadyPods(pods, topology.Resolve(v1alpha1.Default()).Nodes[:2], sinceTestStart, true)
 	if want := []string{
 		prefix + "dns-1: no status yet",
 		prefix + "kube-controller-manager-control-plane: has not started again",
@@ -332,7 +332,7 @@ func TestUnreadyPods(t *testing.T) {
 		t.Errorf("others: got %q, want %q", others, want)
 	}
 	// A new cluster has nothing that is the user's. What is not there yet counts, too.
-	needed, others = unreadyPods(pods, topology.Resolve(plan.Default()).Nodes, sinceTestStart, false)
+	needed, others = unreadyPods(pods, topology.Resolve(v1alpha1.Default()).Nodes, sinceTestStart, false)
 	if len(needed) != 9 || len(others) != 0 || !slices.Contains(needed, prefix+"kube-scheduler-control-plane: it does not appear yet") {
 		t.Errorf("new cluster: got %q, %q", needed, others)
 	}
@@ -367,7 +367,7 @@ func TestClockIsSet(t *testing.T) {
 
 // The actions of each kind of start fit together, and nothing starts before what it needs.
 func TestPlan(t *testing.T) {
-	all := topology.Resolve(plan.Default()).Nodes
+	all := topology.Resolve(v1alpha1.Default()).Nodes
 	for _, test := range []struct {
 		name    string
 		resumed bool
@@ -415,7 +415,7 @@ func TestPlan(t *testing.T) {
 }
 
 func TestDifference(t *testing.T) {
-	p := topology.Resolve(plan.Default()) // control-plane, worker1, worker2
+	p := topology.Resolve(v1alpha1.Default()) // control-plane, worker1, worker2
 	all := []string{"control-plane", "worker1", "worker2"}
 	for _, test := range []struct {
 		name         string
@@ -460,7 +460,7 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &state{Settings: plan.Default(), Topology: topology.Resolve(plan.Default()), Secrets: *keys, Joined: []string{}}
+	s := &state{Settings: v1alpha1.Default(), Topology: topology.Resolve(v1alpha1.Default()), Secrets: *keys, Joined: []string{}}
 	for range 2 {
 		if err := s.save(dir); err != nil {
 			t.Fatal(err)
@@ -522,15 +522,15 @@ func TestSecretsAreNew(t *testing.T) {
 	if string(a.CA.Key) == string(b.CA.Key) {
 		t.Error("two clusters share a secret")
 	}
-	c := &cluster{topology: topology.Resolve(plan.Default()), state: &state{Secrets: *a}}
+	c := &cluster{topology: topology.Resolve(v1alpha1.Default()), state: &state{Secrets: *a}}
 	if err := c.connect(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestDownNodes(t *testing.T) {
-	settings := plan.Default()
-	settings.Nodes = 6
+	settings := v1alpha1.Default()
+	settings.Nodes = v1alpha1.Workers(5)
 	wanted := topology.Resolve(settings)
 	containers := []docker.Summary{
 		{Names: "control-plane", State: "running"},
@@ -561,7 +561,7 @@ func TestDownNodes(t *testing.T) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
 	// Without a pod network nodes are never ready.
-	wanted.Networks.PodNetwork = plan.PodNetworkNone
+	wanted.Networks.PodNetwork = v1alpha1.PodNetworkNone
 	if got := downNodes(wanted, containers, registered); !slices.Equal(got, want[1:]) {
 		t.Errorf("without a pod network: got %q", got)
 	}
@@ -569,7 +569,7 @@ func TestDownNodes(t *testing.T) {
 
 // A node that registers gets its pods' addresses, and a control plane what makes it one.
 func TestCompletion(t *testing.T) {
-	settings := plan.Default()
+	settings := v1alpha1.Default()
 	for slot, want := range []string{
 		`{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":"","node.kubernetes.io/exclude-from-external-load-balancers":""}},"spec":{"podCIDR":"10.244.0.0/24","podCIDRs":["10.244.0.0/24"],"taints":[{"key":"node-role.kubernetes.io/control-plane","effect":"NoSchedule"}]}}`,
 		`{"spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24"]}}`,
@@ -578,7 +578,7 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("got  %s, %v\nwant %s", got, err, want)
 		}
 	}
-	settings.Nodes = 1
+	settings.Nodes = v1alpha1.Workers(0)
 	if got, _ := json.Marshal(completion(topology.Resolve(settings).Init())); strings.Contains(string(got), "taints") {
 		t.Errorf("the only node runs the pods as well: got %s", got)
 	}

@@ -7,9 +7,9 @@ import (
 	"os"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/nodes"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
@@ -39,7 +39,7 @@ func Health(ctx context.Context, what string) error {
 	if err := api.Get(ctx, "/readyz", nil); err != nil {
 		return fmt.Errorf("the API server does not answer: %w", err)
 	}
-	if what != plan.HealthNodes {
+	if what != v1alpha1.HealthNodes {
 		return nil
 	}
 	s, err := loadState(paths.State)
@@ -86,7 +86,7 @@ func downNodes(t topology.Topology, containers []docker.Summary, registered []ku
 			down = append(down, n.Name+": its container is "+running[n.Name])
 		case !ok:
 			down = append(down, n.Name+": it is not registered")
-		case !ready && t.Networks.PodNetwork != plan.PodNetworkNone:
+		case !ready && t.Networks.PodNetwork != v1alpha1.PodNetworkNone:
 			down = append(down, n.Name+": "+why)
 		}
 	}

@@ -5,23 +5,26 @@ import (
 	"os"
 	"regexp"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 )
 
 // localServer is the API server for whom `docker exec` starts in this container: the control plane's published port. Clients
 // written in Go never use a proxy for 127.0.0.1 (https://pkg.go.dev/net/http#ProxyFromEnvironment). What `docker exec`
 // starts has the environment that the user gave the container, in which NO_PROXY does not have the control plane's address.
-var localServer = fmt.Sprintf("https://127.0.0.1:%d", plan.APIServerPort)
+var localServer = fmt.Sprintf("https://127.0.0.1:%d", v1alpha1.APIServerPort)
 
 // HostKubeconfig returns the administrator's kubeconfig as it works on the Docker host. An empty server is the port of
 // the plan on 127.0.0.1, an empty name what defaultName makes of the container's host name.
-func HostKubeconfig(p plan.Cluster, server, name string) ([]byte, error) {
+func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 	config, err := adminKubeconfig()
 	if err != nil {
 		return nil, err
 	}
 	if server == "" {
-		server = fmt.Sprintf("https://127.0.0.1:%d", p.APIPort)
+		server = fmt.Sprintf("https://127.0.0.1:%d", s.Networking.APIServerPort)
+	}
+	if name == "" {
+		name = s.Name
 	}
 	if name == "" {
 		host, err := os.Hostname()

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
@@ -57,7 +57,7 @@ func routes(t topology.Topology) string {
 	for i, subnet := range t.Networks.Services {
 		fmt.Fprintf(&out, "route replace %s via %s dev %s\n", subnet, t.Init().IPs[i], bridgeName)
 	}
-	if t.Networks.PodNetwork == plan.PodNetworkPTP {
+	if t.Networks.PodNetwork == v1alpha1.PodNetworkPTP {
 		for _, n := range t.Nodes {
 			for i, cidr := range n.PodCIDRs {
 				fmt.Fprintf(&out, "route replace %s via %s dev %s\n", cidr, n.IPs[i], bridgeName)

@@ -155,7 +155,7 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, stores []strin
 	config := node.Config{
 		Topology: c.topology,
 		Node:     n,
-		Timeout:  c.settings.Timeout,
+		Timeout:  time.Duration(c.settings.Start.Timeout),
 		MTU:      mtu,
 		CA:       c.state.Secrets.CA,
 		Kubelet:  *kubelet,

@@ -10,8 +10,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +34,7 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := checkSubnets(c.settings, addresses); err != nil {
+	if err := checkSubnets(c.settings.Networking, addresses); err != nil {
 		return "", err
 	}
 	var fs unix.Statfs_t
@@ -41,17 +42,17 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("looking at %s: %w", paths.DockerRoot, err)
 	}
 	free := int64(fs.Bavail) * fs.Bsize
-	if err := checkDisk(c.settings.Nodes, free); err != nil {
+	if err := checkDisk(len(c.topology.Nodes), free); err != nil {
 		return "", err
 	}
-	if err := checkInodes(c.settings.Nodes, fs.Files, fs.Ffree); err != nil {
+	if err := checkInodes(len(c.topology.Nodes), fs.Files, fs.Ffree); err != nil {
 		return "", err
 	}
 	memory, err := availableMemory("/")
 	if err != nil {
 		return "", err
 	}
-	if err := checkMemory(c.settings.Nodes, memory); err != nil {
+	if err := checkMemory(len(c.topology.Nodes), memory); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("Docker %s, %s of disk and %s of memory free", version.Version, progress.Size(free), progress.Size(memory)), nil
@@ -115,7 +116,7 @@ func readNumber(path string) (int64, error) {
 }
 
 func checkDisk(nodes int, free int64) error {
-	need := plan.Disk(nodes)
+	need := settings.Disk(nodes)
 	if free < need {
 		return fmt.Errorf("the volume /var/lib/docker has %s free, and a cluster of %d nodes needs %s: make room on the Docker host, for example with `docker system prune`",
 			progress.Size(free), nodes, progress.Size(need))
@@ -166,9 +167,9 @@ func interfaceSubnets() ([]netip.Prefix, error) {
 
 // checkSubnets wants the cluster's subnets apart from the networks that the container is attached to: their addresses
 // would no longer be reachable.
-func checkSubnets(p plan.Cluster, attached []netip.Prefix) error {
+func checkSubnets(n v1alpha1.Networking, attached []netip.Prefix) error {
 	for _, a := range attached {
-		for _, s := range p.Subnets() {
+		for _, s := range n.Subnets() {
 			if s.Prefix.Overlaps(a) {
 				return fmt.Errorf("%s %s overlaps the network %s that this container is attached to: choose another one with `docker run --env %s=…`", s.Variable, s.Prefix, a, s.Variable)
 			}

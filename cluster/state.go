@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
@@ -23,7 +23,7 @@ const stateVersion = 2
 type state struct {
 	Version int `json:"version"`
 	// Settings are what the user asked for when the cluster was made, and Topology what that came to.
-	Settings plan.Cluster      `json:"settings"`
+	Settings v1alpha1.Cluster  `json:"settings"`
 	Topology topology.Topology `json:"topology"`
 	Secrets  secrets           `json:"secrets"`
 	// Joined has the names of the nodes that have been made to the end. Others are made anew. Until the control plane is among

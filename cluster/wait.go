@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/component"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/probe"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
@@ -46,7 +46,7 @@ func (c *cluster) waitForNodes(ctx context.Context) (string, error) {
 // waitForDNS waits until the cluster's DNS service answers in this container and on every node. On each that takes its
 // kube-proxy, the pod network and CoreDNS.
 func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
-	if c.topology.Networks.PodNetwork == plan.PodNetworkNone {
+	if c.topology.Networks.PodNetwork == v1alpha1.PodNetworkNone {
 		return "not without a pod network", nil
 	}
 	if c.resumed {
@@ -78,7 +78,7 @@ func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
 
 // waitForReady waits until all nodes are ready, and so are the pods of the cluster itself.
 func (c *cluster) waitForReady(ctx context.Context) (string, error) {
-	if c.topology.Networks.PodNetwork == plan.PodNetworkNone {
+	if c.topology.Networks.PodNetwork == v1alpha1.PodNetworkNone {
 		return "as far as it can be without a pod network", nil
 	}
 	want, since := c.expected(), c.since()

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
@@ -26,7 +26,7 @@ var (
 	parallel      = flag.Int("parallel", 0, "how many specs may run at a time (default: the e2e program's)")
 	flakeAttempts = flag.Int("flake-attempts", 0, "how often a spec may be tried; one that needs more than one is reported as flaky")
 	missing       = flag.String("missing", "", "what to do with specs that need what the cluster does not have: fail, skip or run (default: the e2e program's)")
-	nodes         = flag.Int("nodes", plan.Default().Nodes, "number of nodes of the cluster that is made for the run")
+	nodes         = flag.Int("nodes", len(v1alpha1.Default().Expand()), "number of nodes of the cluster that is made for the run")
 	keep          = flag.Bool("keep", false, "leave that cluster, and the namespaces of failed specs in it")
 	existing      = flag.String("kubeconfig", "", "run against the cluster that this file leads to, instead of making one")
 )

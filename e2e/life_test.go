@@ -161,7 +161,7 @@ func testTokens(ctx context.Context, t *testing.T, b *box) {
 	if found := regexp.MustCompile(`(?i)\b[a-z0-9]{6}\.[a-z0-9]{16}\b|PRIVATE KEY|using tokens?:.*`).FindString(logs); found != "" {
 		t.Errorf("the logs show a secret: %s", found)
 	}
-	const keys = `find / -xdev -type f -newer /run/dind-cluster/env -exec grep -lE 'PRIVATE KEY|client-key-data|"Key":' {} +`
+	const keys = `find / -xdev -type f -newer /run/dind-cluster/settings.yaml -exec grep -lE 'PRIVATE KEY|client-key-data|"Key":' {} +`
 	if out := b.exec(ctx, t, "sh", "-c", keys+" || :"); out != "" {
 		t.Errorf("the container's layer has keys:\n%s", out)
 	}

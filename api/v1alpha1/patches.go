@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"sigs.k8s.io/yaml"
@@ -14,20 +15,45 @@ var patchKinds = []string{"InitConfiguration", "ClusterConfiguration", "JoinConf
 func (v *validation) patches(prefix string, merge []string, json6902 []JSON6902Patch) {
 	for i, text := range merge {
 		path := fmt.Sprintf("%skubeadmConfigPatches[%d]", prefix, i)
-		var head struct{ Kind string }
-		if err := yaml.Unmarshal([]byte(text), &head); err != nil {
-			v.fail(path, "not YAML: %v", err)
+		kind, err := PatchKind(text)
+		if err != nil {
+			v.fail(path, "%v", err)
 			continue
 		}
-		v.check(path+": kind", OneOf(head.Kind, patchKinds...))
+		v.check(path+": kind", kind, OneOf(kind, patchKinds...))
 	}
 	for i, p := range json6902 {
 		path := fmt.Sprintf("%skubeadmConfigPatchesJSON6902[%d]", prefix, i)
-		v.check(path+".kind", OneOf(p.Kind, patchKinds...))
+		v.check(path+".kind", p.Kind, OneOf(p.Kind, patchKinds...))
 		if _, err := p.decode(); err != nil {
 			v.fail(path+".patch", "%v", err)
 		}
 	}
+}
+
+// workerPatches refuses what would be lost without a word.
+func (v *validation) workerPatches(path string, n Node) {
+	check := func(path, kind string) {
+		if slices.Contains(patchKinds, kind) && kind != "JoinConfiguration" && kind != "KubeletConfiguration" {
+			v.fail(path, "a worker has no %s: patch it for the cluster or its control plane", kind)
+		}
+	}
+	for i, text := range n.KubeadmConfigPatches {
+		kind, _ := PatchKind(text) // what is no patch has been said
+		check(fmt.Sprintf("%s.kubeadmConfigPatches[%d]", path, i), kind)
+	}
+	for i, p := range n.KubeadmConfigPatchesJSON6902 {
+		check(fmt.Sprintf("%s.kubeadmConfigPatchesJSON6902[%d]", path, i), p.Kind)
+	}
+}
+
+// PatchKind returns the kind of objects that a merge patch is for.
+func PatchKind(patch string) (string, error) {
+	var head struct{ Kind string }
+	if err := yaml.Unmarshal([]byte(patch), &head); err != nil {
+		return "", fmt.Errorf("not YAML: %w", err)
+	}
+	return head.Kind, nil
 }
 
 func (p JSON6902Patch) decode() (jsonpatch.Patch, error) {

@@ -46,8 +46,8 @@ func (n Networking) Subnets() []Subnet {
 // Validate returns an error that joins one *strictyaml.Error, without its line, for each field that is not as it may be.
 func (c Cluster) Validate() error {
 	v := &validation{}
-	v.check("apiVersion", OneOf(c.APIVersion, APIVersion))
-	v.check("kind", OneOf(c.Kind, Kind))
+	v.check("apiVersion", c.APIVersion, OneOf(c.APIVersion, APIVersion))
+	v.check("kind", c.Kind, OneOf(c.Kind, Kind))
 	if c.Name != "" && (len(c.Name) > 63 || !label.MatchString(c.Name)) {
 		v.fail("name", "%q: want at most 63 lower case letters, digits and hyphens", c.Name)
 	}
@@ -63,14 +63,12 @@ func (c Cluster) Validate() error {
 		if !runtimeName.MatchString(name) {
 			v.fail("runtimeConfig."+name, "want an API group with a version, as in batch/v1, or api/all, api/ga, api/beta, api/alpha")
 		}
-		v.check("runtimeConfig."+name, OneOf(c.RuntimeConfig[name], "true", "false", ""))
+		v.check("runtimeConfig."+name, c.RuntimeConfig[name], OneOf(c.RuntimeConfig[name], "true", "false", ""))
 	}
-	v.check("openFiles", Between(c.OpenFiles, 256, 1<<20))
-	if d := time.Duration(c.Start.Timeout); d < MinTimeout || d > MaxTimeout {
-		v.fail("start.timeout", "%v: want %v to %v", d, MinTimeout, MaxTimeout)
-	}
-	v.check("start.onFailure", OneOf(c.Start.OnFailure, OnFailureExit, OnFailureKeep))
-	v.check("health", OneOf(c.Health, HealthNodes, HealthAPI))
+	v.check("openFiles", c.OpenFiles, Between(c.OpenFiles, 256, 1<<20))
+	v.check("start.timeout", time.Duration(c.Start.Timeout), CheckTimeout(time.Duration(c.Start.Timeout)))
+	v.check("start.onFailure", c.Start.OnFailure, OneOf(c.Start.OnFailure, OnFailureExit, OnFailureKeep))
+	v.check("health", c.Health, OneOf(c.Health, HealthNodes, HealthAPI))
 	return errors.Join(v.errs...)
 }
 
@@ -80,9 +78,17 @@ func (v *validation) fail(path, format string, args ...any) {
 	v.errs = append(v.errs, &strictyaml.Error{Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
-func (v *validation) check(path string, err error) {
-	if err != nil {
-		v.fail(path, "%v", err)
+// check fails with the value in front if the value is not as it may be.
+func (v *validation) check(path string, value any, err error) {
+	switch value := value.(type) {
+	case string:
+		if err != nil {
+			v.fail(path, "%q: %v", value, err)
+		}
+	default:
+		if err != nil {
+			v.fail(path, "%v: %v", value, err)
+		}
 	}
 }
 
@@ -101,11 +107,11 @@ func (v *validation) nodes(c Cluster) {
 	names := map[string]string{}
 	for i, n := range c.Nodes {
 		path := fmt.Sprintf("nodes[%d]", i)
-		v.check(path+".role", OneOf(n.Role, RoleControlPlane, RoleWorker))
+		v.check(path+".role", n.Role, OneOf(n.Role, RoleControlPlane, RoleWorker))
 		count := 1
 		if n.Count != nil {
 			count = *n.Count
-			v.check(path+".count", Between(count, 0, MaxNodes))
+			v.check(path+".count", count, Between(count, 0, MaxNodes))
 		}
 		all += max(count, 0)
 		if n.Role == RoleControlPlane {
@@ -138,9 +144,12 @@ func (v *validation) nodes(c Cluster) {
 			if !labelValue.MatchString(t.Value) {
 				v.fail(path+".value", "%q: want at most 63 letters, digits, hyphens, underscores and dots", t.Value)
 			}
-			v.check(path+".effect", OneOf(t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute"))
+			v.check(path+".effect", t.Effect, OneOf(t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute"))
 		}
 		v.patches(path+".", n.KubeadmConfigPatches, n.KubeadmConfigPatchesJSON6902)
+		if n.Role == RoleWorker {
+			v.workerPatches(path, n)
+		}
 	}
 	switch {
 	case len(v.errs) > 0:
@@ -164,7 +173,7 @@ func (v *validation) networking(n Networking) {
 		{"networking.serviceSubnet", n.ServiceSubnet, 12, 24},
 	} {
 		if err := CheckSubnet(s.prefix, s.min, s.max); err != nil {
-			v.fail(s.path, "%v", err)
+			v.check(s.path, s.prefix, err)
 			wrong[s.path] = true
 		}
 	}
@@ -172,22 +181,30 @@ func (v *validation) networking(n Networking) {
 	for i, a := range subnets {
 		for _, b := range subnets[i+1:] {
 			if !wrong[a.Field] && !wrong[b.Field] && a.Prefix.Overlaps(b.Prefix) {
-				v.fail(b.Field, "%s overlaps %s %s: give each its own addresses", b.Prefix, a.Field, a.Prefix)
+				v.fail(b.Field, "%s overlaps %s %s: give each its own addresses (environment variables %s and %s)", b.Prefix, a.Field, a.Prefix, a.Variable, b.Variable)
 			}
 		}
 	}
-	v.check("networking.apiServerPort", Between(n.APIServerPort, 1, 65535))
+	v.check("networking.apiServerPort", n.APIServerPort, Between(n.APIServerPort, 1, 65535))
 	for i, name := range n.APIServerSANs {
-		v.check(fmt.Sprintf("networking.apiServerSANs[%d]", i), CheckSAN(name))
+		v.check(fmt.Sprintf("networking.apiServerSANs[%d]", i), name, CheckSAN(name))
 	}
-	v.check("networking.kubeProxyMode", OneOf(n.KubeProxyMode, "iptables", "nftables"))
-	v.check("networking.podNetwork", OneOf(n.PodNetwork, PodNetworkPTP, PodNetworkNone))
+	v.check("networking.kubeProxyMode", n.KubeProxyMode, OneOf(n.KubeProxyMode, "iptables", "nftables"))
+	v.check("networking.podNetwork", n.PodNetwork, OneOf(n.PodNetwork, PodNetworkPTP, PodNetworkNone))
 }
 
 // Between reports whether a number lies in a range.
 func Between(n, low, high int) error {
 	if n < low || n > high {
-		return fmt.Errorf("%d: want a whole number from %d to %d", n, low, high)
+		return fmt.Errorf("want a whole number from %d to %d", low, high)
+	}
+	return nil
+}
+
+// CheckTimeout reports whether a start can be bounded so.
+func CheckTimeout(d time.Duration) error {
+	if d < MinTimeout || d > MaxTimeout {
+		return fmt.Errorf("want a duration from %s to %s, such as 90s or 5m", MinTimeout, MaxTimeout)
 	}
 	return nil
 }
@@ -195,7 +212,7 @@ func Between(n, low, high int) error {
 // OneOf reports whether a text is one of those that are allowed.
 func OneOf(s string, allowed ...string) error {
 	if !slices.Contains(allowed, s) {
-		return fmt.Errorf("%q: want %s", s, strings.Join(slices.DeleteFunc(slices.Clone(allowed), func(a string) bool { return a == "" }), " or "))
+		return fmt.Errorf("want %s", strings.Join(slices.DeleteFunc(slices.Clone(allowed), func(a string) bool { return a == "" }), " or "))
 	}
 	return nil
 }
@@ -215,14 +232,14 @@ var reserved = []struct {
 // CheckSubnet reports whether a cluster can have a subnet.
 func CheckSubnet(p netip.Prefix, minBits, maxBits int) error {
 	if !p.IsValid() || !p.Addr().Is4() || p.Bits() < minBits || p.Bits() > maxBits {
-		return fmt.Errorf("%s: want an IPv4 subnet of /%d to /%d, such as 10.32.0.0/%d", p, minBits, maxBits, maxBits)
+		return fmt.Errorf("want an IPv4 subnet of /%d to /%d, such as 10.32.0.0/%d", minBits, maxBits, maxBits)
 	}
 	if p != p.Masked() {
-		return fmt.Errorf("%s: the subnet with this address is %s: want its first address", p, p.Masked())
+		return fmt.Errorf("the subnet with this address is %s: want its first address", p.Masked())
 	}
 	for _, r := range reserved {
 		if p.Overlaps(r.prefix) {
-			return fmt.Errorf("%s: has %s addresses (%s): want others, such as 10.32.0.0/%d", p, r.what, r.prefix, maxBits)
+			return fmt.Errorf("has %s addresses (%s): want others, such as 10.32.0.0/%d", r.what, r.prefix, maxBits)
 		}
 	}
 	return nil
@@ -236,7 +253,7 @@ func CheckSAN(name string) error {
 	a, err := netip.ParseAddr(name)
 	// A zone is any text, and no certificate has one.
 	if (err != nil || a.Zone() != "") && (len(name) > 253 || !hostName.MatchString(name)) {
-		return fmt.Errorf("%q is neither a DNS name nor an IP address", name)
+		return errors.New("neither a DNS name nor an IP address")
 	}
 	return nil
 }

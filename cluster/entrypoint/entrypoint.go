@@ -17,10 +17,12 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"golang.org/x/sys/unix"
@@ -62,9 +64,9 @@ func Run(getenv func(string) string) error {
 	if err := checkPrivileged(own, mounts); err != nil {
 		return err
 	}
-	var cluster plan.Cluster
+	var cluster v1alpha1.Cluster
 	if role == "cluster" {
-		if cluster, err = plan.Read(os.Environ()); err != nil {
+		if cluster, err = settings.Read(paths.Config, os.Environ()); err != nil {
 			return err
 		}
 		// What is wrong with the proxies, too, shows before anything has been done.
@@ -102,9 +104,9 @@ func Run(getenv func(string) string) error {
 	case "cluster":
 		containerd = paths.DockerContainerd
 		err = errors.Join(
-			os.WriteFile(paths.Env, []byte(cluster.Env()), 0o644),
-			writeDeadlines("/run/systemd/system", cluster.Timeout),
-			warnOfTaskLimit(os.Stdout, cgroupRoot, cluster.Nodes),
+			settings.Save(cluster),
+			writeDeadlines("/run/systemd/system", time.Duration(cluster.Start.Timeout)),
+			warnOfTaskLimit(os.Stdout, cgroupRoot, len(cluster.Expand())),
 			heedSurroundings(getenv, cluster, os.Stdout),
 		)
 	case "node":

@@ -10,19 +10,20 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // heedSurroundings hands on to the nodes what they need to know of what is outside the cluster, and warns of what they will
 // not reach there.
-func heedSurroundings(getenv func(string) string, p plan.Cluster, out io.Writer) error {
+func heedSurroundings(getenv func(string) string, c v1alpha1.Cluster, out io.Writer) error {
 	proxies, err := proxy.FromEnv(getenv)
 	if err != nil {
 		return err
 	}
-	if err := proxies.Complete(p).Share(proxy.Dir); err != nil {
+	if err := proxies.Complete(c).Share(proxy.Dir); err != nil {
 		return err
 	}
 	resolvConf, err := os.ReadFile("/etc/resolv.conf")
@@ -30,7 +31,7 @@ func heedSurroundings(getenv func(string) string, p plan.Cluster, out io.Writer)
 		return err
 	}
 	log := progress.New(out)
-	for _, warning := range append(shadowedServers(resolvConf, p), proxies.Warnings(context.Background(), p)...) {
+	for _, warning := range append(shadowedServers(resolvConf, c.Networking), proxies.Warnings(context.Background(), c.Networking)...) {
 		log.Printf("%s", warning)
 	}
 	return nil
@@ -42,7 +43,7 @@ func heedSurroundings(getenv func(string) string, p plan.Cluster, out io.Writer)
 var external = regexp.MustCompile(`(?m)^# ExtServers: \[(.*)\]`)
 
 // shadowedServers warns of DNS servers whose addresses the cluster has inside.
-func shadowedServers(resolvConf []byte, p plan.Cluster) []string {
+func shadowedServers(resolvConf []byte, n v1alpha1.Networking) []string {
 	var servers []string
 	for line := range bytes.Lines(resolvConf) {
 		if fields := strings.Fields(string(line)); len(fields) > 1 && fields[0] == "nameserver" {
@@ -58,8 +59,8 @@ func shadowedServers(resolvConf []byte, p plan.Cluster) []string {
 		if err != nil {
 			continue
 		}
-		if subnet, ok := p.Shadows(a); ok {
-			out = append(out, "warning: "+subnet.Hides(fmt.Sprintf("the DNS server %s (/etc/resolv.conf)", a),
+		if subnet, ok := settings.Shadows(n, a); ok {
+			out = append(out, "warning: "+settings.Hides(subnet, fmt.Sprintf("the DNS server %s (/etc/resolv.conf)", a),
 				"nodes and pods cannot look up names outside the cluster"))
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 )
 
 func TestShadowedServers(t *testing.T) {
@@ -29,7 +29,7 @@ options ndots:0
 		{name: "behind Docker's own, on the host", conf: "nameserver 127.0.0.11\n# ExtServers: [host(10.250.0.7) host(127.0.0.53)]\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := strings.Join(shadowedServers([]byte(test.conf), plan.Default()), "\n")
+			got := strings.Join(shadowedServers([]byte(test.conf), v1alpha1.Default().Networking), "\n")
 			for _, w := range test.want {
 				if !strings.Contains(got, w) {
 					t.Errorf("got %q, want %q", got, w)

@@ -4,7 +4,9 @@ package kubeadm
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,8 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/component"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 	"sigs.k8s.io/yaml"
@@ -123,14 +125,14 @@ func Init(in Input) ([]byte, error) {
 	if !in.Topology.EtcdSync {
 		etcd["extraArgs"] = []arg{{"unsafe-no-fsync", "true"}}
 	}
-	return documents(
+	return documents(in,
 		object{
 			"apiVersion": "kubeadm.k8s.io/v1beta4",
 			"kind":       "InitConfiguration",
 			// Nodes join without a token. kubeadm makes one in any case: nobody learns which, the runner deletes it at once, and
 			// should the runner die before, the token does not live long.
 			"bootstrapTokens":  []object{{"ttl": "10m0s", "usages": []string{"authentication"}}},
-			"localAPIEndpoint": object{"advertiseAddress": in.Node.IPs[0].String(), "bindPort": plan.APIServerPort},
+			"localAPIEndpoint": object{"advertiseAddress": in.Node.IPs[0].String(), "bindPort": v1alpha1.APIServerPort},
 			"nodeRegistration": nodeRegistration(in),
 			"timeouts":         timeouts(in.Timeout),
 			"patches":          object{"directory": in.PatchesDir},
@@ -154,7 +156,7 @@ func Init(in Input) ([]byte, error) {
 				"serviceSubnet": list(in.Topology.Networks.Services),
 				"dnsDomain":     "cluster.local",
 			},
-			"apiServer": object{"certSANs": append([]string{"localhost", "127.0.0.1", in.Topology.Networks.Gateway().String()}, in.Topology.APISANs...)},
+			"apiServer": apiServer(in),
 			"controllerManager": object{"extraArgs": append([]arg{
 				// The plan gives each node its pods' addresses; the runner writes them into the nodes.
 				{"allocate-node-cidrs", "false"},
@@ -164,11 +166,11 @@ func Init(in Input) ([]byte, error) {
 				// default rate, 20 requests in a second, that takes five of them.
 				{"kube-api-qps", "200"},
 				{"kube-api-burst", "400"},
-			}, append(servingArgs("kube-controller-manager"), aloneArgs...)...)},
-			"scheduler": object{"extraArgs": append(servingArgs("kube-scheduler"), aloneArgs...)},
+			}, slices.Concat(servingArgs("kube-controller-manager"), aloneArgs, gateArgs(in))...)},
+			"scheduler": object{"extraArgs": slices.Concat(servingArgs("kube-scheduler"), aloneArgs, gateArgs(in))},
 		},
 		kubeletConfiguration(in),
-		object{
+		withGates(in, object{
 			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
 			"kind":       "KubeProxyConfiguration",
 			"mode":       in.Topology.ProxyMode,
@@ -179,18 +181,56 @@ func Init(in Input) ([]byte, error) {
 			// The size of the connection tracking table is the host's: leave it alone. Time-outs are per network namespace
 			// (nf_conntrack_tcp_timeout_* in net/netfilter/nf_conntrack_standalone.c), so upstream's hold.
 			"conntrack": object{"maxPerCore": 0},
-		},
+		}),
 	)
+}
+
+func apiServer(in Input) object {
+	out := object{"certSANs": append([]string{"localhost", "127.0.0.1", in.Topology.Networks.Gateway().String()}, in.Topology.APISANs...)}
+	args := gateArgs(in)
+	if config := in.Topology.RuntimeConfig; len(config) > 0 {
+		args = append(args, arg{"runtime-config", pairs(config)})
+	}
+	if len(args) > 0 {
+		out["extraArgs"] = args
+	}
+	return out
+}
+
+// gateArgs are the feature gates of components that take them as a flag.
+func gateArgs(in Input) []arg {
+	if len(in.Topology.FeatureGates) == 0 {
+		return nil
+	}
+	return []arg{{"feature-gates", pairs(in.Topology.FeatureGates)}}
+}
+
+// withGates adds the feature gates to the configuration of components that take them there.
+func withGates(in Input, config object) object {
+	if len(in.Topology.FeatureGates) > 0 {
+		config["featureGates"] = in.Topology.FeatureGates
+	}
+	return config
+}
+
+// pairs writes key=value,…, sorted.
+func pairs[V any](m map[string]V) string {
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s=%v", key, m[key]))
+	}
+	return strings.Join(out, ",")
 }
 
 // Join writes the file for `kubeadm join`.
 func Join(in Input) ([]byte, error) {
-	return documents(object{
+	return documents(in, object{
 		"apiVersion":       "kubeadm.k8s.io/v1beta4",
 		"kind":             "JoinConfiguration",
 		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}},
 		"nodeRegistration": nodeRegistration(in),
 		"timeouts":         timeouts(in.Timeout),
+		"patches":          object{"directory": in.PatchesDir},
 		"skipPhases":       []string{"preflight"},
 	})
 }
@@ -205,7 +245,7 @@ func Join(in Input) ([]byte, error) {
 // kubelet takes a second to see that one has ended; another command would hide from kubeadm what the pod is.
 //
 // A component that has not started within the cluster's own time limit is started again by the kubelet, never earlier.
-func Patches(limit time.Duration) (map[string][]byte, error) {
+func Patches(in Input) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	add := func(name string, patch any) error {
 		text, err := yaml.Marshal(patch)
@@ -215,11 +255,17 @@ func Patches(limit time.Duration) (map[string][]byte, error) {
 		files[name] = text
 		return nil
 	}
+	if err := kubeletPatches(in.Node.Patches, files); err != nil {
+		return nil, err
+	}
+	if in.Node.Role != topology.ControlPlane {
+		return files, nil
+	}
 	for _, c := range component.Which(component.StaticPod) {
 		name := c.Name
 		container := object{
 			"name":         name,
-			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(limit)},
+			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(in.Timeout)},
 		}
 		spec := object{"containers": []object{container}}
 		if c.Waits {
@@ -247,6 +293,25 @@ func Patches(limit time.Duration) (map[string][]byte, error) {
 		"readinessProbe": object{"periodSeconds": 1},
 	}}}}}})
 	return files, err
+}
+
+// kubeletPatches adds what a user wants different for one node's kubelet: the configuration that kubeadm uploads is for all
+// nodes, a patch for one.
+func kubeletPatches(patches topology.Patches, files map[string][]byte) error {
+	const kind = "KubeletConfiguration"
+	for i, text := range patches.Merge {
+		if is, err := v1alpha1.PatchKind(text); err != nil {
+			return err
+		} else if is == kind {
+			files[fmt.Sprintf("kubeletconfiguration%d+merge.yaml", i)] = []byte(text)
+		}
+	}
+	for i, p := range patches.JSON6902 {
+		if p.Kind == kind {
+			files[fmt.Sprintf("kubeletconfiguration%d+json.yaml", i)] = []byte(p.Patch)
+		}
+	}
+	return nil
 }
 
 // startupTries is how often, once a second, a component is asked whether it has started: for as long as the user gave the
@@ -322,7 +387,7 @@ func timeouts(d time.Duration) object {
 }
 
 func kubeletConfiguration(in Input) object {
-	config := object{
+	config := withGates(in, object{
 		"apiVersion":   "kubelet.config.k8s.io/v1beta1",
 		"kind":         "KubeletConfiguration",
 		"cgroupDriver": "systemd",
@@ -341,7 +406,7 @@ func kubeletConfiguration(in Input) object {
 			"imagefs.available":  "300Mi",
 			"imagefs.inodesFree": "0.1%",
 		},
-	}
+	})
 	if in.CgroupV1 {
 		config["failCgroupV1"] = false
 	}
@@ -357,11 +422,24 @@ func list[T fmt.Stringer](all []T) string {
 	return strings.Join(texts, ",")
 }
 
-func documents(docs ...object) ([]byte, error) {
+// documents writes the objects of a configuration file, as the user's patches have them.
+func documents(in Input, docs ...object) ([]byte, error) {
 	var out bytes.Buffer
 	for i, doc := range docs {
-		text, err := yaml.Marshal(doc)
+		text, err := json.Marshal(doc)
 		if err != nil {
+			return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
+		}
+		patches := []topology.Patches{in.Topology.Patches}
+		if doc["kind"] != "KubeletConfiguration" { // that of all nodes: see kubeletPatches
+			patches = append(patches, in.Node.Patches)
+		}
+		for _, p := range patches {
+			if text, err = v1alpha1.Patch(text, p.Merge, p.JSON6902); err != nil {
+				return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
+			}
+		}
+		if text, err = yaml.JSONToYAML(text); err != nil {
 			return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
 		}
 		if i > 0 {

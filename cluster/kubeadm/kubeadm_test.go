@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
@@ -16,14 +16,14 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestGoldens(t *testing.T) {
 	input := func(nodes, index int, cgroupV1 bool) Input {
-		c := plan.Default()
-		c.Nodes = nodes
-		c.APISANs = []string{"ci.example.org"}
+		c := v1alpha1.Default()
+		c.Nodes = v1alpha1.Workers(nodes - 1)
+		c.Networking.APIServerSANs = []string{"ci.example.org"}
 		wanted := topology.Resolve(c)
 		return Input{
 			Topology:          wanted,
 			Node:              wanted.Nodes[index],
-			Timeout:           c.Timeout,
+			Timeout:           time.Duration(c.Start.Timeout),
 			KubernetesVersion: "v1.99.0",
 			CgroupV1:          cgroupV1,
 			ResolvConf:        "/run/dind-cluster/resolv.conf",
@@ -33,6 +33,19 @@ func TestGoldens(t *testing.T) {
 	}
 	noSync := input(1, 0, false)
 	noSync.Topology.EtcdSync = false
+	gates := input(3, 0, false)
+	gates.Topology.FeatureGates = map[string]bool{"SomeAlpha": true, "OtherBeta": false}
+	gates.Topology.RuntimeConfig = map[string]string{"api/all": "true", "batch/v2alpha1": "false"}
+	gates.Topology.Patches.Merge = []string{
+		"kind: ClusterConfiguration\napiServer: {certSANs: null}",
+		"kind: KubeletConfiguration\nmaxPods: 50",
+		"kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/v1beta3\nclusterName: of another version",
+	}
+	gates.Node.Patches.Merge = []string{"kind: InitConfiguration\nnodeRegistration: {name: patched}", "kind: KubeletConfiguration\nmaxPods: 60"}
+	gates.Node.Patches.JSON6902 = []v1alpha1.JSON6902Patch{
+		{Group: "kubeproxy.config.k8s.io", Version: "v1alpha1", Kind: "KubeProxyConfiguration", Patch: `[{"op": "replace", "path": "/mode", "value": "nftables"}]`},
+		{Kind: "KubeletConfiguration", Patch: "- {op: add, path: /logging, value: {format: json}}"},
+	}
 	for _, test := range []struct {
 		golden string
 		write  func(Input) ([]byte, error)
@@ -41,6 +54,7 @@ func TestGoldens(t *testing.T) {
 		{"init.yaml", Init, input(3, 0, false)},
 		{"init-single-cgroupv1.yaml", Init, input(1, 0, true)},
 		{"init-no-sync.yaml", Init, noSync},
+		{"init-gates-and-patches.yaml", Init, gates},
 		{"join.yaml", Join, input(3, 2, false)},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
@@ -51,15 +65,18 @@ func TestGoldens(t *testing.T) {
 			checkGolden(t, test.golden, got)
 		})
 	}
-	patches, err := Patches(5 * time.Minute)
+	patches, err := Patches(gates)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, got := range patches {
 		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("patches", name), got) })
 	}
-	if len(patches) != 6 {
+	if len(patches) != 8 {
 		t.Errorf("%d patches", len(patches))
+	}
+	if worker, err := Patches(input(3, 2, false)); err != nil || len(worker) != 0 {
+		t.Errorf("a worker has the patches %q, %v", worker, err)
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/cni"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 )
 
 // setUpNetwork makes the node a router for pods. Nothing of it outlives the container's network namespace but the CNI
@@ -33,7 +33,7 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 	if err := n.run(ctx, bytes.NewReader(rules(n.config)), "iptables-restore", "--wait", "--noflush"); err != nil {
 		return fmt.Errorf("adding packet filter rules: %w", err)
 	}
-	if n.config.Topology.Networks.PodNetwork != plan.PodNetworkPTP {
+	if n.config.Topology.Networks.PodNetwork != v1alpha1.PodNetworkPTP {
 		return nil
 	}
 	if err := n.run(ctx, bytes.NewReader(routes(n.config)), "ip", "-batch", "-"); err != nil {
@@ -55,7 +55,7 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 // one is added.
 func routes(c Config) []byte {
 	var out bytes.Buffer
-	for slot := range plan.MaxNodes {
+	for slot := range v1alpha1.MaxNodes {
 		if slot == c.Node.Slot {
 			continue
 		}
@@ -90,7 +90,7 @@ COMMIT
 -A PREROUTING -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
 -A OUTPUT -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
 `, networks.KubernetesService(), c.Topology.Endpoint)
-	if networks.PodNetwork == plan.PodNetworkPTP {
+	if networks.PodNetwork == v1alpha1.PodNetworkPTP {
 		fmt.Fprintf(&out, "-A POSTROUTING -s %[1]s ! -d %[1]s -j MASQUERADE\n", networks.Pods[0])
 	}
 	out.WriteString("COMMIT\n")

@@ -263,7 +263,7 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	if err != nil {
 		return fmt.Errorf("asking kubeadm for its version: %w", err)
 	}
-	data, err := write(kubeadm.Input{
+	in := kubeadm.Input{
 		Topology:          n.config.Topology,
 		Node:              n.config.Node,
 		Timeout:           n.config.Timeout,
@@ -272,11 +272,12 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 		ResolvConf:        paths.ResolvConf,
 		DiscoveryFile:     discoveryFile,
 		PatchesDir:        patchesDir,
-	})
+	}
+	data, err := write(in)
 	if err != nil {
 		return err
 	}
-	patches, err := kubeadm.Patches(n.config.Timeout)
+	patches, err := kubeadm.Patches(in)
 	if err != nil {
 		return err
 	}

@@ -11,14 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 )
 
 func testConfig(slot int) Config {
-	wanted := topology.Resolve(plan.Default())
+	wanted := topology.Resolve(v1alpha1.Default())
 	return Config{Topology: wanted, Node: wanted.Nodes[slot], Timeout: time.Minute, MTU: 1500, CA: pki.Pair{Cert: []byte("cert"), Key: []byte("key")}}
 }
 
@@ -65,7 +65,7 @@ func FuzzConfig(f *testing.F) {
 func TestRoutes(t *testing.T) {
 	got := string(routes(testConfig(1)))
 	lines := strings.Split(strings.TrimSpace(got), "\n")
-	if len(lines) != plan.MaxNodes-1 {
+	if len(lines) != v1alpha1.MaxNodes-1 {
 		t.Errorf("%d routes, want one to every other node there can be", len(lines))
 	}
 	for _, want := range []string{"route replace 10.244.0.0/24 via 10.250.0.2\n", "route replace 10.244.99.0/24 via 10.250.0.101\n"} {
@@ -91,7 +91,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	c.Topology.Networks.PodNetwork = plan.PodNetworkNone
+	c.Topology.Networks.PodNetwork = v1alpha1.PodNetworkNone
 	if got := rules(c); bytes.Contains(got, []byte("MASQUERADE")) {
 		t.Errorf("masquerading without our pod network:\n%s", got)
 	}

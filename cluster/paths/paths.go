@@ -20,8 +20,10 @@ const (
 	Seeded = Run + "/images.json"
 	// Console is the named pipe whose content goes to the container's own output.
 	Console = Run + "/console"
-	// Env holds the cluster's settings for the units, as systemd reads them.
-	Env = Run + "/env"
+	// Config is the configuration file of a cluster, which its user puts there, and Settings the effective one: that and the
+	// environment, as the entrypoint writes it first of all.
+	Config   = "/etc/dind-cluster/config.yaml"
+	Settings = Run + "/settings.yaml"
 	// Phase says in one line what the runner is doing; Ready exists when the cluster is ready.
 	Phase = Run + "/phase"
 	Ready = Run + "/ready"

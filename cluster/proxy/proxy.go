@@ -20,8 +20,9 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
@@ -101,16 +102,16 @@ func Clear() {
 func (s Settings) None() bool { return s.HTTP == "" && s.HTTPS == "" }
 
 // Complete adds to NO_PROXY what is inside of the cluster.
-func (s Settings) Complete(p plan.Cluster) Settings {
+func (s Settings) Complete(c v1alpha1.Cluster) Settings {
 	var list []string
 	for entry := range strings.FieldsFuncSeq(s.No, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
 		list = append(list, entry)
 	}
 	inside := []string{"localhost", "127.0.0.1", "::1"}
-	for _, subnet := range p.Subnets() {
+	for _, subnet := range c.Networking.Subnets() {
 		inside = append(inside, subnet.Prefix.String())
 	}
-	inside = append(inside, topology.Names(topology.Resolve(p).Nodes)...)
+	inside = append(inside, topology.Names(topology.Resolve(c).Nodes)...)
 	inside = append(inside, "kubernetes", "kubernetes.default", ".svc", ".cluster.local")
 	for _, entry := range inside {
 		if !slices.Contains(list, entry) {
@@ -181,7 +182,7 @@ func Use(dir, units string) error {
 const lookupTime = time.Second
 
 // Warnings says which of the proxies the nodes will not reach.
-func (s Settings) Warnings(ctx context.Context, p plan.Cluster) []string {
+func (s Settings) Warnings(ctx context.Context, n v1alpha1.Networking) []string {
 	var out []string
 	for _, v := range []struct{ name, value string }{{"HTTP_PROXY", s.HTTP}, {"HTTPS_PROXY", s.HTTPS}} {
 		u, err := parse(v.value)
@@ -194,8 +195,8 @@ func (s Settings) Warnings(ctx context.Context, p plan.Cluster) []string {
 					"through it; name an address of the proxy that containers reach", v.name, u.Host))
 				break
 			}
-			if subnet, ok := p.Shadows(a); ok {
-				out = append(out, "warning: "+subnet.Hides(fmt.Sprintf("%s %s", v.name, u.Host), "nodes cannot pull images through it"))
+			if subnet, ok := settings.Shadows(n, a); ok {
+				out = append(out, "warning: "+settings.Hides(subnet, fmt.Sprintf("%s %s", v.name, u.Host), "nodes cannot pull images through it"))
 				break
 			}
 		}

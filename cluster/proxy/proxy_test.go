@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"golang.org/x/net/http/httpproxy"
 )
 
@@ -51,7 +51,7 @@ func TestFromEnv(t *testing.T) {
 
 // What the list means is up to the library by which all programs in Go read it.
 func TestComplete(t *testing.T) {
-	p := plan.Default()
+	p := v1alpha1.Default()
 	s := Settings{HTTP: "http://proxy:1", HTTPS: "http://proxy:1", No: "corp.example, localhost"}.Complete(p)
 	proxyFor := (&httpproxy.Config{HTTPProxy: s.HTTP, HTTPSProxy: s.HTTPS, NoProxy: s.No}).ProxyFunc()
 	for target, proxied := range map[string]bool{
@@ -132,7 +132,7 @@ func TestShareAndUse(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	p := plan.Default()
+	p := v1alpha1.Default()
 	for _, test := range []struct {
 		s    Settings
 		want string
@@ -144,7 +144,7 @@ func TestWarnings(t *testing.T) {
 		{s: Settings{HTTP: "http://10.96.4.5:3128", HTTPS: "http://10.96.4.5:3128"}, want: "HTTP_PROXY 10.96.4.5:3128 is in the cluster's own subnet 10.96.0.0/16"},
 		{s: Settings{HTTPS: "10.244.0.9:1"}, want: "--env POD_SUBNET=…"},
 	} {
-		got := strings.Join(test.s.Warnings(t.Context(), p), "\n")
+		got := strings.Join(test.s.Warnings(t.Context(), p.Networking), "\n")
 		if !strings.Contains(got, test.want) || (got == "") != (test.want == "") || strings.Contains(got, "secret") || strings.Contains(got, "\n") {
 			t.Errorf("%+v: got %q, want %q", test.s, got, test.want)
 		}

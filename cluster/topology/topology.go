@@ -7,20 +7,17 @@
 package topology
 
 import (
-	"fmt"
+	"maps"
 	"math/big"
 	"net/netip"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 )
 
-// Role is what a node does in the cluster.
-type Role string
-
-// The roles.
+// The roles of nodes.
 const (
-	ControlPlane Role = "control-plane"
-	Worker       Role = "worker"
+	ControlPlane = v1alpha1.RoleControlPlane
+	Worker       = v1alpha1.RoleWorker
 )
 
 // Topology is a cluster as it is to be. It is all that goes into nodes, and it is kept with the cluster's state.
@@ -39,6 +36,17 @@ type Topology struct {
 	EtcdSync bool `json:"etcdSync"`
 	// NoFile is how many files a process of a pod may have open before it raises its own limit.
 	NoFile int `json:"noFile"`
+	// FeatureGates are those of all components, RuntimeConfig the API server's --runtime-config.
+	FeatureGates  map[string]bool   `json:"featureGates,omitempty"`
+	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
+	// Patches are made to kubeadm's configuration.
+	Patches Patches `json:"patches,omitzero"`
+}
+
+// Patches change kubeadm's configuration: see v1alpha1.Cluster.
+type Patches struct {
+	Merge    []string                 `json:"merge,omitempty"`
+	JSON6902 []v1alpha1.JSON6902Patch `json:"json6902,omitempty"`
 }
 
 // Networks are the cluster's subnets: one per IP family and purpose, the primary family first.
@@ -46,14 +54,14 @@ type Networks struct {
 	Nodes    []netip.Prefix `json:"nodes"`
 	Pods     []netip.Prefix `json:"pods"`
 	Services []netip.Prefix `json:"services"`
-	// PodNetwork is plan.PodNetworkPTP or plan.PodNetworkNone.
+	// PodNetwork is v1alpha1.PodNetworkPTP or v1alpha1.PodNetworkNone.
 	PodNetwork string `json:"podNetwork"`
 }
 
 // Node is one node.
 type Node struct {
 	Name string `json:"name"`
-	Role Role   `json:"role"`
+	Role string `json:"role"`
 	// Slot is the node's place in the subnets, which its addresses follow from.
 	Slot int `json:"slot"`
 	// IPs are the node's own addresses and PodCIDRs those of its pods, in the order of Networks.
@@ -61,16 +69,11 @@ type Node struct {
 	PodCIDRs []netip.Prefix `json:"podCIDRs"`
 	// Labels and Taints are those of the Node object.
 	Labels map[string]string `json:"labels,omitempty"`
-	Taints []Taint           `json:"taints,omitempty"`
+	Taints []v1alpha1.Taint  `json:"taints,omitempty"`
 	// Ports of the node are published in the top-level container.
 	Ports []Port `json:"ports,omitempty"`
-}
-
-// Taint is a taint as the core/v1 API writes it.
-type Taint struct {
-	Key    string `json:"key"`
-	Value  string `json:"value,omitempty"`
-	Effect string `json:"effect"`
+	// Patches are made after those of the cluster.
+	Patches Patches `json:"patches,omitzero"`
 }
 
 // Port is a TCP port of a node under which the top-level container has it.
@@ -79,38 +82,49 @@ type Port struct {
 	Node uint16 `json:"node"`
 }
 
-// Resolve returns the topology that settings describe.
-func Resolve(s plan.Cluster) Topology {
+// Resolve returns the topology of a cluster as its user described it.
+func Resolve(c v1alpha1.Cluster) Topology {
 	t := Topology{
 		Networks: Networks{
-			Nodes:      []netip.Prefix{s.NodeSubnet},
-			Pods:       []netip.Prefix{s.PodSubnet},
-			Services:   []netip.Prefix{s.ServiceSubnet},
-			PodNetwork: s.PodNetwork,
+			Nodes:      []netip.Prefix{c.Networking.NodeSubnet},
+			Pods:       []netip.Prefix{c.Networking.PodSubnet},
+			Services:   []netip.Prefix{c.Networking.ServiceSubnet},
+			PodNetwork: c.Networking.PodNetwork,
 		},
-		APISANs:   s.APISANs,
-		ProxyMode: s.ProxyMode,
-		EtcdSync:  s.EtcdSync,
-		NoFile:    s.NoFile,
+		APISANs:       c.Networking.APIServerSANs,
+		ProxyMode:     c.Networking.KubeProxyMode,
+		EtcdSync:      c.Etcd.Sync,
+		NoFile:        c.OpenFiles,
+		FeatureGates:  c.FeatureGates,
+		RuntimeConfig: c.RuntimeConfig,
+		Patches:       Patches{c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902},
 	}
-	for slot := range s.Nodes {
-		n := Node{Name: fmt.Sprintf("worker%d", slot), Role: Worker, Slot: slot}
+	nodes := c.Expand()
+	for slot, from := range nodes {
+		n := Node{
+			Name:    from.Name,
+			Role:    from.Role,
+			Slot:    slot,
+			Labels:  maps.Clone(from.Labels),
+			Taints:  from.Taints,
+			Patches: Patches{from.KubeadmConfigPatches, from.KubeadmConfigPatchesJSON6902},
+		}
 		n.IPs, n.PodCIDRs = t.Networks.Slot(slot)
-		if slot == 0 {
-			n.Name, n.Role = "control-plane", ControlPlane
-			n.Ports = []Port{{Host: plan.APIServerPort, Node: plan.APIServerPort}}
+		if n.Role == ControlPlane {
+			n.Ports = []Port{{Host: v1alpha1.APIServerPort, Node: v1alpha1.APIServerPort}}
 			// As kubeadm's phase mark-control-plane adds them.
-			n.Labels = map[string]string{
-				"node-role.kubernetes.io/control-plane":                   "",
-				"node.kubernetes.io/exclude-from-external-load-balancers": "",
+			if n.Labels == nil {
+				n.Labels = map[string]string{}
 			}
-			if s.Nodes > 1 { // The only node has to run the pods as well.
-				n.Taints = []Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: "NoSchedule"}}
+			n.Labels["node-role.kubernetes.io/control-plane"] = ""
+			n.Labels["node.kubernetes.io/exclude-from-external-load-balancers"] = ""
+			if n.Taints == nil && len(nodes) > 1 { // The only node has to run the pods as well.
+				n.Taints = []v1alpha1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: "NoSchedule"}}
 			}
 		}
 		t.Nodes = append(t.Nodes, n)
 	}
-	t.Endpoint = netip.AddrPortFrom(t.Nodes[0].IPs[0], plan.APIServerPort)
+	t.Endpoint = netip.AddrPortFrom(t.Nodes[0].IPs[0], v1alpha1.APIServerPort)
 	return t
 }
 
@@ -129,7 +143,7 @@ func Names(nodes []Node) []string {
 // podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
-// Slot returns the addresses of the node in a slot, from 0 to plan.MaxNodes-1, and those of its pods.
+// Slot returns the addresses of the node in a slot, from 0 to v1alpha1.MaxNodes-1, and those of its pods.
 func (n Networks) Slot(slot int) (ips []netip.Addr, podCIDRs []netip.Prefix) {
 	for _, subnet := range n.Nodes {
 		ips = append(ips, offset(subnet, 2+slot))

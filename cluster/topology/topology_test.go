@@ -5,17 +5,17 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 )
 
 func TestResolve(t *testing.T) {
-	s := plan.Default()
-	s.Nodes = plan.MaxNodes
+	s := v1alpha1.Default()
+	s.Nodes = v1alpha1.Workers(v1alpha1.MaxNodes - 1)
 	got := Resolve(s)
 	for _, test := range []struct {
 		slot           int
 		name, ip, cidr string
-		role           Role
+		role           string
 		labels, taints int
 	}{
 		{0, "control-plane", "10.250.0.2", "10.244.0.0/24", ControlPlane, 2, 1},
@@ -29,7 +29,7 @@ func TestResolve(t *testing.T) {
 			t.Errorf("slot %d: got %+v, want %+v", test.slot, n, test)
 		}
 	}
-	if len(got.Nodes) != plan.MaxNodes || got.Init().Name != "control-plane" || got.Endpoint.String() != "10.250.0.2:6443" {
+	if len(got.Nodes) != v1alpha1.MaxNodes || got.Init().Name != "control-plane" || got.Endpoint.String() != "10.250.0.2:6443" {
 		t.Errorf("%d nodes, init on %s, endpoint %s", len(got.Nodes), got.Init().Name, got.Endpoint)
 	}
 	n := got.Networks
@@ -40,16 +40,35 @@ func TestResolve(t *testing.T) {
 
 // The only node has to run all pods.
 func TestSingleNode(t *testing.T) {
-	s := plan.Default()
-	s.Nodes = 1
+	s := v1alpha1.Default()
+	s.Nodes = v1alpha1.Workers(0)
 	if n := Resolve(s).Init(); len(n.Taints) != 0 || len(n.Labels) != 2 {
 		t.Errorf("got %+v", n)
 	}
 }
 
+// What a user says of a node is the node's.
+func TestNodes(t *testing.T) {
+	s := v1alpha1.Default()
+	s.Nodes = []v1alpha1.Node{
+		{Role: Worker, Labels: map[string]string{"a": "b"}, Taints: []v1alpha1.Taint{{Key: "x", Effect: "NoExecute"}}},
+		{Role: ControlPlane, Labels: map[string]string{"c": "d"}, Taints: []v1alpha1.Taint{}, KubeadmConfigPatches: []string{"kind: InitConfiguration"}},
+	}
+	nodes := Resolve(s).Nodes
+	if n := nodes[0]; n.Role != ControlPlane || len(n.Labels) != 3 || len(n.Taints) != 0 || len(n.Patches.Merge) != 1 {
+		t.Errorf("control plane: got %+v", n)
+	}
+	if n := nodes[1]; n.Name != "worker1" || n.Labels["a"] != "b" || n.Taints[0].Key != "x" || n.Slot != 1 {
+		t.Errorf("worker: got %+v", n)
+	}
+	if len(s.Nodes[1].Labels) != 1 {
+		t.Errorf("the configuration has changed: %+v", s.Nodes[1])
+	}
+}
+
 // What is written to the disk comes back.
 func TestRoundTrip(t *testing.T) {
-	want := Resolve(plan.Default())
+	want := Resolve(v1alpha1.Default())
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/boot/measure"
@@ -112,8 +112,8 @@ func (o *options) check() error {
 		return errors.New("--nodes: want at least one size, such as 1,3,4")
 	}
 	for i, n := range o.nodes {
-		if n < 1 || n > plan.MaxNodes {
-			return fmt.Errorf("--nodes: %d: want sizes from 1 to %d", n, plan.MaxNodes)
+		if n < 1 || n > v1alpha1.MaxNodes {
+			return fmt.Errorf("--nodes: %d: want sizes from 1 to %d", n, v1alpha1.MaxNodes)
 		}
 		if slices.Contains(o.nodes[:i], n) {
 			return fmt.Errorf("--nodes: %d is there twice", n)

@@ -15,10 +15,10 @@ import (
 
 	"github.com/containerd/cgroups/v3"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/cni"
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
@@ -56,8 +56,8 @@ func Floor(ctx context.Context, kind string, processes bool) (*result.Floor, err
 // prepare makes the container what a node is just before kubeadm runs: its address, its images, its pod network and
 // kubeadm's configuration.
 func prepare(ctx context.Context, kind string) error {
-	p := plan.Default()
-	p.Nodes = 1
+	p := v1alpha1.Default()
+	p.Nodes = v1alpha1.Workers(0)
 	t := topology.Resolve(p)
 	node := t.Init()
 	// systemd's own socket: before it is there, systemctl has nobody to ask.
@@ -89,7 +89,7 @@ func prepare(ctx context.Context, kind string) error {
 	in := kubeadm.Input{
 		Topology:          t,
 		Node:              node,
-		Timeout:           p.Timeout,
+		Timeout:           time.Duration(p.Start.Timeout),
 		KubernetesVersion: strings.TrimSpace(version),
 		CgroupV1:          cgroups.Mode() != cgroups.Unified,
 		ResolvConf:        "/etc/resolv.conf",
@@ -102,7 +102,7 @@ func prepare(ctx context.Context, kind string) error {
 	if config, err = floorConfig(config, kind == result.Plain); err != nil {
 		return err
 	}
-	patches, err := kubeadm.Patches(p.Timeout)
+	patches, err := kubeadm.Patches(in)
 	if err != nil {
 		return err
 	}

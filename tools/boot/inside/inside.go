@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/probe"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
@@ -35,8 +35,10 @@ const poll = 20 * time.Millisecond
 // Watch follows the start of a cluster in the top-level container, as a user with the administrator's kubeconfig who
 // makes a Deployment as soon as the API server takes it. It returns when all marks are there.
 func Watch(ctx context.Context, nodes int, image string) (*Watched, error) {
-	// What the container was given.
-	p, err := plan.FromEnv(os.Getenv)
+	if _, err := waitForFile(ctx, paths.Settings); err != nil {
+		return nil, err
+	}
+	p, err := settings.Load()
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"sigs.k8s.io/yaml"
 )
@@ -169,9 +169,9 @@ func FuzzContainerSpans(f *testing.F) {
 
 // The floor with kubeadm's own settings must not have ours, and neither may leave out the add-ons.
 func TestFloorConfig(t *testing.T) {
-	p := plan.Default()
-	p.Nodes = 1
-	config, err := kubeadm.Init(kubeadm.Input{Topology: topology.Resolve(p), Node: topology.Resolve(p).Init(), Timeout: p.Timeout, KubernetesVersion: "v1.99.0", CgroupV1: true, PatchesDir: "/patches"})
+	p := v1alpha1.Default()
+	p.Nodes = v1alpha1.Workers(0)
+	config, err := kubeadm.Init(kubeadm.Input{Topology: topology.Resolve(p), Node: topology.Resolve(p).Init(), Timeout: time.Duration(p.Start.Timeout), KubernetesVersion: "v1.99.0", CgroupV1: true, PatchesDir: "/patches"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/run"
@@ -169,7 +169,7 @@ func (f *flags) reachDirectly(getenv func(string) string) error {
 	if f.Suite.Kubeconfig != "" || getenv("KUBECONFIG") != "" {
 		return nil
 	}
-	p, err := plan.FromEnv(getenv)
+	p, err := settings.Load()
 	if err != nil {
 		return err
 	}

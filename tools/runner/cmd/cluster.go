@@ -7,7 +7,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/cluster"
 	"github.com/dind-cluster/dind-cluster/cluster/console"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/spf13/cobra"
 )
 
@@ -18,7 +18,7 @@ func newCluster() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := console.Open()
-			p, err := plan.FromEnv(os.Getenv)
+			p, err := settings.Load()
 			if err == nil {
 				err = cluster.Run(cmd.Context(), p, io.MultiWriter(os.Stderr, out))
 			}

@@ -1,10 +1,9 @@
 package cmd
 
 import (
-	"os"
 
 	"github.com/dind-cluster/dind-cluster/cluster/dns"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/spf13/cobra"
 )
@@ -15,7 +14,7 @@ func newDNS() *cobra.Command {
 		Short: "Answers the nodes' DNS queries (a unit of the top-level container)",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := plan.FromEnv(os.Getenv)
+			p, err := settings.Load()
 			if err != nil {
 				return err
 			}

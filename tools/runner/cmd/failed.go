@@ -9,12 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster"
 	"github.com/dind-cluster/dind-cluster/cluster/console"
 	"github.com/dind-cluster/dind-cluster/cluster/failure"
 	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/spf13/cobra"
 )
 
@@ -48,14 +49,14 @@ func clusterFailed(ctx context.Context, f failure.Failure, out io.Writer) error 
 		}
 		cluster.Failed(f.String())
 		var since time.Time
-		if info, err := os.Stat(paths.Env); err == nil {
+		if info, err := os.Stat(paths.Settings); err == nil {
 			since = info.ModTime() // the entrypoint's, at this start
 		}
 		f.Explain(ctx, out, since)
 		fmt.Fprintf(out, "the cluster did not come up: %v\n", f)
 	}
 	// The settings are the entrypoint's. If they were what is wrong the container ends.
-	if p, err := plan.FromEnv(os.Getenv); err == nil && p.KeepOnFailure {
+	if p, err := settings.Load(); err == nil && p.Start.OnFailure == v1alpha1.OnFailureKeep {
 		return nil
 	}
 	// With the status 1, so that `docker run` and whoever watches the container see it.

@@ -2,11 +2,10 @@ package cmd
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/spf13/cobra"
 )
 
@@ -18,7 +17,7 @@ func newHealth() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), 4*time.Second)
 			defer cancel()
-			p, err := plan.FromEnv(os.Getenv)
+			p, err := settings.Load()
 			if err != nil {
 				return err
 			}

@@ -1,10 +1,9 @@
 package cmd
 
 import (
-	"os"
 
 	"github.com/dind-cluster/dind-cluster/cluster"
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/spf13/cobra"
 )
 
@@ -18,7 +17,7 @@ owner alone.`,
 		Example: `  (umask 077; docker exec NAME kubeconfig > kubeconfig) && kubectl --kubeconfig kubeconfig get nodes`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := plan.FromEnv(os.Getenv)
+			p, err := settings.Load()
 			if err != nil {
 				return err
 			}

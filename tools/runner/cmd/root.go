@@ -28,6 +28,7 @@ func Main(ctx context.Context, args []string) int {
 		newDNS(),
 		newHealth(),
 		newKubeconfig(),
+		newConfig(),
 		newLogs(),
 		newProbe(),
 		newFailed(),

@@ -1,4 +1,4 @@
-package plan
+package settings
 
 // What a cluster takes of Docker's disk while it starts: the control plane, of which etcd's log is the most, with some room for
 // pods, and each further node.

@@ -1,4 +1,4 @@
-package plan
+package settings
 
 import (
 	"errors"
@@ -9,28 +9,23 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/nearest"
 )
 
-// Read is FromEnv for a whole environment, in which it also refuses variables that look like settings and are none.
-func Read(environ []string) (Cluster, error) {
+// lookup returns the values of an environment.
+func lookup(environ []string) func(string) string {
 	values := map[string]string{}
-	var errs []error
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
 		values[name] = value
 	}
-	c, err := FromEnv(func(name string) string { return values[name] })
-	if err != nil {
-		errs = append(errs, err)
-	}
+	return func(name string) string { return values[name] }
+}
+
+func checkNames(environ []string) error {
+	var errs []error
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
-		if err := checkName(name); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, checkName(name))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return Cluster{}, err
-	}
-	return c, nil
+	return errors.Join(errs...)
 }
 
 // IsSetting reports whether a variable is one of the settings.

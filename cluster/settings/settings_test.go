@@ -1,21 +1,26 @@
-package plan
+package settings
 
 import (
-	"bufio"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 )
 
 func TestFromEnv(t *testing.T) {
 	for _, test := range []struct {
 		env     map[string]string
-		want    func(Cluster) bool
+		want    func(v1alpha1.Cluster) bool
 		wantErr string
 	}{
-		{env: nil, want: func(c Cluster) bool { return c.Nodes == 3 && c.APIPort == 6443 && c.Timeout == 5*time.Minute }},
-		{env: map[string]string{"NODES": "1"}, want: func(c Cluster) bool { return c.Nodes == 1 }},
-		{env: map[string]string{"NODES": " 100 "}, want: func(c Cluster) bool { return c.Nodes == 100 }},
+		{env: nil, want: func(c v1alpha1.Cluster) bool {
+			return len(c.Expand()) == 3 && c.Networking.APIServerPort == 6443 && time.Duration(c.Start.Timeout) == 5*time.Minute
+		}},
+		{env: map[string]string{"NODES": "1"}, want: func(c v1alpha1.Cluster) bool { return len(c.Expand()) == 1 }},
+		{env: map[string]string{"NODES": " 100 "}, want: func(c v1alpha1.Cluster) bool { return len(c.Expand()) == 100 }},
 		{env: map[string]string{"NODES": "0"}, wantErr: `environment variable NODES="0": want a whole number from 1 to 100`},
 		{env: map[string]string{"NODES": "200"}, wantErr: `NODES="200"`},
 		{env: map[string]string{"NODES": "three"}, wantErr: `NODES="three"`},
@@ -25,21 +30,23 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"POD_SUBNET": "10.1.2.3/16"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"POD_SUBNET": "fd00::/48"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"POD_SUBNET": "10.20.0.0/24"}, wantErr: `POD_SUBNET`},
-		{env: map[string]string{"POD_SUBNET": "10.96.0.0/16"}, wantErr: `POD_SUBNET=10.96.0.0/16 and SERVICE_SUBNET=10.96.0.0/16 overlap`},
+		{env: map[string]string{"POD_SUBNET": "10.96.0.0/16"}, wantErr: `networking.serviceSubnet: 10.96.0.0/16 overlaps networking.podSubnet 10.96.0.0/16: give each its own addresses (environment variables POD_SUBNET and SERVICE_SUBNET)`},
 		{env: map[string]string{"KUBE_PROXY_MODE": "ipvs"}, wantErr: `KUBE_PROXY_MODE="ipvs": want iptables or nftables`},
-		{env: map[string]string{"POD_NETWORK": "ptp"}, want: func(c Cluster) bool { return c.PodNetwork == PodNetworkPTP }},
+		{env: map[string]string{"POD_NETWORK": "ptp"}, want: func(c v1alpha1.Cluster) bool { return c.Networking.PodNetwork == v1alpha1.PodNetworkPTP }},
 		{env: map[string]string{"POD_NETWORK": "bridge"}, wantErr: `POD_NETWORK="bridge": want ptp or none`},
-		{env: map[string]string{"NOFILE": "65536"}, want: func(c Cluster) bool { return c.NoFile == 65536 }},
+		{env: map[string]string{"NOFILE": "65536"}, want: func(c v1alpha1.Cluster) bool { return c.OpenFiles == 65536 }},
 		{env: map[string]string{"NOFILE": "2000000"}, wantErr: `NOFILE="2000000": want a whole number from 256 to 1048576`},
 		{env: map[string]string{"TIMEOUT": "fast"}, wantErr: `TIMEOUT="fast"`},
-		{env: map[string]string{"ETCD_SYNC": ""}, want: func(c Cluster) bool { return c.EtcdSync }},
-		{env: map[string]string{"ETCD_SYNC": "off"}, want: func(c Cluster) bool { return !c.EtcdSync }},
+		{env: map[string]string{"ETCD_SYNC": ""}, want: func(c v1alpha1.Cluster) bool { return c.Etcd.Sync }},
+		{env: map[string]string{"ETCD_SYNC": "off"}, want: func(c v1alpha1.Cluster) bool { return !c.Etcd.Sync }},
 		{env: map[string]string{"ETCD_SYNC": "no"}, wantErr: `ETCD_SYNC="no": want on or off`},
-		{env: map[string]string{"HEALTH": "api"}, want: func(c Cluster) bool { return c.Health == HealthAPI }},
+		{env: map[string]string{"HEALTH": "api"}, want: func(c v1alpha1.Cluster) bool { return c.Health == v1alpha1.HealthAPI }},
 		{env: map[string]string{"HEALTH": "all"}, wantErr: `HEALTH="all": want nodes or api`},
-		{env: map[string]string{"ON_FAILURE": "keep"}, want: func(c Cluster) bool { return c.KeepOnFailure }},
-		{env: map[string]string{"API_SANS": "ci.example.org, 10.0.0.7"}, want: func(c Cluster) bool { return len(c.APISANs) == 2 && c.APISANs[1] == "10.0.0.7" }},
-		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/12"}, want: func(c Cluster) bool { return c.ServiceSubnet.Bits() == 12 }},
+		{env: map[string]string{"ON_FAILURE": "keep"}, want: func(c v1alpha1.Cluster) bool { return c.Start.OnFailure == v1alpha1.OnFailureKeep }},
+		{env: map[string]string{"API_SANS": "ci.example.org, 10.0.0.7"}, want: func(c v1alpha1.Cluster) bool {
+			return len(c.Networking.APIServerSANs) == 2 && c.Networking.APIServerSANs[1] == "10.0.0.7"
+		}},
+		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/12"}, want: func(c v1alpha1.Cluster) bool { return c.Networking.ServiceSubnet.Bits() == 12 }},
 		// kubeadm would refuse it, when the control plane starts.
 		{env: map[string]string{"SERVICE_SUBNET": "10.64.0.0/11"}, wantErr: `SERVICE_SUBNET="10.64.0.0/11": want an IPv4 subnet of /12 to /24`},
 		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/25"}, wantErr: `SERVICE_SUBNET`},
@@ -51,15 +58,15 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"SERVICE_SUBNET": "169.254.7.0/24"}, wantErr: `link-local`},
 		{env: map[string]string{"SERVICE_SUBNET": "240.1.0.0/16"}, wantErr: `reserved`},
 		// All mistakes at once, and none that follows only from another.
-		{env: map[string]string{"NODE_SUBNET": "10.96.1.0/24", "POD_SUBNET": "10.96.0.0/33", "TIMEOUT": "x"}, wantErr: "environment variables NODE_SUBNET=10.96.1.0/24 and SERVICE_SUBNET=10.96.0.0/16 overlap"},
+		{env: map[string]string{"NODE_SUBNET": "10.96.1.0/24", "POD_SUBNET": "10.96.0.0/33", "TIMEOUT": "x"}, wantErr: "networking.serviceSubnet: 10.96.0.0/16 overlaps networking.nodeSubnet 10.96.1.0/24"},
 		{env: map[string]string{"NODE_SUBNET": "10.96.1.0/24", "POD_SUBNET": "10.96.0.0/33", "TIMEOUT": "x"}, wantErr: `TIMEOUT="x"`},
-		{env: map[string]string{"API_SANS": "fd00::1"}, want: func(c Cluster) bool { return len(c.APISANs) == 1 }},
+		{env: map[string]string{"API_SANS": "fd00::1"}, want: func(c v1alpha1.Cluster) bool { return len(c.Networking.APIServerSANs) == 1 }},
 		{env: map[string]string{"API_SANS": "fe80::1%eth0"}, wantErr: `"fe80::1%eth0" is neither a DNS name nor an IP address`},
 		{env: map[string]string{"API_SANS": "fe80::1%a\nNODES=7"}, wantErr: `neither a DNS name nor an IP address`},
 		{env: map[string]string{"API_SANS": "a.b\nNODES=7"}, wantErr: `neither a DNS name nor an IP address`},
 		{env: map[string]string{"API_SANS": "a b"}, wantErr: `"a b" is neither a DNS name nor an IP address`},
 	} {
-		c, err := FromEnv(func(k string) string { return test.env[k] })
+		c, err := FromEnv(v1alpha1.Default(), func(k string) string { return test.env[k] })
 		switch {
 		case test.wantErr != "":
 			if err == nil || !strings.Contains(err.Error(), test.wantErr) {
@@ -96,7 +103,7 @@ func TestReadUnknown(t *testing.T) {
 		"K8S_VERSION":        settings,
 		"KUBELET_EXTRA_ARGS": settings,
 	} {
-		_, err := Read([]string{"PATH=/bin", name + "=1"})
+		_, err := Read("/nonexistent", []string{"PATH=/bin", name + "=1"})
 		if err == nil || !strings.Contains(err.Error(), "environment variable "+name+" is not a setting of the cluster: "+want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
@@ -109,40 +116,58 @@ func TestReadUnknown(t *testing.T) {
 		"POD_NAME", "POD_NAMESPACE", "NODE_NAME", "SERVICE_NAME", "API_URL", "API_TOKEN", "API_KEY", "API_VERSION", "CI", "CI_NODE_INDEX", "CI_NODE_TOTAL", "GITHUB_TOKEN",
 		"DOCKER_HOST", "DOCKER_TLS_CERTDIR", "GIT_SUBMODULE_STRATEGY", "BUILD_ID", "VERSION", "SYNC", "CLUSTER_NAME", "",
 	} {
-		if _, err := Read([]string{name + "=1"}); err != nil {
+		if _, err := Read("/nonexistent", []string{name + "=1"}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// All mistakes at once.
-	_, err := Read([]string{"NODES=x", "NODE=1", "FEATURE_GATES=A=true"})
+	_, err := Read("/nonexistent", []string{"NODES=x", "NODE=1", "FEATURE_GATES=A=true"})
 	for _, want := range []string{`NODES="x"`, "NODE is not", "FEATURE_GATES is not"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}
 	}
-	if c, err := Read([]string{"NODES=2", "PATH=/bin", "ETCD_SYNC=off"}); err != nil || c.Nodes != 2 || c.EtcdSync {
+	if c, err := Read("/nonexistent", []string{"NODES=2", "PATH=/bin", "ETCD_SYNC=off"}); err != nil || len(c.Expand()) != 2 || c.Etcd.Sync {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
 
-// What the entrypoint writes for the unit is what the unit's process reads.
+// What a variable shows is what it takes.
 func TestEnvRoundTrip(t *testing.T) {
-	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "TIMEOUT": "90s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "HEALTH": "api"}
-	c, err := FromEnv(func(k string) string { return env[k] })
+	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "HEALTH": "api"}
+	c, err := FromEnv(v1alpha1.Default(), func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := map[string]string{}
-	for s := bufio.NewScanner(strings.NewReader(c.Env())); s.Scan(); {
-		k, v, _ := strings.Cut(s.Text(), "=")
-		again[k] = v
+	for _, v := range variables {
+		if got := v.get(c); got != env[v.name] {
+			t.Errorf("%s: got %q, want %q", v.name, got, env[v.name])
+		}
+		if v.values == "" || v.doc == "" || v.field == "" {
+			t.Errorf("%s lacks a text", v.name)
+		}
 	}
-	c2, err := FromEnv(func(k string) string { return again[k] })
-	if err != nil {
-		t.Fatal(err)
+}
+
+// The environment has the last word, and both say all that is wrong.
+func TestFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte("apiVersion: dind-cluster.github.io/v1alpha1\nkind: Cluster\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if c2.Env() != c.Env() {
-		t.Errorf("got\n%s\nwant\n%s", c2.Env(), c.Env())
+	write("networking: {podSubnet: 10.32.0.0/16, kubeProxyMode: nftables}")
+	c, err := Read(file, []string{"POD_SUBNET=10.48.0.0/16"})
+	if err != nil || c.Networking.PodSubnet.String() != "10.48.0.0/16" || c.Networking.KubeProxyMode != "nftables" || len(c.Expand()) != 3 {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	write("health: good")
+	_, err = Read(file, []string{"NODES=x", "NODE=3"})
+	for _, want := range []string{file + `: line 3: health: "good": want nodes or api`, `NODES="x"`, "did you mean NODES?"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }
 
@@ -151,9 +176,27 @@ func FuzzFromEnv(f *testing.F) {
 	f.Add("3", "10.0.0.0/16", "fe80::1%a\nb")
 	f.Fuzz(func(t *testing.T, nodes, subnet, sans string) {
 		env := map[string]string{"NODES": nodes, "POD_SUBNET": subnet, "API_SANS": sans}
-		c, err := FromEnv(func(k string) string { return env[k] })
-		if err == nil && (c.Nodes < 1 || c.Nodes > MaxNodes || strings.Count(c.Env(), "\n") != len(variables)) {
-			t.Errorf("%v accepted as %+v", env, c)
+		c, err := FromEnv(v1alpha1.Default(), func(k string) string { return env[k] })
+		if err != nil {
+			return
+		}
+		for _, v := range variables {
+			if again, err := FromEnv(v1alpha1.Default(), func(k string) string { return map[string]string{v.name: v.get(c)}[k] }); err != nil && v.name != "POD_SUBNET" || v.get(again) != v.get(c) && err == nil {
+				t.Errorf("%v: %s=%q does not come back: %v", env, v.name, v.get(c), err)
+			}
 		}
 	})
+}
+
+func TestDifferences(t *testing.T) {
+	have, want := v1alpha1.Default(), v1alpha1.Default()
+	if got, err := Differences(have, want); err != nil || len(got) != 0 {
+		t.Errorf("got %q, %v", got, err)
+	}
+	want.Nodes = v1alpha1.Workers(4)
+	want.FeatureGates = map[string]bool{"A": true}
+	got, err := Differences(have, want)
+	if text := strings.Join(got, "; "); err != nil || text != "featureGates.A: nothing (not true); nodes[1].count: 2 (not 4)" {
+		t.Errorf("got %q, %v", text, err)
+	}
 }
