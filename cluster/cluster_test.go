@@ -100,7 +100,7 @@ func TestRunArgs(t *testing.T) {
 			t.Errorf("got %q, want %q", worker, option)
 		}
 	}
-	if !slices.Contains(control, "6443:6443") || slices.Contains(worker, "--publish") {
+	if !slices.Contains(control, "6443:6443/tcp") || slices.Contains(worker, "--publish") {
 		t.Errorf("want the API server published, and nothing else: got %q, %q", control, worker)
 	}
 	dual := nodes[1]

@@ -198,7 +198,14 @@ func runArgs(n topology.Node) []string {
 	}
 	// In reach of all that reaches the top-level container. As an option of the container it comes and goes with the container.
 	for _, p := range n.Ports {
-		args = append(args, "--publish", fmt.Sprintf("%d:%d", p.Host, p.Node))
+		args = append(args, "--publish", fmt.Sprintf("%d:%d/%s", p.Host, p.Node, p.Protocol))
+	}
+	for _, m := range n.Mounts {
+		options := m.Propagation
+		if m.ReadOnly {
+			options += ",ro"
+		}
+		args = append(args, "--volume", m.Source+":"+m.Target+":"+options)
 	}
 	return args
 }

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"golang.org/x/sys/unix"
 )
@@ -37,6 +39,9 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 	if err := checkSubnets(c.settings.Networking, addresses); err != nil {
 		return "", err
 	}
+	if err := checkMounts(c.topology.Nodes); err != nil {
+		return "", err
+	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(paths.DockerRoot, &fs); err != nil {
 		return "", fmt.Errorf("looking at %s: %w", paths.DockerRoot, err)
@@ -56,6 +61,20 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("Docker %s, %s of disk and %s of memory free", version.Version, progress.Size(free), progress.Size(memory)), nil
+}
+
+// checkMounts looks for what nodes are to mount: Docker would make a directory of whatever is missing.
+func checkMounts(all []topology.Node) error {
+	var errs []error
+	for _, n := range all {
+		for _, m := range n.Mounts {
+			if _, err := os.Stat(m.Source); err != nil {
+				host := strings.TrimPrefix(m.Source, paths.Host)
+				errs = append(errs, fmt.Errorf("node %s wants %s of the Docker host, which this container does not have: start it with `docker run --volume %s:%s`", n.Name, host, host, m.Source))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func checkMemory(nodes int, available int64) error {

@@ -145,15 +145,15 @@ runtimeConfig: {"api/alpha": "false"}
 	}
 	_, err = Read("kind.yaml", []byte(kindHead+`nodes:
 - role: control-plane
-  extraMounts: [{hostPath: /a, containerPath: /b}]
+  extraMounts: [{hostPath: /a, containerPath: ../b}]
 - role: control-plane
   image: kindest/node:v1.30.0
 networking: {ipFamily: dual}
 containerdConfigPatches: [x]
 `))
 	for _, want := range []string{
-		"line 5: nodes[0].extraMounts: nodes cannot", "line 7: nodes[1].image: all nodes", `line 8: networking.ipFamily: "dual": only ipv4`,
-		"line 9: containerdConfigPatches: ", "nodes: 2 control planes: want one",
+		`nodes[0].extraMounts[0].containerPath: "../b": want an absolute path`, "line 7: nodes[1].image: all nodes", `line 8: networking.ipFamily: "dual": only ipv4`,
+		"line 9: containerdConfigPatches[0]: not TOML",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

@@ -32,10 +32,15 @@ type node struct {
 	Role                         string                   `json:"role"`
 	Image                        string                   `json:"image"`
 	Labels                       map[string]string        `json:"labels"`
-	ExtraMounts                  []any                    `json:"extraMounts"`
-	ExtraPortMappings            []any                    `json:"extraPortMappings"`
+	ExtraMounts                  []mount                  `json:"extraMounts"`
+	ExtraPortMappings            []v1alpha1.Port          `json:"extraPortMappings"`
 	KubeadmConfigPatches         []string                 `json:"kubeadmConfigPatches"`
 	KubeadmConfigPatchesJSON6902 []v1alpha1.JSON6902Patch `json:"kubeadmConfigPatchesJSON6902"`
+}
+
+type mount struct {
+	v1alpha1.Mount
+	SELinuxRelabel bool `json:"selinuxRelabel"`
 }
 
 type networking struct {
@@ -69,14 +74,22 @@ func Convert(doc *strictyaml.Document) (v1alpha1.Cluster, error) {
 	for i, n := range in.Nodes {
 		path := fmt.Sprintf("nodes[%d].", i)
 		refuse(n.Image != "", path+"image", "all nodes are made from the image that dind-cluster has inside: leave it away")
-		refuse(len(n.ExtraMounts) > 0, path+"extraMounts", "nodes cannot have mounts of the host yet")
-		refuse(len(n.ExtraPortMappings) > 0, path+"extraPortMappings", "nodes cannot have published ports yet: `docker exec NAME kubectl port-forward`, or NodePorts from the top-level container")
+		var mounts []v1alpha1.Mount
+		for i, m := range n.ExtraMounts {
+			refuse(m.SELinuxRelabel, fmt.Sprintf("%sextraMounts[%d].selinuxRelabel", path, i), "labels of the host stay as they are")
+			mounts = append(mounts, m.Mount)
+		}
+		for i, p := range n.ExtraPortMappings {
+			refuse(p.HostPort <= 0, fmt.Sprintf("%sextraPortMappings[%d].hostPort", path, i), "want a port: none is chosen by itself")
+		}
 		if n.Role == "" {
 			n.Role = v1alpha1.RoleControlPlane
 		}
 		c.Nodes = append(c.Nodes, v1alpha1.Node{
 			Role:                         n.Role,
 			Labels:                       n.Labels,
+			ExtraMounts:                  mounts,
+			ExtraPortMappings:            n.ExtraPortMappings,
 			KubeadmConfigPatches:         n.KubeadmConfigPatches,
 			KubeadmConfigPatchesJSON6902: n.KubeadmConfigPatchesJSON6902,
 		})
@@ -86,8 +99,8 @@ func Convert(doc *strictyaml.Document) (v1alpha1.Cluster, error) {
 	}
 	c.FeatureGates, c.RuntimeConfig = in.FeatureGates, in.RuntimeConfig
 	c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902 = in.KubeadmConfigPatches, in.KubeadmConfigPatchesJSON6902
-	refuse(len(in.ContainerdConfigPatches) > 0, "containerdConfigPatches", "containerd's configuration cannot be patched yet")
-	refuse(len(in.ContainerdConfigPatchesJSON6902) > 0, "containerdConfigPatchesJSON6902", "containerd's configuration cannot be patched yet")
+	c.ContainerdConfigPatches = in.ContainerdConfigPatches
+	refuse(len(in.ContainerdConfigPatchesJSON6902) > 0, "containerdConfigPatchesJSON6902", "only containerdConfigPatches are possible yet")
 
 	from := in.Networking
 	refuse(from.IPFamily != "" && from.IPFamily != "ipv4", "networking.ipFamily", "%q: only ipv4 is possible yet", from.IPFamily)

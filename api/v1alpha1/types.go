@@ -34,6 +34,10 @@ type Cluster struct {
 	// KubeadmConfigPatchesJSON6902 are JSON patches (RFC 6902) of the same, made after the others.
 	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
 
+	// ContainerdConfigPatches are merged into the configuration of the nodes' containerd, one after the other: TOML, in the version
+	// of its configuration, 3. One that says another version is left away.
+	ContainerdConfigPatches []string `json:"containerdConfigPatches,omitempty"`
+
 	// Etcd has settings of etcd.
 	Etcd Etcd `json:"etcd"`
 	// OpenFiles is how many files a process of a pod may have open before it raises its own limit: 256 to 1048576. Default: 1024.
@@ -58,9 +62,38 @@ type Node struct {
 	// Taints are taints of the Node object. Default: that of a control plane beside which there are workers. An empty list
 	// leaves it away.
 	Taints []Taint `json:"taints,omitzero"`
+	// ExtraMounts are directories and files of the Docker host that the nodes have, too.
+	ExtraMounts []Mount `json:"mounts,omitempty"`
+	// ExtraPortMappings are ports of the node that are published on the Docker host.
+	ExtraPortMappings []Port `json:"extraPortMappings,omitempty"`
 	// KubeadmConfigPatches and KubeadmConfigPatchesJSON6902 are for these nodes, made after those of the cluster.
 	KubeadmConfigPatches         []string        `json:"kubeadmConfigPatches,omitempty"`
 	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
+}
+
+// Mount is a directory or file of the Docker host in a node.
+type Mount struct {
+	// HostPath is the path on the Docker host. With plain Docker, the cluster's container must have it at the same path below
+	// /host.
+	HostPath string `json:"hostPath"`
+	// ContainerPath is the path in the node.
+	ContainerPath string `json:"containerPath"`
+	// ReadOnly keeps the node from writing to it. Default: false.
+	ReadOnly bool `json:"readOnly,omitempty"`
+	// Propagation of mounts below it: None, HostToContainer or Bidirectional. Default: None.
+	Propagation string `json:"propagation,omitempty"`
+}
+
+// Port is a port of a node on the Docker host. With plain Docker, the cluster's container must publish it under its own number.
+type Port struct {
+	// ContainerPort is the port of the node, such as that of a NodePort service or of a pod with a hostPort.
+	ContainerPort int `json:"containerPort"`
+	// HostPort is the port of the Docker host.
+	HostPort int `json:"hostPort"`
+	// ListenAddress is an address of the Docker host. Default: 127.0.0.1.
+	ListenAddress string `json:"listenAddress,omitempty"`
+	// Protocol is TCP or UDP. Default: TCP.
+	Protocol string `json:"protocol,omitempty"`
 }
 
 // Taint is a taint of a node.

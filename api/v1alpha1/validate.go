@@ -1,10 +1,12 @@
 package v1alpha1
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -53,6 +55,11 @@ func (c Cluster) Validate() error {
 	}
 	v.nodes(c)
 	v.networking(c.Networking)
+	for i, text := range c.ContainerdConfigPatches {
+		if err := checkContainerdPatch(text); err != nil {
+			v.fail(fmt.Sprintf("containerdConfigPatches[%d]", i), "%v", err)
+		}
+	}
 	v.patches("", c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902)
 	for _, name := range slices.Sorted(maps.Keys(c.FeatureGates)) {
 		if !gateName.MatchString(name) {
@@ -104,7 +111,7 @@ var (
 
 func (v *validation) nodes(c Cluster) {
 	controlPlanes, all := 0, 0
-	names := map[string]string{}
+	names, ports := map[string]string{}, map[string]string{}
 	for i, n := range c.Nodes {
 		path := fmt.Sprintf("nodes[%d]", i)
 		v.check(path+".role", n.Role, OneOf(n.Role, RoleControlPlane, RoleWorker))
@@ -146,6 +153,8 @@ func (v *validation) nodes(c Cluster) {
 			}
 			v.check(path+".effect", t.Effect, OneOf(t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute"))
 		}
+		v.mounts(path, n)
+		v.ports(path, n, count, ports)
 		v.patches(path+".", n.KubeadmConfigPatches, n.KubeadmConfigPatchesJSON6902)
 		if n.Role == RoleWorker {
 			v.workerPatches(path, n)
@@ -157,6 +166,46 @@ func (v *validation) nodes(c Cluster) {
 		v.fail("nodes", "%d control planes: want one", controlPlanes)
 	case all > MaxNodes:
 		v.fail("nodes", "%d nodes: want at most %d", all, MaxNodes)
+	}
+}
+
+// clean reports whether a path is absolute and in its shortest form, without characters that mean something to Docker.
+func clean(p string) bool {
+	return path.IsAbs(p) && path.Clean(p) == p && p != "/" && !strings.ContainsAny(p, ":,\n")
+}
+
+func (v *validation) mounts(node string, n Node) {
+	for i, m := range n.ExtraMounts {
+		field := fmt.Sprintf("%s.extraMounts[%d]", node, i)
+		for name, p := range map[string]string{".hostPath": m.HostPath, ".containerPath": m.ContainerPath} {
+			if !clean(p) {
+				v.fail(field+name, "%q: want an absolute path without .., // or :", p)
+			}
+		}
+		v.check(field+".propagation", m.Propagation, OneOf(m.Propagation, "", "None", "HostToContainer", "Bidirectional"))
+	}
+}
+
+// ports takes the ports that nodes before have, by number and protocol.
+func (v *validation) ports(node string, n Node, count int, taken map[string]string) {
+	for i, p := range n.ExtraPortMappings {
+		field := fmt.Sprintf("%s.extraPortMappings[%d]", node, i)
+		v.check(field+".containerPort", p.ContainerPort, Between(p.ContainerPort, 1, 65535))
+		v.check(field+".hostPort", p.HostPort, Between(p.HostPort, 1, 65535))
+		v.check(field+".protocol", p.Protocol, OneOf(p.Protocol, "", "TCP", "UDP"))
+		if _, err := netip.ParseAddr(p.ListenAddress); err != nil && p.ListenAddress != "" {
+			v.fail(field+".listenAddress", "%q: want an IP address", p.ListenAddress)
+		}
+		key := fmt.Sprintf("%d/%s", p.HostPort, cmp.Or(p.Protocol, "TCP"))
+		switch {
+		case key == fmt.Sprintf("%d/TCP", APIServerPort):
+			v.fail(field+".hostPort", "%d is the API server's in the cluster's container: choose another", p.HostPort)
+		case taken[key] != "":
+			v.fail(field+".hostPort", "%s is that of %s, too", key, taken[key])
+		case count > 1:
+			v.fail(field+".hostPort", "%d nodes cannot have one port: list the nodes one by one", count)
+		}
+		taken[key] = field
 	}
 }
 

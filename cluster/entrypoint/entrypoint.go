@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
@@ -246,6 +247,12 @@ func writeContainerdConfig(mayRaiseLimits bool) error {
 	config, err := adaptContainerdConfig(data, mayRaiseLimits)
 	if err != nil {
 		return err
+	}
+	// Without a configuration there are no patches either; the node's runner says that it is missing.
+	if node, err := node.ReadConfig(paths.NodeConfig); err == nil {
+		if config, err = v1alpha1.PatchContainerd(config, node.Topology.ContainerdPatches); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(filepath.Dir(paths.ContainerdConfig), 0o755); err != nil {
 		return err

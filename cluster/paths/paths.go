@@ -32,6 +32,8 @@ const (
 	// State is the top-level container's directory for what must survive a restart, keys among it. It is on Docker's volume, with
 	// the nodes' containers that it belongs to: both come and go together, and `docker commit` takes neither.
 	State = DockerRoot + "/dind-cluster"
+	// Host is where the top-level container has what nodes mount of the Docker host.
+	Host = "/host"
 	// Logs is where collected logs of a failed start go.
 	Logs = "/var/log/dind-cluster"
 	// AdminKubeconfig is what kubectl uses in the top-level container: a link to a file below State.

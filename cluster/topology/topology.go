@@ -7,11 +7,14 @@
 package topology
 
 import (
+	"cmp"
 	"maps"
 	"math/big"
 	"net/netip"
+	"strings"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
 )
 
 // The roles of nodes.
@@ -39,6 +42,8 @@ type Topology struct {
 	// FeatureGates are those of all components, RuntimeConfig the API server's --runtime-config.
 	FeatureGates  map[string]bool   `json:"featureGates,omitempty"`
 	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
+	// ContainerdPatches are made to containerd's configuration: see v1alpha1.Cluster.
+	ContainerdPatches []string `json:"containerdPatches,omitempty"`
 	// Patches are made to kubeadm's configuration.
 	Patches Patches `json:"patches,omitzero"`
 }
@@ -72,14 +77,27 @@ type Node struct {
 	Taints []v1alpha1.Taint  `json:"taints,omitempty"`
 	// Ports of the node are published in the top-level container.
 	Ports []Port `json:"ports,omitempty"`
+	// Mounts are what the node has of the top-level container's files.
+	Mounts []Mount `json:"mounts,omitempty"`
 	// Patches are made after those of the cluster.
 	Patches Patches `json:"patches,omitzero"`
 }
 
-// Port is a TCP port of a node under which the top-level container has it.
+// Port is a port of a node, and that under which the top-level container has it.
 type Port struct {
-	Host uint16 `json:"host"`
-	Node uint16 `json:"node"`
+	Host int `json:"host"`
+	Node int `json:"node"`
+	// Protocol is tcp or udp.
+	Protocol string `json:"protocol"`
+}
+
+// Mount is a path in the top-level container that a node has under a path of its own.
+type Mount struct {
+	Source   string `json:"source"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	// Propagation is Docker's word for it: rprivate, rslave or rshared.
+	Propagation string `json:"propagation"`
 }
 
 // Resolve returns the topology of a cluster as its user described it.
@@ -97,7 +115,9 @@ func Resolve(c v1alpha1.Cluster) Topology {
 		NoFile:        c.OpenFiles,
 		FeatureGates:  c.FeatureGates,
 		RuntimeConfig: c.RuntimeConfig,
-		Patches:       Patches{c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902},
+
+		ContainerdPatches: c.ContainerdConfigPatches,
+		Patches:           Patches{c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902},
 	}
 	nodes := c.Expand()
 	for slot, from := range nodes {
@@ -110,8 +130,15 @@ func Resolve(c v1alpha1.Cluster) Topology {
 			Patches: Patches{from.KubeadmConfigPatches, from.KubeadmConfigPatchesJSON6902},
 		}
 		n.IPs, n.PodCIDRs = t.Networks.Slot(slot)
+		for _, p := range from.ExtraPortMappings {
+			n.Ports = append(n.Ports, Port{p.HostPort, p.ContainerPort, strings.ToLower(cmp.Or(p.Protocol, "TCP"))})
+		}
+		for _, m := range from.ExtraMounts {
+			propagation := map[string]string{"HostToContainer": "rslave", "Bidirectional": "rshared"}[m.Propagation]
+			n.Mounts = append(n.Mounts, Mount{paths.Host + m.HostPath, m.ContainerPath, m.ReadOnly, cmp.Or(propagation, "rprivate")})
+		}
 		if n.Role == ControlPlane {
-			n.Ports = []Port{{Host: v1alpha1.APIServerPort, Node: v1alpha1.APIServerPort}}
+			n.Ports = append(n.Ports, Port{v1alpha1.APIServerPort, v1alpha1.APIServerPort, "tcp"})
 			// As kubeadm's phase mark-control-plane adds them.
 			if n.Labels == nil {
 				n.Labels = map[string]string{}
