@@ -14,48 +14,79 @@ import (
 // variable is one environment variable of the top-level container.
 type variable struct {
 	name string
-	set  func(*Cluster, string) error
-	get  func(Cluster) string
+	// values are those that set takes, as its errors have them after "want"; doc is a sentence for the reference, in Markdown.
+	values, doc string
+	set         func(*Cluster, string) error
+	get         func(Cluster) string
+}
+
+// Setting describes one environment variable of the top-level container, for docs/settings.md.
+type Setting struct {
+	Name    string
+	Default string // as FromEnv takes it; may be empty
+	Values  string
+	Doc     string
+}
+
+// Settings returns all settings, in the order of the reference.
+func Settings() []Setting {
+	var all []Setting
+	for _, v := range variables {
+		all = append(all, Setting{Name: v.name, Default: v.get(Default()), Values: v.values, Doc: v.doc})
+	}
+	return all
 }
 
 // variables are all that a user may set with `docker run --env`.
 var variables = []variable{{
-	name: "NODES",
+	name:   "NODES",
+	values: fmt.Sprintf("a whole number from 1 to %d", MaxNodes),
+	doc:    "one control plane, the rest workers; `1` is one node that runs everything",
 	set: func(c *Cluster, s string) (err error) {
 		c.Nodes, err = number(s, 1, MaxNodes)
 		return err
 	},
 	get: func(c Cluster) string { return strconv.Itoa(c.Nodes) },
 }, {
-	name: "API_PORT",
+	name:   "API_PORT",
+	values: "a whole number from 1 to 65535",
+	doc:    "the Docker host's port of the API server, for the kubeconfig that `docker exec NAME kubeconfig` prints",
 	set: func(c *Cluster, s string) (err error) {
 		c.APIPort, err = number(s, 1, 65535)
 		return err
 	},
 	get: func(c Cluster) string { return strconv.Itoa(c.APIPort) },
 }, {
-	name: "API_SANS",
+	name:   "API_SANS",
+	values: "DNS names and IP addresses, with commas between",
+	doc:    "further names and addresses for the API server's certificate",
 	set: func(c *Cluster, s string) (err error) {
 		c.APISANs, err = names(s)
 		return err
 	},
 	get: func(c Cluster) string { return strings.Join(c.APISANs, ",") },
 }, {
-	name: "NODE_SUBNET",
+	name:   "NODE_SUBNET",
+	values: "an IPv4 subnet of /8 to /24",
+	doc:    "the nodes' addresses",
 	set: func(c *Cluster, s string) (err error) {
 		c.NodeSubnet, err = prefix(s, 8, 24)
 		return err
 	},
 	get: func(c Cluster) string { return c.NodeSubnet.String() },
 }, {
-	name: "POD_SUBNET",
+	name:   "POD_SUBNET",
+	values: "an IPv4 subnet of /8 to /16",
+	doc:    "the pods' addresses",
 	set: func(c *Cluster, s string) (err error) {
 		c.PodSubnet, err = prefix(s, 8, 16)
 		return err
 	},
 	get: func(c Cluster) string { return c.PodSubnet.String() },
 }, {
-	name: "SERVICE_SUBNET",
+	name:   "SERVICE_SUBNET",
+	values: "an IPv4 subnet of /12 to /24",
+	doc:    "the services' addresses",
 	set: func(c *Cluster, s string) (err error) {
 		// kubeadm takes at most 2^20 addresses (MaximumBitsForServiceSubnet in cmd/kubeadm/app/constants).
 		c.ServiceSubnet, err = prefix(s, 12, 24)
@@ -63,21 +94,27 @@ var variables = []variable{{
 	},
 	get: func(c Cluster) string { return c.ServiceSubnet.String() },
 }, {
-	name: "KUBE_PROXY_MODE",
+	name:   "KUBE_PROXY_MODE",
+	values: "iptables or nftables",
+	doc:    "kube-proxy's mode",
 	set: func(c *Cluster, s string) (err error) {
 		c.ProxyMode, err = oneOf(s, "iptables", "nftables")
 		return err
 	},
 	get: func(c Cluster) string { return c.ProxyMode },
 }, {
-	name: "POD_NETWORK",
+	name:   "POD_NETWORK",
+	values: PodNetworkPTP + " or none",
+	doc:    "`none` installs no pod network: bring your own CNI plugin",
 	set: func(c *Cluster, s string) (err error) {
 		c.PodNetwork, err = oneOf(s, PodNetworkPTP, "none")
 		return err
 	},
 	get: func(c Cluster) string { return c.PodNetwork },
 }, {
-	name: "ETCD_SYNC",
+	name:   "ETCD_SYNC",
+	values: "on or off",
+	doc:    "`off`: etcd does not wait for the disk. A cluster starts sooner, most of all on a slow disk, and is lost if the machine goes down",
 	set: func(c *Cluster, s string) error {
 		v, err := oneOf(s, "on", "off")
 		c.EtcdSync = v != "off"
@@ -90,7 +127,9 @@ var variables = []variable{{
 		return "off"
 	},
 }, {
-	name: "NOFILE",
+	name:   "NOFILE",
+	values: "a whole number from 256 to 1048576",
+	doc:    "how many files a process in a pod may have open; it may raise its own limit up to 524288. Both are what systemd gives containerd by default",
 	set: func(c *Cluster, s string) (err error) {
 		// The least is what POSIX programs count on, the most what the kernel has for fs.nr_open.
 		c.NoFile, err = number(s, 256, 1<<20)
@@ -98,14 +137,18 @@ var variables = []variable{{
 	},
 	get: func(c Cluster) string { return strconv.Itoa(c.NoFile) },
 }, {
-	name: "TIMEOUT",
+	name:   "TIMEOUT",
+	values: fmt.Sprintf("a duration from %s to %s", MinTimeout, MaxTimeout),
+	doc:    "how long the cluster may take to start, such as `90s` or `5m`",
 	set: func(c *Cluster, s string) (err error) {
 		c.Timeout, err = duration(s, MinTimeout, MaxTimeout)
 		return err
 	},
 	get: func(c Cluster) string { return c.Timeout.String() },
 }, {
-	name: "ON_FAILURE",
+	name:   "ON_FAILURE",
+	values: "exit or keep",
+	doc:    "`keep` leaves a cluster that did not start, to be looked at",
 	set: func(c *Cluster, s string) error {
 		v, err := oneOf(s, "exit", "keep")
 		c.KeepOnFailure = v == "keep"
@@ -118,7 +161,9 @@ var variables = []variable{{
 		return "exit"
 	},
 }, {
-	name: "HEALTH",
+	name:   "HEALTH",
+	values: HealthNodes + " or " + HealthAPI,
+	doc:    "what counts for the container's health: the API server and all nodes, or the API server alone",
 	set: func(c *Cluster, s string) (err error) {
 		c.Health, err = oneOf(s, HealthNodes, HealthAPI)
 		return err
@@ -245,7 +290,7 @@ func names(s string) ([]string, error) {
 		a, err := netip.ParseAddr(n)
 		// A zone is any text, and no certificate has one.
 		if (err != nil || a.Zone() != "") && (len(n) > 253 || !hostName.MatchString(n)) {
-			return nil, fmt.Errorf("%q is neither a DNS name nor an IP address; want a list with commas between", n)
+			return nil, fmt.Errorf("%q is neither a DNS name nor an IP address: want DNS names and IP addresses, with commas between", n)
 		}
 		out = append(out, n)
 	}

@@ -99,6 +99,29 @@ func TestFromEnv(t *testing.T) {
 	}
 }
 
+// The reference says what the parser takes.
+func TestSettings(t *testing.T) {
+	for _, s := range Settings() {
+		env := func(value string) func(string) string {
+			return func(name string) string {
+				if name == s.Name {
+					return value
+				}
+				return ""
+			}
+		}
+		if _, err := FromEnv(env("?")); err == nil || !strings.Contains(err.Error(), ": want "+s.Values) {
+			t.Errorf("%s: the reference has %q, and the error is %v", s.Name, s.Values, err)
+		}
+		if c, err := FromEnv(env(s.Default)); err != nil || c.Env() != Default().Env() {
+			t.Errorf("%s=%s is not the default: %+v, %v", s.Name, s.Default, c, err)
+		}
+		if s.Doc == "" {
+			t.Errorf("%s has no text", s.Name)
+		}
+	}
+}
+
 func TestReadUnknown(t *testing.T) {
 	const settings = "there are NODES, API_PORT, API_SANS,"
 	for name, want := range map[string]string{
