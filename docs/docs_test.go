@@ -20,6 +20,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/docs/blocks"
 	host "github.com/dind-cluster/dind-cluster/e2e/host/cmd"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
 	boot "github.com/dind-cluster/dind-cluster/tools/boot/cmd"
 	e2e "github.com/dind-cluster/dind-cluster/tools/e2e/cmd"
 	launcher "github.com/dind-cluster/dind-cluster/tools/launcher/cli"
@@ -436,6 +437,49 @@ func TestVersion(t *testing.T) {
 				t.Errorf("%s: %s: the version is %s", d.name, image[0], upstream[1])
 			}
 		}
+	}
+}
+
+// The versions in the table of what is supported are those in the code.
+func TestSupport(t *testing.T) {
+	upstream := upstreamForm.FindStringSubmatch(read(t, "../kubernetes/1.37/go.mod"))
+	if upstream == nil {
+		t.Fatal("the lock has no line on what it is for")
+	}
+	text := read(t, "support.md")
+	for _, want := range []string{
+		"| Docker Engine | " + docker.MinVersion + " or later (API " + docker.MinAPI + ")",
+		"| Bazel | " + strings.TrimSpace(read(t, "../.bazelversion")) + " or ",
+		"| Kubernetes | " + upstream[1] + " |",
+		fmt.Sprintf("| nodes | 1 to %d |", plan.MaxNodes),
+		fmt.Sprintf("| disk | 1 GiB, and %d MiB for each", (plan.Disk(2)-plan.Disk(1))>>20),
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("docs/support.md does not have %q", want)
+		}
+	}
+	if plan.Disk(1) != 1<<30 {
+		t.Errorf("one node takes %d bytes, and docs/support.md has 1 GiB", plan.Disk(1))
+	}
+}
+
+var directoryForm = regexp.MustCompile(`\b(?:cluster|debs|image|images|internal|kubernetes|third_party|tools)/[\w./]*`)
+
+// Directories in the picture of the tree are there. Only the checkout has them all, not what Bazel puts beside a test.
+func TestTree(t *testing.T) {
+	if _, err := os.Stat("../go.sum"); err != nil {
+		t.Skip("not in the checkout: run go test ./docs")
+	}
+	_, tree, _ := strings.Cut(read(t, "how-it-works.md"), "## The tree")
+	tree, _, _ = strings.Cut(tree, "\n## From source")
+	found := directoryForm.FindAllString(tree, -1)
+	for _, directory := range found {
+		if _, err := os.Stat(filepath.Join(root, directory)); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(found) < 20 {
+		t.Errorf("the picture names %q only: the test does not find them any more", found)
 	}
 }
 
