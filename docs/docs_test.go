@@ -1,5 +1,6 @@
-// Package docs_test reads README.md and the documents beside it, and holds what they name against what there is: files, targets,
-// commands, options, settings. It runs the code blocks that need no Docker; //e2e:docs runs those that do.
+// Package docs_test reads README.md and the documents beside it, and holds what they name against
+// what there is: files, targets, commands, options, settings. It runs the code blocks that need no
+// Docker; //e2e:docs runs those that do.
 package docs_test
 
 import (
@@ -30,7 +31,8 @@ import (
 	runner "github.com/dind-cluster/dind-cluster/tools/runner/cmd"
 )
 
-// programVariable makes the test program one of our programs, so that each can be asked for its help.
+// programVariable makes the test program one of our programs, so that each can be asked for its
+// help.
 const programVariable = "DOCS_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -162,7 +164,8 @@ func TestLabels(t *testing.T) {
 
 var loadForm = regexp.MustCompile(`load\("(//)?([^":]*):([^"]+\.bzl)"`)
 
-// target says whether a package declares a target: by its name, or, of an image, by the name and what the image's macro appends.
+// target says whether a package declares a target: by its name, or, of an image, by the name and
+// what the image's macro appends.
 func target(pkg, name string) error {
 	data, err := os.ReadFile(filepath.Join(root, pkg, "BUILD.bazel"))
 	if err != nil {
@@ -219,7 +222,8 @@ func commands(t *testing.T) []command {
 	return all
 }
 
-// split splits a line into commands, and each into words. It is no shell: quotes keep words together, and go.
+// split splits a line into commands, and each into words. It is no shell: quotes keep words
+// together, and go.
 func split(line string) [][]string {
 	var all [][]string
 	var words []string
@@ -314,7 +318,8 @@ func hasOption(help, name string) bool {
 }
 
 var (
-	// inside are the programs in the image that people start; those with true are ours, and have a --help of ours.
+	// inside are the programs in the image that people start; those with true are ours, and have a
+	// --help of ours.
 	inside = map[string]bool{
 		"docker": false, "e2e": true, "e2e.test": false, "kubeconfig": true, "kubectl": false, "loader": true, "runner": true, "cat": false, "curl": false,
 	}
@@ -465,7 +470,8 @@ func TestSupport(t *testing.T) {
 
 var directoryForm = regexp.MustCompile(`\b(?:cluster|debs|image|images|internal|kubernetes|third_party|tools)/[\w./]*`)
 
-// Directories in the picture of the tree are there. Only the checkout has them all, not what Bazel puts beside a test.
+// Directories in the picture of the tree are there. Only the checkout has them all, not what Bazel
+// puts beside a test.
 func TestTree(t *testing.T) {
 	if _, err := os.Stat("../go.sum"); err != nil {
 		t.Skip("not in the checkout: run go test ./docs")

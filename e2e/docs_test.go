@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,8 +17,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
-// TestDocs runs the commands that the documents have readers run, in the documents' order, with a home of their own. It changes
-// nothing in them but names, which runs on one engine must not share, and the host's port.
+// TestDocs runs the commands that the documents have readers run, in the documents' order, with a
+// home of their own. It changes nothing in them but names, which runs on one engine must not share,
+// and the host's port.
 func TestDocs(t *testing.T) {
 	ctx, m := newMachine(t)
 	suite, err := m.launcher.Built(os.Getenv("DIND_CLUSTER_E2E_IMAGE_FILE"))
@@ -64,10 +66,14 @@ type reader struct {
 	port   int
 }
 
-// bazel stands for `bazel run`: it starts what Bazel has built, as Bazel would. Clusters without a name get this run's.
+// bazel stands for `bazel run`: it starts what Bazel has built, as Bazel would. Clusters without a
+// name get this run's.
 const bazel = `#!/bin/bash
 set -euo pipefail
-[[ "$1 $2" == "run //images:dind-cluster" ]] || { echo "this test cannot do: bazel $*" >&2; exit 2; }
+if [[ "$1 $2" != "run //images:dind-cluster" ]]; then
+  echo "this test cannot do: bazel $*" >&2
+  exit 2
+fi
 shift 2
 [[ ${1:-} != -- ]] || shift
 [[ " $* " == *" --name "* ]] || set -- "$@" --name "$CLUSTER"
@@ -99,7 +105,9 @@ func newReader(t *testing.T, m *machine) *reader {
 			t.Fatal(err)
 		}
 	}
-	built := func(variable string) string { return filepath.Join(os.Getenv("TEST_SRCDIR"), os.Getenv(variable)) }
+	built := func(variable string) string {
+		return filepath.Join(os.Getenv("TEST_SRCDIR"), os.Getenv(variable))
+	}
 	write("scripts/bazel", bazel)
 	link(checkout+"/scripts/docker", "scripts/docker")
 	link(checkout+"/scripts/docker-engine", "scripts/docker-engine")
@@ -121,7 +129,9 @@ func newReader(t *testing.T, m *machine) *reader {
 		"HOME="+filepath.Join(r.folder, "home"),
 		"DOCKER_CONFIG="+config,
 		"XDG_CACHE_HOME="+cache,
-		"PATH="+filepath.Join(r.folder, "bin")+":"+filepath.Dir(m.launcher.Docker.Path)+":"+os.Getenv("PATH"),
+		"PATH="+strings.Join([]string{
+			filepath.Join(r.folder, "bin"), filepath.Dir(m.launcher.Docker.Path), os.Getenv("PATH"),
+		}, ":"),
 		"CLUSTER="+r.container(cluster.DefaultName),
 		"LAUNCHER="+built("DIND_CLUSTER_LAUNCHER_FILE"))
 	write("home/file", "what my-operator:dev consists of\n")
@@ -142,7 +152,8 @@ func newReader(t *testing.T, m *machine) *reader {
 	return r
 }
 
-// container is the name of a cluster's container, by its name in the documents. The reaper removes all that begin like this.
+// container is the name of a cluster's container, by its name in the documents. The reaper removes
+// all that begin like this.
 func (r *reader) container(name string) string { return r.machine.run + "-" + name }
 
 func (r *reader) operator() string { return r.machine.run + "-operator:dev" }
@@ -168,7 +179,8 @@ func (r *reader) run(ctx context.Context, t *testing.T, b blocks.Block) {
 	}
 	r.shell(ctx, t, b.Text)
 	for name := range r.made {
-		c, err := r.launcher.Docker.Output(ctx, "look for a cluster", "ps", "--all", "--quiet", "--filter", "name=^/?"+r.container(name)+"$")
+		c, err := r.launcher.Docker.Output(ctx, "look for a cluster",
+			"ps", "--all", "--quiet", "--filter", "name=^/?"+r.container(name)+"$")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,7 +202,8 @@ var (
 	follow      = regexp.MustCompile(`(?m)^docker logs -f (\S+).*$`)
 )
 
-// own gives the commands this run's names and port. What a reader ends with Ctrl-C ends when the cluster is healthy.
+// own gives the commands this run's names and port. What a reader ends with Ctrl-C ends when the
+// cluster is healthy.
 func (r *reader) own(text string) string {
 	k8s := r.container("k8s")
 	text = placeholder.ReplaceAllString(text, k8s+"$1")
@@ -211,7 +224,7 @@ kill $$follower`)
 // shell runs commands as a reader types them, and fails the test when one of them does.
 func (r *reader) shell(ctx context.Context, t *testing.T, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(ctx, r.patience*3*time.Minute, fmt.Errorf("three minutes are up"))
+	ctx, cancel := context.WithTimeoutCause(ctx, r.patience*3*time.Minute, errors.New("three minutes are up"))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", r.own(text))
 	cmd.Dir, cmd.Env, cmd.WaitDelay = r.folder, r.env, 5*time.Second
@@ -243,8 +256,12 @@ func TestDocsNames(t *testing.T) {
 			t.Errorf("%q became %q, want %q", text, got, want)
 		}
 	}
-	if got := r.own("docker logs -f k8s    # the progress\nnext"); !strings.HasPrefix(got, "docker logs -f run-k8s & follower=$!\n") ||
-		!strings.Contains(got, `"$(docker inspect`) || !strings.HasSuffix(got, "kill $follower\nnext") {
-		t.Errorf("got %s", got)
+	got := r.own("docker logs -f k8s    # the progress\nnext")
+	for _, want := range []string{
+		"docker logs -f run-k8s & follower=$!\n", `"$(docker inspect`, "kill $follower\nnext",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %s\nwithout %s", got, want)
+		}
 	}
 }

@@ -14,7 +14,8 @@ import (
 // variable is one environment variable of the top-level container.
 type variable struct {
 	name string
-	// values are those that set takes, as its errors have them after "want"; doc is a sentence for the reference, in Markdown.
+	// values are those that set takes, as its errors have them after "want"; doc is a sentence for the
+	// reference, in Markdown.
 	values, doc string
 	set         func(*Cluster, string) error
 	get         func(Cluster) string
@@ -32,7 +33,9 @@ type Setting struct {
 func Settings() []Setting {
 	var all []Setting
 	for _, v := range variables {
-		all = append(all, Setting{Name: v.name, Default: v.get(Default()), Values: v.values, Doc: v.doc})
+		all = append(all, Setting{
+			Name: v.name, Default: v.get(Default()), Values: v.values, Doc: v.doc,
+		})
 	}
 	return all
 }
@@ -290,7 +293,8 @@ func names(s string) ([]string, error) {
 		a, err := netip.ParseAddr(n)
 		// A zone is any text, and no certificate has one.
 		if (err != nil || a.Zone() != "") && (len(n) > 253 || !hostName.MatchString(n)) {
-			return nil, fmt.Errorf("%q is neither a DNS name nor an IP address: want DNS names and IP addresses, with commas between", n)
+			return nil, fmt.Errorf("%q is neither a DNS name nor an IP address: "+
+				"want DNS names and IP addresses, with commas between", n)
 		}
 		out = append(out, n)
 	}

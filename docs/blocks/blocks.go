@@ -4,13 +4,15 @@
 //
 //	<!-- run -->              //docs:docs_test runs it, without Docker
 //	<!-- run: new NAME -->    //e2e:docs runs it; it makes the cluster NAME itself
-//	<!-- run: with NAME -->   //e2e:docs runs it; it needs the cluster NAME, or, for NAME "docker", a Docker engine alone
+//	<!-- run: with NAME -->   //e2e:docs runs it; it needs the cluster NAME (or "docker": no cluster)
 //	<!-- not run: REASON -->  no test does
 //
-// The name "k8s" is that of a container made by docker run, any other that of a cluster of the launcher.
+// The name "k8s" is that of a container made by docker run, any other that of a cluster of the
+// launcher.
 package blocks
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,7 +32,8 @@ const (
 	NotRun Kind = "not run"
 )
 
-// Block is one code block: lines indented by four spaces or more after an empty line, or between two lines of backquotes.
+// Block is one code block: lines indented by four spaces or more after an empty line, or between
+// two lines of backquotes.
 type Block struct {
 	Document string // path from the root of the repository
 	Line     int    // of its first line, from 1
@@ -42,10 +45,15 @@ type Block struct {
 // String is where the block is, as FILE:LINE.
 func (b Block) String() string { return fmt.Sprintf("%s:%d", b.Document, b.Line) }
 
-// first are the documents in the order in which a new reader takes them. Clusters that one of them makes are there in the next.
-var first = []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/quick-start.md", "docs/ci.md", "docs/conformance.md"}
+// first are the documents in the order in which a new reader takes them. Clusters that one of them
+// makes are there in the next.
+var first = []string{
+	"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md",
+	"docs/quick-start.md", "docs/ci.md", "docs/conformance.md",
+}
 
-// Documents returns the paths of all documents below root, from there, in the order in which they are run.
+// Documents returns the paths of all documents below root, from there, in the order in which they
+// are run.
 func Documents(root string) ([]string, error) {
 	found, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
@@ -87,8 +95,8 @@ var (
 	targetForm  = regexp.MustCompile(`^(new|with) ([\w-]+)$`)
 )
 
-// Parse returns the blocks of one document. A block without a mark, a mark without a block, and a mark of another form are errors,
-// which name document and line.
+// Parse returns the blocks of one document. A block without a mark, a mark without a block, and a
+// mark of another form are errors, which name document and line.
 func Parse(document, text string) ([]Block, error) {
 	lines := strings.Split(text, "\n")
 	var all []Block
@@ -145,7 +153,10 @@ func indented(line string) bool {
 func outdent(code []string) string {
 	least := -1
 	for _, line := range code {
-		if n := len(line) - len(strings.TrimLeft(line, " ")); strings.TrimSpace(line) != "" && (least < 0 || n < least) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		if n := len(line) - len(strings.TrimLeft(line, " ")); least < 0 || n < least {
 			least = n
 		}
 	}
@@ -159,8 +170,8 @@ func outdent(code []string) string {
 // set reads the block's mark.
 func (b *Block) set(mark string) error {
 	if mark == "" {
-		return fmt.Errorf("the code block has no mark: put <!-- run -->, <!-- run: new NAME -->, <!-- run: with NAME --> or " +
-			"<!-- not run: REASON --> before it; docs/blocks says what they mean")
+		return errors.New("the code block has no mark: put <!-- run -->, <!-- run: new NAME -->, " +
+			"<!-- run: with NAME --> or <!-- not run: REASON --> before it, as docs/blocks explains")
 	}
 	m := markForm.FindStringSubmatch(mark)
 	b.Kind, b.Argument = Kind(m[1]), strings.TrimSpace(m[2])

@@ -64,8 +64,8 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that each line of a block is a line of the document, and that every indented block of a document without
-// backquotes comes back.
+// FuzzParse holds that each line of a block is a line of the document, and that every indented
+// block of a document without backquotes comes back.
 func FuzzParse(f *testing.F) {
 	f.Add("<!-- run -->\n\n    a\n")
 	f.Add("1. x\n\n   <!-- not run: y -->\n\n       a\n         b\n")
