@@ -70,7 +70,7 @@ type document struct {
 	text string
 }
 
-// documents are all, CONTRIBUTING.md and its like among them.
+// documents returns README.md, CONTRIBUTING.md and the others at the root, and all of docs/.
 func documents(t *testing.T) []document {
 	t.Helper()
 	names, err := blocks.Documents(root)
@@ -144,7 +144,7 @@ func TestLabels(t *testing.T) {
 			}
 			if strings.HasSuffix(label[0], "...") {
 				if info, err := os.Stat(filepath.Join(root, pkg)); err != nil || !info.IsDir() {
-					t.Errorf("%s: %s: no such folder", d.name, label[0])
+					t.Errorf("%s: %s: no such directory", d.name, label[0])
 				}
 				continue
 			}
@@ -164,7 +164,7 @@ func TestLabels(t *testing.T) {
 
 var loadForm = regexp.MustCompile(`load\("(//)?([^":]*):([^"]+\.bzl)"`)
 
-// target says whether a package declares a target: by its name, or, of an image, by the name and
+// target returns an error unless a package declares a target: by its name, or, of an image, by the name and
 // what the image's macro appends.
 func target(pkg, name string) error {
 	data, err := os.ReadFile(filepath.Join(root, pkg, "BUILD.bazel"))
@@ -282,7 +282,7 @@ var help = func() func(t *testing.T, program string, verb ...string) string {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(self, append(slices.Clone(verb), "--help")...)
-		// The same text in `bazel run`, of which the launcher takes notice.
+		// The launcher has another text in `bazel run`.
 		cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool {
 			return strings.HasPrefix(e, "BUILD_WORKSPACE_DIRECTORY=")
 		}), programVariable+"="+program)
@@ -522,7 +522,7 @@ func TestReference(t *testing.T) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("docs/settings.md is not what the programs say; to write it: bazel run //docs:docs_test.update, or "+
+		t.Errorf("docs/settings.md is out of date; to write it: bazel run //docs:docs_test.update, or "+
 			"go test ./docs -run TestReference -update. It should be\n%s", want)
 	}
 }

@@ -41,7 +41,7 @@ func TestDocs(t *testing.T) {
 		}
 		ran[b.Commands()] = true
 		start := time.Now()
-		if !t.Run(b.String(), func(t *testing.T) { r.run(ctx, t, b) }) {
+		if !t.Run(b.String(), func(t *testing.T) { r.do(ctx, t, b) }) {
 			for name := range r.made {
 				m.dump(t, r.container(name))
 			}
@@ -57,7 +57,7 @@ func TestDocs(t *testing.T) {
 // checkout is the root of the repository, as the test sees it.
 const checkout = ".."
 
-// reader does what the documents say, in a folder that looks like the checkout.
+// reader does what the documents say, in a directory that looks like the checkout.
 type reader struct {
 	*machine
 	folder string
@@ -154,12 +154,12 @@ func newReader(t *testing.T, m *machine) *reader {
 
 // container is the name of a cluster's container, by its name in the documents. The reaper removes
 // all that begin like this.
-func (r *reader) container(name string) string { return r.machine.run + "-" + name }
+func (r *reader) container(name string) string { return r.run + "-" + name }
 
-func (r *reader) operator() string { return r.machine.run + "-operator:dev" }
+func (r *reader) operator() string { return r.run + "-operator:dev" }
 
-// run runs a block, with what its mark says it needs.
-func (r *reader) run(ctx context.Context, t *testing.T, b blocks.Block) {
+// do runs a block, once what its mark asks for is there.
+func (r *reader) do(ctx context.Context, t *testing.T, b blocks.Block) {
 	name := b.Argument
 	switch {
 	case b.Kind == blocks.New && r.made[name]:
