@@ -1,11 +1,13 @@
-// Package docs_test reads README.md and the documents beside it, and holds what they name against what there is: files, targets,
-// commands, options, settings. No cluster is started for it.
+// Package docs_test reads README.md and the documents beside it, and holds what they name against
+// what there is: files, targets, commands, options, settings. It runs the code blocks that need no
+// Docker; //e2e:docs runs those that do.
 package docs_test
 
 import (
 	"context"
+	"encoding/json"
+	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,9 +16,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
-	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/settings"
+	"github.com/dind-cluster/dind-cluster/docs/blocks"
 	host "github.com/dind-cluster/dind-cluster/e2e/host/cmd"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
 	boot "github.com/dind-cluster/dind-cluster/tools/boot/cmd"
 	e2e "github.com/dind-cluster/dind-cluster/tools/e2e/cmd"
 	launcher "github.com/dind-cluster/dind-cluster/tools/launcher/cli"
@@ -26,7 +32,8 @@ import (
 	runner "github.com/dind-cluster/dind-cluster/tools/runner/cmd"
 )
 
-// programVariable makes the test program one of our programs, so that each can be asked for its help.
+// programVariable makes the test program one of our programs, so that each can be asked for its
+// help.
 const programVariable = "DOCS_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -64,16 +71,16 @@ type document struct {
 	text string
 }
 
-// documents are all.
+// documents returns README.md, CONTRIBUTING.md and the others at the root, and all of docs/.
 func documents(t *testing.T) []document {
 	t.Helper()
-	files, err := filepath.Glob("*.md")
-	if err != nil || len(files) < 5 {
-		t.Fatalf("documents: %q, %v", files, err)
+	names, err := blocks.Documents(root)
+	if err != nil || len(names) < 10 {
+		t.Fatalf("documents: %q, %v", names, err)
 	}
 	var all []document
-	for _, file := range append(files, "../README.md") {
-		all = append(all, document{strings.TrimPrefix(filepath.Join("docs", file), "../"), read(t, file)})
+	for _, name := range names {
+		all = append(all, document{name, read(t, filepath.Join(root, name))})
 	}
 	return all
 }
@@ -133,9 +140,12 @@ func TestLabels(t *testing.T) {
 	for _, d := range documents(t) {
 		for _, label := range labelForm.FindAllStringSubmatch(d.text, -1) {
 			pkg, name := strings.TrimSuffix(label[1], "/..."), label[2]
+			if strings.Contains(pkg, "NAME") {
+				continue
+			}
 			if strings.HasSuffix(label[0], "...") {
 				if info, err := os.Stat(filepath.Join(root, pkg)); err != nil || !info.IsDir() {
-					t.Errorf("%s: %s: no such folder", d.name, label[0])
+					t.Errorf("%s: %s: no such directory", d.name, label[0])
 				}
 				continue
 			}
@@ -155,7 +165,8 @@ func TestLabels(t *testing.T) {
 
 var loadForm = regexp.MustCompile(`load\("(//)?([^":]*):([^"]+\.bzl)"`)
 
-// target says whether a package declares a target: by its name, or, of an image, by the name and what the image's macro appends.
+// target returns an error unless a package declares a target: by its name, or, of an image, by the name and
+// what the image's macro appends.
 func target(pkg, name string) error {
 	data, err := os.ReadFile(filepath.Join(root, pkg, "BUILD.bazel"))
 	if err != nil {
@@ -212,7 +223,8 @@ func commands(t *testing.T) []command {
 	return all
 }
 
-// split splits a line into commands, and each into words. It is no shell: quotes keep words together, and go.
+// split splits a line into commands, and each into words. It is no shell: quotes keep words
+// together, and go.
 func split(line string) [][]string {
 	var all [][]string
 	var words []string
@@ -271,7 +283,10 @@ var help = func() func(t *testing.T, program string, verb ...string) string {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(self, append(slices.Clone(verb), "--help")...)
-		cmd.Env = append(os.Environ(), programVariable+"="+program)
+		// The launcher has another text in `bazel run`.
+		cmd.Env = append(slices.DeleteFunc(os.Environ(), func(e string) bool {
+			return strings.HasPrefix(e, "BUILD_WORKSPACE_DIRECTORY=")
+		}), programVariable+"="+program)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("%s --help: %v\n%s", key, err, out)
@@ -304,7 +319,8 @@ func hasOption(help, name string) bool {
 }
 
 var (
-	// inside are the programs in the image that people start; those with true are ours, and have a --help of ours.
+	// inside are the programs in the image that people start; those with true are ours, and have a
+	// --help of ours.
 	inside = map[string]bool{
 		"docker": false, "e2e": true, "e2e.test": false, "kubeconfig": true, "kubectl": false, "loader": true, "runner": true, "cat": false, "curl": false,
 	}
@@ -430,33 +446,148 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// defaults are the settings of a cluster.
-func defaults() map[string]string {
-	all := map[string]string{}
-	for line := range strings.Lines(plan.Default().Env()) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		all[name] = value
+// The versions in the table of what is supported are those in the code.
+func TestSupport(t *testing.T) {
+	upstream := upstreamForm.FindStringSubmatch(read(t, "../kubernetes/1.37/go.mod"))
+	if upstream == nil {
+		t.Fatal("the lock has no line on what it is for")
 	}
-	return all
+	text := read(t, "support.md")
+	for _, want := range []string{
+		"| Docker Engine | " + docker.MinVersion + " or later (API " + docker.MinAPI + ")",
+		"| Bazel | " + strings.TrimSpace(read(t, "../.bazelversion")) + " or ",
+		"| Kubernetes | " + upstream[1] + " |",
+		fmt.Sprintf("| nodes | 1 to %d |", v1alpha1.MaxNodes),
+		fmt.Sprintf("| disk | 1 GiB, and %d MiB for each", (settings.Disk(2)-settings.Disk(1))>>20),
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("docs/support.md does not have %q", want)
+		}
+	}
+	if settings.Disk(1) != 1<<30 {
+		t.Errorf("one node takes %d bytes, and docs/support.md has 1 GiB", settings.Disk(1))
+	}
 }
 
-var rowForm = regexp.MustCompile("(?m)^\\| `([A-Z_]+)`\\*? \\| (?:`([^`]*)`)? *\\|")
+var directoryForm = regexp.MustCompile(`\b(?:cluster|debs|image|images|internal|kubernetes|third_party|tools)/[\w./]*`)
 
-// The table of settings has all of them, with their defaults.
-func TestSettings(t *testing.T) {
-	want := defaults()
-	got := map[string]string{}
-	for _, row := range rowForm.FindAllStringSubmatch(read(t, "quick-start.md"), -1) {
-		got[row[1]] = row[2]
+// Directories in the picture of the tree are there. Only the checkout has them all, not what Bazel
+// puts beside a test.
+func TestTree(t *testing.T) {
+	if _, err := os.Stat("../go.sum"); err != nil {
+		t.Skip("not in the checkout: run go test ./docs")
 	}
-	if !maps.Equal(got, want) {
-		t.Errorf("the table has %q, the runner %q", got, want)
+	_, tree, _ := strings.Cut(read(t, "how-it-works.md"), "## The tree")
+	tree, _, _ = strings.Cut(tree, "\n## From source")
+	found := directoryForm.FindAllString(tree, -1)
+	for _, directory := range found {
+		if _, err := os.Stat(filepath.Join(root, directory)); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(found) < 20 {
+		t.Errorf("the picture names %q only: the test does not find them any more", found)
+	}
+}
+
+var update = flag.Bool("update", false, "write the generated parts of docs/settings.md")
+
+// The reference is what the programs' own tables and help texts make of it.
+func TestReference(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| Variable | Values | Default | |\n|---|---|---|---|\n")
+	for _, s := range settings.All() {
+		value := ""
+		if s.Default != "" {
+			value = "`" + s.Default + "`"
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", s.Name, s.Values, value, s.Doc)
+	}
+	var usage strings.Builder
+	for _, verb := range []string{"create", "delete", "list", "load", "logs", "kubeconfig"} {
+		text := strings.TrimSpace(help(t, "launcher", verb))
+		fmt.Fprintf(&usage, "%s\n\n\n", text)
+	}
+	file := "settings.md"
+	got := read(t, file)
+	want := generated(t, generated(t, got, "settings", table.String()), "launcher",
+		"<!-- not run: help texts -->\n\n```\n"+strings.TrimSpace(usage.String())+"\n```")
+	switch {
+	case got == want:
+	case *update:
+		// bazel run has the checkout there; the go command runs tests in it.
+		if workspace := os.Getenv("BUILD_WORKSPACE_DIRECTORY"); workspace != "" {
+			file = filepath.Join(workspace, "docs", file)
+		}
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("docs/settings.md is out of date; to write it: bazel run //docs:docs_test.update, or "+
+			"go test ./docs -run TestReference -update. It should be\n%s", want)
+	}
+}
+
+// generated puts content between the comments that enclose a generated part of a document.
+func generated(t *testing.T, text, name, content string) string {
+	t.Helper()
+	begin, end := "<!-- generated: "+name+" -->\n", "<!-- end -->"
+	before, rest, ok := strings.Cut(text, begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("docs/settings.md has no %q with %q after it", begin, end)
+	}
+	return before + begin + "\n" + strings.TrimSpace(content) + "\n\n" + end + after
+}
+
+// Each code block has a mark, what is marked as shell parses, and what needs no Docker works.
+func TestBlocks(t *testing.T) {
+	all, err := blocks.Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	made := map[string]bool{"docker": true} // clusters, and the engine
+	for _, b := range all {
+		switch b.Kind {
+		case blocks.NotRun:
+			continue
+		case blocks.New:
+			made[b.Argument] = true
+		case blocks.With:
+			if !made[b.Argument] {
+				t.Errorf("%s needs the cluster %s, and no block before it makes one", b, b.Argument)
+			}
+		}
+		ran++
+		args := []string{"-euo", "pipefail", "-c", b.Text}
+		if b.Kind != blocks.Run {
+			args = append([]string{"-n"}, args...)
+		}
+		cmd := exec.CommandContext(t.Context(), "bash", args...)
+		cmd.Dir = t.TempDir()
+		cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "CACHE_PASSWORD=secret")
+		cmd.WaitDelay = time.Second
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s\n%s", b, err, b.Text, out)
+		}
+		if strings.Contains(b.Text, "CACHE_PASSWORD") {
+			var answer struct {
+				Headers struct{ Authorization []string }
+			}
+			if err := json.Unmarshal(out, &answer); err != nil || !slices.Equal(answer.Headers.Authorization, []string{"Basic Y2k6c2VjcmV0"}) {
+				t.Errorf("%s: the credential helper prints %q: %v", b, out, err)
+			}
+		}
+	}
+	if ran < 10 {
+		t.Errorf("the documents have %d blocks to run: the test does not find them any more", ran)
 	}
 }
 
 // What documents set with --env is a setting.
 func TestEnvironment(t *testing.T) {
-	known := defaults()
 	count := 0
 	for _, c := range commands(t) {
 		for i, word := range c.words {
@@ -468,7 +599,7 @@ func TestEnvironment(t *testing.T) {
 				continue
 			}
 			count++
-			if _, ok := known[set[1]]; !ok && !strings.HasSuffix(set[1], "_PROXY") {
+			if !settings.IsSetting(set[1]) && !strings.HasSuffix(set[1], "_PROXY") {
 				t.Errorf("%s: %q: there is no setting %s", c.document, strings.Join(c.words, " "), set[1])
 			}
 		}
@@ -484,7 +615,6 @@ var optionForm = regexp.MustCompile("(?m)^\\|(?: `--[^|]*)\\|")
 func TestOptions(t *testing.T) {
 	conformance := read(t, "../e2e/conformance_test.go")
 	for file, has := range map[string]func(option string) bool{
-		"../README.md":   func(o string) bool { return hasOption(help(t, "launcher"), o) },
 		"publishing.md":  func(o string) bool { return hasOption(help(t, "publisher"), o) },
 		"performance.md": func(o string) bool { return hasOption(help(t, "boot_benchmark"), o) },
 		"conformance.md": func(o string) bool { return strings.Contains(conformance, `"`+strings.TrimPrefix(o, "--")+`"`) },

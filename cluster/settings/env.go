@@ -221,7 +221,7 @@ func names(s string) ([]string, error) {
 	for name := range strings.SplitSeq(s, ",") {
 		name = strings.TrimSpace(name)
 		if err := v1alpha1.CheckSAN(name); err != nil {
-			return nil, fmt.Errorf("%q is %w; want a list with commas between", name, err)
+			return nil, fmt.Errorf("%q is %w: want DNS names and IP addresses, with commas between", name, err)
 		}
 		out = append(out, name)
 	}

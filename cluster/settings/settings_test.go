@@ -3,6 +3,7 @@ package settings
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +77,29 @@ func TestFromEnv(t *testing.T) {
 			t.Errorf("%v: %v", test.env, err)
 		case !test.want(c):
 			t.Errorf("%v: got %+v", test.env, c)
+		}
+	}
+}
+
+// The reference says what the parser takes.
+func TestAll(t *testing.T) {
+	for _, s := range All() {
+		env := func(value string) func(string) string {
+			return func(name string) string {
+				if name == s.Name {
+					return value
+				}
+				return ""
+			}
+		}
+		if _, err := FromEnv(v1alpha1.Default(), env("?")); err == nil || !strings.Contains(err.Error(), ": want "+s.Values) {
+			t.Errorf("%s: the reference has %q, and the error is %v", s.Name, s.Values, err)
+		}
+		if c, err := FromEnv(v1alpha1.Default(), env(s.Default)); err != nil || !reflect.DeepEqual(c, v1alpha1.Default()) {
+			t.Errorf("%s=%s is not the default: %+v, %v", s.Name, s.Default, c, err)
+		}
+		if s.Doc == "" {
+			t.Errorf("%s has no text", s.Name)
 		}
 	}
 }
