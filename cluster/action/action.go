@@ -4,6 +4,7 @@ package action
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -20,9 +21,10 @@ type Action struct {
 	Run func(context.Context) (detail string, err error)
 }
 
-// Run gives each action to do when its needs have ended well, several at a time where they allow it. An action's needs stand
-// before it in the list: anything else is an error, before any action has begun. The first error ends the context of all
-// others and is returned.
+// Run calls do with each action when its needs have ended well, with several at a time where they allow it. An action's
+// needs stand before it in the list: anything else is an error, before any action has begun. The first error of do ends
+// the context of all others and is returned. When ctx ends that is the error of an action that was running, which knows
+// what it waited for; the cause of ctx is returned only if every action that had begun ended well.
 func Run(ctx context.Context, actions []Action, do func(context.Context, Action) error) error {
 	done := map[string]chan struct{}{}
 	for _, a := range actions {
@@ -36,22 +38,29 @@ func Run(ctx context.Context, actions []Action, do func(context.Context, Action)
 		}
 		done[a.Name] = make(chan struct{})
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var left atomic.Bool
+	group, each := errgroup.WithContext(ctx)
 	for _, a := range actions {
 		group.Go(func() error {
 			for _, need := range a.Needs {
 				select {
 				case <-done[need]:
-				case <-ctx.Done():
-					return context.Cause(ctx)
+				case <-each.Done():
 				}
 			}
-			if err := do(ctx, a); err != nil {
+			if len(a.Needs) > 0 && each.Err() != nil {
+				left.Store(true)
+				return nil
+			}
+			if err := do(each, a); err != nil {
 				return err
 			}
 			close(done[a.Name])
 			return nil
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil || !left.Load() {
+		return err
+	}
+	return context.Cause(ctx)
 }
