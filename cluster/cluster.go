@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,11 +34,9 @@ import (
 type cluster struct {
 	settings plan.Cluster
 	topology topology.Topology
-	// image is the name under which the container's Docker has the node image.
-	image  string
-	docker *docker.Client
-	api    *kubeapi.Client
-	log    *progress.Printer
+	docker   *docker.Client
+	api      *kubeapi.Client
+	log      *progress.Printer
 	// started is when the container started, and age how long ago that is, by a clock that nobody sets. What the API server
 	// remembers from before does not count. The runner may have started later: it is started again if somebody kills it.
 	started time.Time
@@ -63,7 +62,7 @@ type cluster struct {
 	running []string
 	// over says that the start has ended, one way or the other.
 	over bool
-	// changed is what has to be done about the nodes' containers.
+	// changes are what has to be done about the nodes' containers.
 	changes changes
 }
 
@@ -77,15 +76,10 @@ func Run(ctx context.Context, s plan.Cluster, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	image, err := nodeImage()
-	if err != nil {
-		return err
-	}
 	begin := containerStart()
 	c := &cluster{
 		settings: s,
 		topology: topology.Resolve(s),
-		image:    image,
 		docker:   client,
 		log:      progress.New(out).Since(begin),
 		failures: &failures{},
@@ -183,24 +177,25 @@ func (c *cluster) start(ctx context.Context) error {
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	c.mu.Lock()
 	c.whole, c.fail = ctx, fail
+	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.over = true
 	}()
-	do := func(each context.Context, a action.Action) error { return c.do(ctx, each, a) }
-	if err := action.Run(ctx, c.look(), do); err != nil {
+	if err := action.Run(ctx, c.look(), c.do); err != nil {
 		return err
 	}
-	if err := action.Run(ctx, c.plan(), do); err != nil {
+	if err := action.Run(ctx, c.plan(runtime.NumCPU()), c.do); err != nil {
 		return err
 	}
 	return c.losses()
 }
 
 // do runs one action of a start, and tells of it.
-func (c *cluster) do(start, ctx context.Context, a action.Action) error {
+func (c *cluster) do(ctx context.Context, a action.Action) error {
 	step, begin := c.log.Step("%s", a.Name), time.Now()
 	c.phase(a.Name, true)
 	detail, err := c.attempt(ctx, a)
@@ -212,7 +207,7 @@ func (c *cluster) do(start, ctx context.Context, a action.Action) error {
 	}
 	// Why the start was given up tells more than that the action was interrupted, unless it was the deadline: then what the
 	// action waited for tells more.
-	if cause := context.Cause(start); cause != nil && !errors.Is(start.Err(), context.DeadlineExceeded) {
+	if cause := context.Cause(c.whole); cause != nil && !errors.Is(c.whole.Err(), context.DeadlineExceeded) {
 		err = cause
 	}
 	step.Fail("")

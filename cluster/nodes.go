@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -30,8 +29,8 @@ func (c *cluster) look() []action.Action {
 	return list
 }
 
-// plan returns the actions that lead from what there is to the cluster of the topology.
-func (c *cluster) plan() []action.Action {
+// plan returns the actions that lead from what there is to the cluster of the topology, on a machine with that many cores.
+func (c *cluster) plan(cores int) []action.Action {
 	var list []action.Action
 	add := func(a action.Action) string {
 		list = append(list, a)
@@ -51,18 +50,20 @@ func (c *cluster) plan() []action.Action {
 	}
 	answers := add(action.Action{Name: "waiting for the API server", Needs: ready, Run: c.waitForServer})
 	control := add(action.Action{Name: "starting the control plane", Needs: []string{answers}, Run: c.waitForControlPlane})
-	nodes := []string{control}
+	before := []string{control} // before nodes are waited for
+	var joined []string
 	switch {
 	case c.resumed:
-		nodes = append(nodes, add(action.Action{Name: "making missing nodes", Needs: []string{control}, Run: c.createMissing}))
+		before = append(before, add(action.Action{Name: "making missing nodes", Needs: []string{control}, Run: c.createMissing}))
 	case len(c.changes.create) > 1:
-		if runtime.NumCPU() < coresPerNode*len(c.changes.create) {
+		if cores < coresPerNode*len(c.changes.create) {
 			ready = []string{answers}
 		}
-		nodes = append(nodes, add(action.Action{Name: "starting the other nodes", Needs: ready, Run: c.startOthers}))
+		// Meanwhile waitForNodes completes those that have registered.
+		joined = append(joined, add(action.Action{Name: "starting the other nodes", Needs: ready, Run: c.startOthers}))
 	}
-	joined := add(action.Action{Name: "joining the nodes", Needs: nodes, Run: c.waitForNodes, Retry: true})
-	dns := add(action.Action{Name: "starting the cluster's DNS", Needs: []string{joined}, Run: c.waitForDNS, Retry: true})
+	joined = append(joined, add(action.Action{Name: "joining the nodes", Needs: before, Run: c.waitForNodes, Retry: true}))
+	dns := add(action.Action{Name: "starting the cluster's DNS", Needs: joined, Run: c.waitForDNS, Retry: true})
 	add(action.Action{Name: "waiting until everything is ready", Needs: []string{dns}, Run: c.waitForReady, Retry: true})
 	return list
 }
@@ -124,15 +125,20 @@ func (c *cluster) waitForServer(ctx context.Context) (string, error) {
 // startNodes starts containers for nodes that there are not yet. What becomes of a node that does not start is for failed to say,
 // if that is not nil.
 func (c *cluster) startNodes(ctx context.Context, all []topology.Node, failed func(node string, err error)) error {
+	image, err := nodeImage()
+	if err != nil {
+		return err
+	}
 	stores, err := storeMounts(paths.NodeStore, paths.DockerContainerd)
 	if err != nil {
 		return err
 	}
+	source := append(stores, image)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for _, n := range all {
 		group.Go(func() error {
-			err := c.startNode(ctx, n, stores)
+			err := c.startNode(ctx, n, source)
 			if err != nil && failed != nil {
 				failed(n.Name, err)
 				return nil
@@ -143,7 +149,7 @@ func (c *cluster) startNodes(ctx context.Context, all []topology.Node, failed fu
 	return group.Wait()
 }
 
-func (c *cluster) startNode(ctx context.Context, n topology.Node, stores []string) error {
+func (c *cluster) startNode(ctx context.Context, n topology.Node, source []string) error {
 	kubelet, err := c.state.Secrets.CA.NewClient("system:node:"+n.Name, []string{"system:nodes"}, time.Now())
 	if err != nil {
 		return err
@@ -166,7 +172,7 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, stores []strin
 	if err := config.Write(nodeDir(n.Name)); err != nil {
 		return err
 	}
-	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), stores, []string{c.image})...); err != nil {
+	if _, err := c.docker.Run(ctx, append(runArgs(n), source...)...); err != nil {
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil

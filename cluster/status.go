@@ -76,7 +76,7 @@ func (c *cluster) receive(conn net.Conn) {
 			// anew.
 			if r.Node == c.topology.Init().Name {
 				if err := c.joined([]string{r.Node}, nil); err != nil {
-					c.fail(err)
+					c.lose(r.Node, err)
 				}
 			}
 			continue
