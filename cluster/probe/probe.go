@@ -30,23 +30,28 @@ const (
 
 // DNS asks the cluster's DNS service for a name in the cluster until it knows it or ctx ends.
 func DNS(ctx context.Context, n topology.Networks) error {
-	return lookup(ctx, net.JoinHostPort(n.DNSService().String(), "53"), n.KubernetesService().String())
+	return repeat(ctx, question(net.JoinHostPort(n.DNSService().String(), "53"), n.KubernetesService().String()))
 }
 
-func lookup(ctx context.Context, server, want string) error {
+// question returns a function that asks a server once, and returns nil if the answer is the address want.
+func question(server, want string) func(context.Context) error {
 	resolver := &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, server)
 		},
 	}
-	ask := func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		addresses, err := resolver.LookupHost(ctx, Name)
 		if err == nil && !slices.Contains(addresses, want) {
 			err = fmt.Errorf("%s is %v, want %s", Name, addresses, want)
 		}
 		return err
 	}
+}
+
+// repeat asks again and again until the answer is nil or ctx ends.
+func repeat(ctx context.Context, ask func(context.Context) error) error {
 	questions, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan error)
