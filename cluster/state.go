@@ -67,13 +67,13 @@ func loadState(dir string) (*state, error) {
 func (s *state) save(dir string) error {
 	s.Version = stateVersion
 	data, err := json.MarshalIndent(s, "", "  ")
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err == nil {
+		err = writeDurably(stateFile(dir), append(data, '\n'))
+	}
 	if err != nil {
-		return fmt.Errorf("writing the cluster's state: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("writing the cluster's state: %w", err)
-	}
-	if err := writeDurably(stateFile(dir), append(data, '\n')); err != nil {
 		return fmt.Errorf("writing the cluster's state: %w", err)
 	}
 	// What the directories above had before is on the disk after the first time.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,12 +24,7 @@ func (m mount) readOnly() bool {
 }
 
 func hasOption(options, want string) bool {
-	for _, o := range strings.Split(options, ",") {
-		if o == want {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Split(options, ","), want)
 }
 
 // parseMountinfo reads /proc/self/mountinfo (see proc_pid_mountinfo(5)).

@@ -77,8 +77,8 @@ func (f Failure) explain(ctx context.Context, out io.Writer, since time.Time, ru
 	}
 }
 
-// Itself is the unit in which this runs.
-const Itself = "dind-failed.service"
+// itself is the unit in which this runs.
+const itself = "dind-failed.service"
 
 // units returns the names in a list of units, the main unit first.
 func units(main, list string) []string {
@@ -88,7 +88,7 @@ func units(main, list string) []string {
 	}
 	for line := range strings.Lines(list) {
 		fields := strings.Fields(line)
-		if len(fields) > 0 && fields[0] != Itself && !slices.Contains(names, fields[0]) {
+		if len(fields) > 0 && fields[0] != itself && !slices.Contains(names, fields[0]) {
 			names = append(names, fields[0])
 		}
 	}

@@ -19,8 +19,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// CRISocket is where containerd listens.
-const CRISocket = "unix:///run/containerd/containerd.sock"
+// criSocket is where containerd listens.
+const criSocket = "unix:///run/containerd/containerd.sock"
 
 // Input is all that the files depend on.
 type Input struct {
@@ -299,7 +299,7 @@ func WriteServing(root string, now time.Time) error {
 func nodeRegistration(in Input) object {
 	return object{
 		"name":      in.Node.Name,
-		"criSocket": CRISocket,
+		"criSocket": criSocket,
 		"kubeletExtraArgs": []arg{
 			{"node-ip", list(in.Node.IPs)},
 		},

@@ -32,14 +32,14 @@ const configFile = "node.json"
 
 // Write puts the configuration into a directory that becomes the node's paths.NodeConfig. It holds secrets.
 func (c Config) Write(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
-	}
 	data, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
 	}
-	if err := os.WriteFile(filepath.Join(dir, configFile), append(data, '\n'), 0o600); err != nil {
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, configFile), append(data, '\n'), 0o600)
+	}
+	if err != nil {
 		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
 	}
 	return nil
@@ -52,10 +52,10 @@ func ReadConfig(dir string) (Config, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return c, fmt.Errorf("%s is missing: a node is started by the top-level container (image dind-cluster), not by hand", filepath.Join(paths.NodeConfig, configFile))
 	}
-	if err != nil {
-		return c, fmt.Errorf("reading the node's configuration: %w", err)
+	if err == nil {
+		err = json.Unmarshal(data, &c)
 	}
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err != nil {
 		return c, fmt.Errorf("reading the node's configuration: %w", err)
 	}
 	return c, nil

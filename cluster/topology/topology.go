@@ -126,7 +126,7 @@ func Names(nodes []Node) []string {
 	return names
 }
 
-// podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
+// podCIDRBits is the length of one node's IPv4 pod prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
 // Slot returns the addresses of the node in a slot, from 0 to plan.MaxNodes-1, and those of its pods.
