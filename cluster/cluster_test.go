@@ -87,7 +87,8 @@ route replace 10.244.1.0/24 via 10.250.0.3 dev nodes
 	}
 }
 
-// The options of a node's container, which a test without Docker can only read: what they do, //e2e:smoke sees.
+// The options of a node's container. Without Docker a test can only read them; //e2e:smoke tests
+// what they do.
 func TestRunArgs(t *testing.T) {
 	nodes := topology.Resolve(plan.Default()).Nodes
 	control, worker := runArgs(nodes[0]), runArgs(nodes[1])
@@ -130,7 +131,7 @@ func TestNodeDies(t *testing.T) {
 	}
 }
 
-// A cluster that is there comes back without a worker that does not, and nobody waits for that one.
+// A cluster comes back without a worker that does not, and no action waits for that worker.
 func TestWorkerIsLost(t *testing.T) {
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
@@ -170,7 +171,8 @@ func TestWorkerIsLost(t *testing.T) {
 	}
 }
 
-// The time that systemd and Docker took is that since the entrypoint began, which the copying of the images is a part of.
+// The time that systemd and Docker took is that since the entrypoint began, which the copying of
+// the images is a part of.
 func TestBooted(t *testing.T) {
 	var out strings.Builder
 	begin := time.Now().Add(-3 * time.Second)
@@ -337,7 +339,8 @@ func TestUnreadyPods(t *testing.T) {
 	}
 }
 
-// The clock is set while a cluster comes back: what was noted before is not lost, and what is from an earlier start does not count.
+// The clock is set while a cluster comes back: what was noted before is not lost, and what is from
+// an earlier start does not count.
 func TestClockIsSet(t *testing.T) {
 	const passed = 20 * time.Second
 	for _, test := range []struct {
@@ -364,8 +367,8 @@ func TestClockIsSet(t *testing.T) {
 	}
 }
 
-// What each kind of start waits for, directly or not. What is not asked for must be possible at the same time: the first
-// node is not to wait for the others, nor are the nodes that have joined.
+// What each kind of start waits for, directly or not. What is not asked for must be possible at the
+// same time: the first node is not to wait for the others, nor are the nodes that have joined.
 func TestPlan(t *testing.T) {
 	all := topology.Resolve(plan.Default()).Nodes
 	const last = "waiting until everything is ready"

@@ -44,7 +44,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// The first error is the one that counts: it ends what runs, and what waits never begins.
+// The first error counts: it ends the actions that run, and those that wait never begin.
 func TestFailure(t *testing.T) {
 	reason := errors.New("no disk")
 	var mu sync.Mutex
@@ -65,7 +65,8 @@ func TestFailure(t *testing.T) {
 	}
 }
 
-// When the time is up, the error says what was being waited for: those that have not begun know nothing of it.
+// At the deadline, the error says what was being waited for: actions that have not begun do not
+// know.
 func TestDeadline(t *testing.T) {
 	late, missing := errors.New("the time is up"), errors.New("worker2 is still missing")
 	for _, test := range []struct {

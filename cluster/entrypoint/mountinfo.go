@@ -18,7 +18,7 @@ type mount struct {
 	superOptions string // of the file system
 }
 
-// readOnly says whether the mount or its file system is read-only.
+// readOnly reports whether the mount or its file system is read-only.
 func (m mount) readOnly() bool {
 	return hasOption(m.options, "ro") || hasOption(m.superOptions, "ro")
 }

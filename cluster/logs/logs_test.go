@@ -78,7 +78,8 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// A node that hangs in the middle of a file costs a while, and the archive is whole: what there was of the file, and the next node.
+// A node that hangs in the middle of a file costs a while, and the archive is whole: what there was
+// of the file, and the next node.
 func TestNodeHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outer bytes.Buffer

@@ -13,12 +13,12 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 )
 
-// Config is what the top-level container tells a node.
+// Config has what a node needs to know from the top-level container.
 type Config struct {
 	Topology topology.Topology `json:"topology"`
-	// Node is the one of the topology that this is.
+	// Node is this node's entry in the topology.
 	Node topology.Node `json:"node"`
-	// Timeout bounds the start.
+	// Timeout bounds the start, of the node and of the whole cluster.
 	Timeout time.Duration `json:"timeout"`
 	// MTU is that of the nodes' network.
 	MTU int `json:"mtu"`
@@ -30,7 +30,8 @@ type Config struct {
 
 const configFile = "node.json"
 
-// Write puts the configuration into a directory that becomes the node's paths.NodeConfig. It holds secrets.
+// Write puts the configuration into a directory that becomes the node's paths.NodeConfig. It holds
+// secrets.
 func (c Config) Write(dir string) error {
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err == nil {

@@ -1,4 +1,5 @@
-// Package probe finds out whether services work where it is called.
+// Package probe finds out whether services and the cluster's DNS work in the network namespace of
+// the caller.
 package probe
 
 import (
@@ -19,12 +20,14 @@ const Name = "kubernetes.default.svc.cluster.local."
 const (
 	// try bounds one question. A question whose packet is lost is not answered at all.
 	try = 2 * time.Second
-	// pause is the time between the first questions. There is no event to wait for, and no reason to wait for the answer to
-	// an earlier question before the next one. Later questions come more slowly, so that waiting for long costs little: after
-	// a time of asking in vain, the next pause is a fraction of it.
+	// pause is the time between the first questions. There is no event to wait for, and no reason
+	// to wait for the answer to an earlier question before the next one. Later questions come more
+	// slowly, so that a long wait costs little: each pause is a fraction of the time that has
+	// passed.
 	pause, maxPause = 50 * time.Millisecond, time.Second
 	fraction        = 40
-	// maxOpen is how many questions are open at a time. The oldest of them is given up for a new one.
+	// maxOpen is how many questions are open at a time. The oldest of them is given up for a new
+	// one.
 	maxOpen = 16
 )
 
@@ -33,7 +36,8 @@ func DNS(ctx context.Context, n topology.Networks) error {
 	return repeat(ctx, question(net.JoinHostPort(n.DNSService().String(), "53"), n.KubernetesService().String()))
 }
 
-// question returns a function that asks a server once, and returns nil if the answer is the address want.
+// question returns a function that asks a server once, and returns nil if the answer is the address
+// want.
 func question(server, want string) func(context.Context) error {
 	resolver := &net.Resolver{
 		PreferGo: true,
@@ -81,7 +85,7 @@ func repeat(ctx context.Context, ask func(context.Context) error) error {
 			if err == nil {
 				return nil
 			}
-			// That there was no answer in time tells less than any answer.
+			// A missing answer says less than any answer.
 			if late := net.Error(nil); last == nil || !errors.Is(err, context.Canceled) && (!errors.As(err, &late) || !late.Timeout()) {
 				last = err
 			}

@@ -89,7 +89,8 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
-// In the end the error has the last answer, if there was any: later questions without one tell less.
+// In the end the error has the last answer, if there was any: later questions without one tell
+// less.
 func TestDeadline(t *testing.T) {
 	refused := errors.New("server misbehaving")
 	for _, last := range []error{refused, nil} {

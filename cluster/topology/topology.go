@@ -1,9 +1,9 @@
-// Package topology holds what a cluster's settings resolve to: its endpoint, its networks, and every node with its name and
-// addresses.
+// Package topology resolves a cluster's settings to its endpoint, its networks, and every node with
+// its name and addresses.
 //
-// The top-level container owns the network that its nodes live in, so nothing has to be allocated: all addresses follow from
-// the settings alone. They are therefore the same after a restart, and routes to nodes that do not exist yet can be laid down
-// in advance.
+// The top-level container owns the network that its nodes live in, so nothing has to be allocated:
+// all addresses follow from the settings alone. They are therefore the same after a restart, and
+// routes to nodes that do not exist yet can be laid down in advance.
 package topology
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 )
 
-// Role is what a node does in the cluster.
+// Role is a node's role in the cluster.
 type Role string
 
 // The roles.
@@ -23,7 +23,8 @@ const (
 	Worker       Role = "worker"
 )
 
-// Topology is a cluster as it is to be. It is all that goes into nodes, and it is kept with the cluster's state.
+// Topology describes a whole cluster. Nodes get no other settings, and it is saved with the
+// cluster's state.
 type Topology struct {
 	// Endpoint is where nodes, pods and the runner reach the API server.
 	Endpoint netip.AddrPort `json:"endpoint"`
@@ -35,9 +36,9 @@ type Topology struct {
 	APISANs []string `json:"apiSANs,omitempty"`
 	// ProxyMode is kube-proxy's mode: iptables or nftables.
 	ProxyMode string `json:"proxyMode"`
-	// EtcdSync reports whether etcd waits until the disk has what it was given.
+	// EtcdSync reports whether etcd syncs its writes to the disk (fsync).
 	EtcdSync bool `json:"etcdSync"`
-	// NoFile is how many files a process of a pod may have open before it raises its own limit.
+	// NoFile is the soft limit on open files (RLIMIT_NOFILE) of the processes of pods.
 	NoFile int `json:"noFile"`
 }
 
@@ -54,7 +55,7 @@ type Networks struct {
 type Node struct {
 	Name string `json:"name"`
 	Role Role   `json:"role"`
-	// Slot is the node's place in the subnets, which its addresses follow from.
+	// Slot is the node's place in the subnets, from which its addresses follow.
 	Slot int `json:"slot"`
 	// IPs are the node's own addresses and PodCIDRs those of its pods, in the order of Networks.
 	IPs      []netip.Addr   `json:"ips"`
@@ -73,7 +74,7 @@ type Taint struct {
 	Effect string `json:"effect"`
 }
 
-// Port is a TCP port of a node under which the top-level container has it.
+// Port is a TCP port of a node that is published as a port of the top-level container.
 type Port struct {
 	Host uint16 `json:"host"`
 	Node uint16 `json:"node"`
@@ -99,7 +100,8 @@ func Resolve(s plan.Cluster) Topology {
 		if slot == 0 {
 			n.Name, n.Role = "control-plane", ControlPlane
 			n.Ports = []Port{{Host: plan.APIServerPort, Node: plan.APIServerPort}}
-			// As kubeadm's phase mark-control-plane adds them.
+			// As kubeadm's phase mark-control-plane adds them
+			// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/phases/markcontrolplane/markcontrolplane.go).
 			n.Labels = map[string]string{
 				"node-role.kubernetes.io/control-plane":                   "",
 				"node.kubernetes.io/exclude-from-external-load-balancers": "",
@@ -129,7 +131,8 @@ func Names(nodes []Node) []string {
 // podCIDRBits is the length of one node's IPv4 pod prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
-// Slot returns the addresses of the node in a slot, from 0 to plan.MaxNodes-1, and those of its pods.
+// Slot returns the addresses of the node in a slot, from 0 to plan.MaxNodes-1, and those of its
+// pods.
 func (n Networks) Slot(slot int) (ips []netip.Addr, podCIDRs []netip.Prefix) {
 	for _, subnet := range n.Nodes {
 		ips = append(ips, offset(subnet, 2+slot))
@@ -140,14 +143,16 @@ func (n Networks) Slot(slot int) (ips []netip.Addr, podCIDRs []netip.Prefix) {
 	return ips, podCIDRs
 }
 
-// Gateway returns the top-level container's address in the nodes' network. It also answers the nodes' DNS queries.
+// Gateway returns the top-level container's address in the nodes' network. It also answers the
+// nodes' DNS queries.
 func (n Networks) Gateway() netip.Addr { return offset(n.Nodes[0], 1) }
 
 // KubernetesService returns the address of the service "kubernetes".
 func (n Networks) KubernetesService() netip.Addr { return offset(n.Services[0], 1) }
 
 // DNSService returns the address of the cluster's DNS service: the tenth, as GetDNSIP in
-// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/constants/constants.go has it.
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/constants/constants.go has
+// it.
 func (n Networks) DNSService() netip.Addr { return offset(n.Services[0], 10) }
 
 // offset returns the n-th address of p.
