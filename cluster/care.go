@@ -10,10 +10,12 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 )
 
-// again is the pause before something that failed is tried again, when there is no event to wait for.
+// again is the pause before something that failed is tried again, when there is no event to wait
+// for.
 const again = 100 * time.Millisecond
 
-// lookAfter keeps the cluster whole until ctx ends. One that is not ready becomes so as soon as what it lacks is there.
+// lookAfter keeps the cluster whole until ctx ends. A cluster that is not ready becomes ready as
+// soon as what it lacks is there.
 func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 	if err := c.connect(); err != nil {
 		return err
@@ -50,12 +52,12 @@ func (c *cluster) settle(ctx context.Context) bool {
 	return c.ready(ctx) == nil
 }
 
-// completeNodes gives nodes that register what only the runner has for them, until ctx ends. They register when they join,
-// and when somebody has deleted them (kubectl delete node) and their kubelets start again.
+// completeNodes gives nodes that register what only the runner has for them, until ctx ends. They
+// register when they join, and when their kubelets start again after `kubectl delete node`.
 func (c *cluster) completeNodes(ctx context.Context) {
 	for ctx.Err() == nil {
 		_ = kubeapi.Follow(ctx, c.api, "/api/v1/nodes", func(found map[string]kubeapi.Node) bool {
-			// On an error with a new list.
+			// On an error, start again with a new list.
 			return c.complete(ctx, found) != nil
 		})
 		select {
@@ -65,7 +67,7 @@ func (c *cluster) completeNodes(ctx context.Context) {
 	}
 }
 
-// complete changes those nodes that lack something.
+// complete patches the nodes that lack something.
 func (c *cluster) complete(ctx context.Context, found map[string]kubeapi.Node) error {
 	var errs []error
 	for _, n := range c.topology.Nodes {
@@ -80,7 +82,9 @@ func (c *cluster) complete(ctx context.Context, found map[string]kubeapi.Node) e
 	return errors.Join(errs...)
 }
 
-// completion is what a node that has just registered lacks: a strategic merge patch.
+// completion returns what a node that has just registered lacks, as a strategic merge patch: its
+// pods' addresses, and of a control plane the labels and taints of kubeadm's phase
+// mark-control-plane.
 func completion(n topology.Node) map[string]any {
 	spec := map[string]any{"podCIDR": n.PodCIDRs[0], "podCIDRs": n.PodCIDRs}
 	if len(n.Taints) > 0 {

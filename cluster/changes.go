@@ -8,22 +8,22 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
-// changes are what has to be done so that the containers are those of the topology.
+// changes lists what to do so that the containers are those of the topology.
 type changes struct {
-	// remove are containers that are no node, or only half of one.
+	// remove has containers that are no node, or one that was never complete.
 	remove []docker.Summary
-	// start are the nodes that are there.
+	// start has the nodes whose containers exist.
 	start []topology.Node
-	// create are those that are not.
+	// create has the nodes that need new containers.
 	create []topology.Node
 }
 
-// errNoControlPlane is the one reason to end a container that holds a cluster.
+// errNoControlPlane is the only error that ends a container which holds a cluster.
 var errNoControlPlane = errors.New("the control plane's container is gone, and with it the cluster: its objects, and all that was in etcd, cannot be brought back. " +
 	"Remove this container with its volume (`docker rm -f -v`) and start a new one; what the workers' containers have is in the volume until then")
 
-// difference compares the nodes that a topology has with the containers that there are, of which only those of nodes that have
-// joined are worth keeping. Without the control plane's, none is.
+// difference compares the nodes of a topology with the containers that exist. Only containers of
+// nodes that have joined are worth keeping, and none without the control plane's.
 func difference(want []topology.Node, have []docker.Summary, joined []string) (changes, error) {
 	created := slices.Contains(joined, want[0].Name)
 	there := map[string]bool{}

@@ -1,5 +1,5 @@
-// Package cluster brings a whole cluster up in the top-level container, brings it back after a restart of the container, and
-// looks after its nodes while it runs.
+// Package cluster brings a whole cluster up in the top-level container, brings it back after a
+// restart of the container, and looks after its nodes while it runs.
 package cluster
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,55 +31,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cluster is what the actions share.
+// cluster has what the actions share.
 type cluster struct {
 	settings v1alpha1.Cluster
 	topology topology.Topology
-	// image is the name under which the container's Docker has the node image.
-	image  string
-	docker *docker.Client
-	api    *kubeapi.Client
-	log    *progress.Printer
-	// started is when the container started, and age how long ago that is, by a clock that nobody sets. What the API server
-	// remembers from before does not count. The runner may have started later: it is started again if somebody kills it.
+	docker   *docker.Client
+	api      *kubeapi.Client
+	log      *progress.Printer
+	// started is when the container started, and age returns how long ago that is, by a clock that
+	// cannot be set. What the API server remembers from before does not count. The runner may have
+	// started later: systemd restarts it when it is killed.
 	started time.Time
 	age     func() time.Duration
-	// resumed says that the cluster was there before.
+	// resumed reports whether the cluster existed before this start.
 	resumed bool
-	// whole lasts as long as the start, where an action's own context ends with the action. fail ends it with a cause, from
-	// whatever goroutine learns of it first.
+	// whole lasts as long as the start, where an action's own context ends with the action. fail
+	// cancels it with a cause, from the first goroutine that learns of one.
 	whole context.Context
 	fail  context.CancelCauseFunc
-	// failures tells for each node that gave up the log it left.
+	// failures has the last report of each node that gave up, with its log.
 	failures *failures
-	// spans are what the actions and the nodes have done so far.
+	// spans records what the actions and the nodes have done so far.
 	spans timeline.Recorder
 
 	mu    sync.Mutex
 	state *state
-	// lost are the workers that do not come back in this start, and why. The others do not wait for them.
+	// lost has the workers that do not come back in this start, and why. The others do not wait for
+	// them.
 	lost map[string]error
-	// retries begin anew the actions that wait for workers, by the action's name.
+	// retries has, by the name of an action that waits for workers, the function that starts it
+	// over.
 	retries map[string]context.CancelCauseFunc
-	// running are the actions that have begun and not ended.
+	// running has the names of the actions that have begun and not ended.
 	running []string
-	// over says that the start has ended, one way or the other.
+	// over reports whether the start has ended, well or badly.
 	over bool
-	// changed is what has to be done about the nodes' containers.
+	// changes lists what to do about the nodes' containers.
 	changes changes
 }
 
-// errLost ends an action which waited for a worker that is lost.
+// errLost cancels an action that waited for a worker which is lost.
 var errLost = errors.New("a node was lost")
 
-// Run makes the cluster that the settings describe, or resumes the one that the volume holds, and looks after it until ctx ends.
-// Progress goes to out. An error means that there is nothing to look after.
+// Run makes the cluster that the settings describe, or resumes the one in the volume, and looks
+// after it until ctx ends. Progress goes to out. An error means that there is no cluster to look
+// after.
 func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 	client, err := docker.Find()
-	if err != nil {
-		return err
-	}
-	image, err := nodeImage()
 	if err != nil {
 		return err
 	}
@@ -86,7 +85,6 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 	c := &cluster{
 		settings: s,
 		topology: topology.Resolve(s),
-		image:    image,
 		docker:   client,
 		log:      progress.New(out).Since(begin),
 		failures: &failures{},
@@ -99,7 +97,7 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 			return err
 		}
 	case err == nil:
-		// A start that was interrupted: nothing of it is worth keeping.
+		// The start was interrupted: nothing of it is worth keeping.
 		c.state.Joined = []string{}
 	case !errors.Is(err, os.ErrNotExist):
 		return err
@@ -145,14 +143,15 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 	return c.lookAfter(ctx, err == nil)
 }
 
-// booted tells what there was before this program.
+// booted records what happened before this program started.
 func (c *cluster) booted(begin time.Time, images store.Result) {
 	c.spans.Add(timeline.Span{Name: "systemd and Docker", Start: begin, End: time.Now()})
 	c.spans.Add(timeline.Span{Name: "images", Start: images.Start, End: images.Start.Add(images.Took)})
 	c.log.Printf("systemd and Docker are up")
 }
 
-// adopt takes over the cluster in the volume, with those of today's settings that are not the cluster's own.
+// adopt takes over the cluster in the volume, with today's values of the settings that may change
+// between starts.
 func (c *cluster) adopt(ctx context.Context) error {
 	asked := c.settings
 	c.settings, c.topology = c.state.Settings, c.state.Topology
@@ -165,7 +164,7 @@ func (c *cluster) adopt(ctx context.Context) error {
 	for _, d := range differences {
 		c.log.Printf("the cluster in the volume keeps %s", d)
 	}
-	// Other units read the settings, too.
+	// Other units read the settings as well.
 	if err := settings.Save(*s); err != nil {
 		return err
 	}
@@ -175,31 +174,33 @@ func (c *cluster) adopt(ctx context.Context) error {
 	return nil
 }
 
-// start brings the cluster up within the time that the user gave it: it looks at what there is, and does what is left to do.
+// start brings the cluster up within the user's time limit: it looks at what exists, and does what
+// is left.
 func (c *cluster) start(ctx context.Context) error {
 	limit := time.Duration(c.settings.Start.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the cluster did not come up within %v (environment variable TIMEOUT)", limit))
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	c.mu.Lock()
 	c.whole, c.fail = ctx, fail
+	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.over = true
 	}()
-	do := func(each context.Context, a action.Action) error { return c.do(ctx, each, a) }
-	if err := action.Run(ctx, c.look(), do); err != nil {
+	if err := action.Run(ctx, c.look(), c.do); err != nil {
 		return err
 	}
-	if err := action.Run(ctx, c.plan(), do); err != nil {
+	if err := action.Run(ctx, c.plan(runtime.NumCPU()), c.do); err != nil {
 		return err
 	}
 	return c.losses()
 }
 
-// do runs one action of a start, and tells of it.
-func (c *cluster) do(start, ctx context.Context, a action.Action) error {
+// do runs one action of a start and reports it: to the log, to `runner health` and in the timeline.
+func (c *cluster) do(ctx context.Context, a action.Action) error {
 	step, begin := c.log.Step("%s", a.Name), time.Now()
 	c.phase(a.Name, true)
 	detail, err := c.attempt(ctx, a)
@@ -209,16 +210,16 @@ func (c *cluster) do(start, ctx context.Context, a action.Action) error {
 		step.Done("%s", detail)
 		return nil
 	}
-	// Why the start was given up tells more than that the action was interrupted, unless it was the deadline: then what the
-	// action waited for tells more.
-	if cause := context.Cause(start); cause != nil && !errors.Is(start.Err(), context.DeadlineExceeded) {
+	// The reason for giving the start up says more than that the action was interrupted. At the
+	// deadline, though, what the action waited for says more.
+	if cause := context.Cause(c.whole); cause != nil && !errors.Is(c.whole.Err(), context.DeadlineExceeded) {
 		err = cause
 	}
 	step.Fail("")
 	return fmt.Errorf("%s: %w", a.Name, err)
 }
 
-// attempt runs an action, one that waits for workers again whenever one of them is lost.
+// attempt runs an action. One that waits for workers runs again whenever a worker is lost.
 func (c *cluster) attempt(ctx context.Context, a action.Action) (string, error) {
 	if !a.Retry {
 		return a.Run(ctx)
@@ -243,7 +244,7 @@ func (c *cluster) attempt(ctx context.Context, a action.Action) (string, error) 
 	}
 }
 
-// phase tells `runner health` what is being done, as an action begins or ends.
+// phase updates what `runner health` shows when an action begins or ends.
 func (c *cluster) phase(action string, begins bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -256,8 +257,8 @@ func (c *cluster) phase(action string, begins bool) {
 	}
 }
 
-// lose is called when a node fails. Without the control plane no start can succeed, and a new cluster is to be as it was asked
-// for; but one that is there comes back without a worker, too.
+// lose handles the failure of a node. Without the control plane no start can succeed, and a new
+// cluster must be as the user asked; but an existing one comes back without a worker, too.
 func (c *cluster) lose(node string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -285,7 +286,7 @@ func (c *cluster) expected() []topology.Node {
 	return slices.DeleteFunc(slices.Clone(c.topology.Nodes), func(n topology.Node) bool { return c.lost[n.Name] != nil })
 }
 
-// losses returns an error that says which workers are lost.
+// losses returns an error with the reasons of all lost workers, or nil.
 func (c *cluster) losses() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -298,7 +299,7 @@ func (c *cluster) losses() error {
 	return errors.Join(errs...)
 }
 
-// ready says to everybody that the cluster is.
+// ready marks the cluster as ready: in its state, for `runner health`, and in the log.
 func (c *cluster) ready(ctx context.Context) error {
 	if err := c.joined(topology.Names(c.topology.Nodes), nil); err != nil {
 		return err
@@ -311,7 +312,8 @@ func (c *cluster) ready(ctx context.Context) error {
 	return nil
 }
 
-// containerStart is when the entrypoint began, so that the first lines show what it took until Docker answered.
+// containerStart returns when the entrypoint began, so that the first lines show how long it took
+// until Docker answered.
 func containerStart() time.Time {
 	info, err := os.Stat(paths.Settings)
 	if err != nil || time.Since(info.ModTime()) > time.Minute {
@@ -320,7 +322,7 @@ func containerStart() time.Time {
 	return info.ModTime()
 }
 
-// containerAge returns a function that tells for how long the container's first process has run.
+// containerAge returns a function for the time since the container's first process started.
 func containerAge() (func() time.Duration, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
@@ -345,7 +347,7 @@ func containerAge() (func() time.Duration, error) {
 	return func() time.Duration { return age + time.Since(began) }, nil
 }
 
-// version asks the API server for its version, for people.
+// version returns the API server's version, for the log.
 func (c *cluster) version(ctx context.Context) string {
 	var v struct {
 		GitVersion string `json:"gitVersion"`
@@ -356,10 +358,10 @@ func (c *cluster) version(ctx context.Context) string {
 	return v.GitVersion
 }
 
-// writePhase tells `runner health` what is being done.
+// writePhase sets what `runner health` shows while the cluster is not ready.
 func writePhase(text string) {
 	_ = os.WriteFile(paths.Phase, []byte(text+"\n"), 0o644)
 }
 
-// nodeDir holds a node's configuration.
+// nodeDir returns the directory with a node's configuration.
 func nodeDir(name string) string { return filepath.Join(paths.State, "nodes", name) }

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -88,7 +87,8 @@ route replace 10.244.1.0/24 via 10.250.0.3 dev nodes
 	}
 }
 
-// The options of a node's container, which a test without Docker can only read: what they do, //e2e:smoke sees.
+// The options of a node's container. Without Docker a test can only read them; //e2e:smoke tests
+// what they do.
 func TestRunArgs(t *testing.T) {
 	nodes := topology.Resolve(v1alpha1.Default()).Nodes
 	control, worker := runArgs(nodes[0]), runArgs(nodes[1])
@@ -131,7 +131,7 @@ func TestNodeDies(t *testing.T) {
 	}
 }
 
-// A cluster that is there comes back without a worker that does not, and nobody waits for that one.
+// A cluster comes back without a worker that does not, and no action waits for that worker.
 func TestWorkerIsLost(t *testing.T) {
 	ctx, fail := context.WithCancelCause(t.Context())
 	defer fail(nil)
@@ -171,7 +171,8 @@ func TestWorkerIsLost(t *testing.T) {
 	}
 }
 
-// The time that systemd and Docker took is that since the entrypoint began, which the copying of the images is a part of.
+// The time that systemd and Docker took is that since the entrypoint began, which the copying of
+// the images is a part of.
 func TestBooted(t *testing.T) {
 	var out strings.Builder
 	begin := time.Now().Add(-3 * time.Second)
@@ -338,7 +339,8 @@ func TestUnreadyPods(t *testing.T) {
 	}
 }
 
-// The clock is set while a cluster comes back: what was noted before is not lost, and what is from an earlier start does not count.
+// The clock is set while a cluster comes back: what was noted before is not lost, and what is from
+// an earlier start does not count.
 func TestClockIsSet(t *testing.T) {
 	const passed = 20 * time.Second
 	for _, test := range []struct {
@@ -365,52 +367,90 @@ func TestClockIsSet(t *testing.T) {
 	}
 }
 
-// The actions of each kind of start fit together, and nothing starts before what it needs.
+// What each kind of start waits for, directly or not. What is not asked for must be possible at the
+// same time: the first node is not to wait for the others, nor are the nodes that have joined.
 func TestPlan(t *testing.T) {
 	all := topology.Resolve(v1alpha1.Default()).Nodes
+	const last = "waiting until everything is ready"
 	for _, test := range []struct {
 		name    string
 		resumed bool
 		changes changes
-		before  [][2]string
+		cores   int
+		needs   map[string][]string
+		not     map[string]string
 	}{
-		{"new", false, changes{create: all}, [][2]string{
-			{"making keys", "starting the first node"},
-			{"making the nodes' network", "starting the first node"},
-			{"starting the first node", "starting the other nodes"},
-			{"starting the other nodes", "joining the nodes"},
-			{"starting the control plane", "joining the nodes"},
+		{"new", false, changes{create: all}, coresPerNode * len(all), map[string][]string{
+			"starting the first node":    {"making keys", "making the nodes' network"},
+			"starting the other nodes":   {"starting the first node"},
+			"starting the control plane": {"starting the first node"},
+			"joining the nodes":          {"starting the control plane"},
+			last:                         {"starting the other nodes"},
+		}, map[string]string{
+			"starting the other nodes": "waiting for the API server",
+			"joining the nodes":        "starting the other nodes",
 		}},
-		{"interrupted", false, changes{create: all, remove: []docker.Summary{{ID: "1"}}}, [][2]string{
-			{"removing what is left of an interrupted start", "starting the first node"},
+		{"new, on a small machine", false, changes{create: all}, coresPerNode*len(all) - 1, map[string][]string{
+			"starting the other nodes": {"waiting for the API server"},
+			last:                       {"starting the other nodes"},
+		}, map[string]string{
+			"starting the control plane": "starting the other nodes",
+			"joining the nodes":          "starting the other nodes",
 		}},
-		{"single node", false, changes{create: all[:1]}, [][2]string{{"starting the control plane", "joining the nodes"}}},
-		{"back", true, changes{start: all[:2], create: all[2:]}, [][2]string{
-			{"making the nodes' network", "starting the nodes again"},
-			{"starting the control plane", "making missing nodes"},
-			{"making missing nodes", "joining the nodes"},
-		}},
+		{"interrupted", false, changes{create: all, remove: []docker.Summary{{ID: "1"}}}, 1, map[string][]string{
+			"starting the first node": {"removing what is left of an interrupted start"},
+		}, nil},
+		{"single node", false, changes{create: all[:1]}, 1, map[string][]string{
+			"joining the nodes": {"starting the control plane"},
+		}, nil},
+		{"back", true, changes{start: all[:2], create: all[2:]}, 1, map[string][]string{
+			"starting the nodes again":   {"making the nodes' network"},
+			"starting the control plane": {"starting the nodes again"},
+			"making missing nodes":       {"starting the control plane"},
+			"joining the nodes":          {"making missing nodes"},
+		}, nil},
 	} {
 		c := &cluster{resumed: test.resumed, changes: test.changes}
-		var mu sync.Mutex
-		var order []string
-		if err := action.Run(t.Context(), slices.Concat(c.look(), c.plan()), func(_ context.Context, a action.Action) error {
-			mu.Lock()
-			defer mu.Unlock()
-			order = append(order, a.Name)
-			return nil
-		}); err != nil {
+		list := c.plan(test.cores)
+		if err := action.Run(t.Context(), list, func(context.Context, action.Action) error { return nil }); err != nil {
 			t.Errorf("%s: %v", test.name, err)
 		}
-		for _, b := range append(test.before, [2]string{"joining the nodes", "starting the cluster's DNS"}, [2]string{"starting the cluster's DNS", order[len(order)-1]}) {
-			first, second := slices.Index(order, b[0]), slices.Index(order, b[1])
-			if first < 0 || second < first {
-				t.Errorf("%s: %q does not come before %q in %q", test.name, b[0], b[1], order)
+		needs := map[string][]string{} // of each action, and what those need
+		for _, a := range list {
+			for _, need := range a.Needs {
+				needs[a.Name] = append(needs[a.Name], append(needs[need], need)...)
 			}
 		}
-		if order[len(order)-1] != "waiting until everything is ready" {
-			t.Errorf("%s: ends with %q", test.name, order[len(order)-1])
+		for name, want := range test.needs {
+			for _, need := range want {
+				if !slices.Contains(needs[name], need) {
+					t.Errorf("%s: %q does not need %q, only %q", test.name, name, need, needs[name])
+				}
+			}
 		}
+		for name, need := range test.not {
+			if needs[name] == nil || slices.Contains(needs[name], need) {
+				t.Errorf("%s: %q needs %q", test.name, name, needs[name])
+			}
+		}
+		for _, a := range list {
+			if a.Name != last && !slices.Contains(needs[last], a.Name) {
+				t.Errorf("%s: the cluster is ready without %q", test.name, a.Name)
+			}
+		}
+	}
+}
+
+// A start that is given up says why, and not that an action was interrupted.
+func TestGivenUp(t *testing.T) {
+	ctx, fail := context.WithCancelCause(t.Context())
+	var out strings.Builder
+	c := &cluster{log: progress.New(&out), whole: ctx, fail: fail}
+	wait := func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() }
+	go fail(errors.New("no disk"))
+	err := action.Run(ctx, []action.Action{{Name: "joining", Run: wait}, {Name: "ready", Needs: []string{"joining"}, Run: wait}}, c.do)
+	if err == nil || err.Error() != "joining: no disk" || !strings.Contains(out.String(), "! joining") {
+		t.Errorf("got %v, %q", err, out.String())
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 )
 
-// explain collects the logs of a start that failed, and shows what most likely tells why.
+// explain collects the logs of a start that failed, and prints those that most likely explain it.
 func (c *cluster) explain(ctx context.Context, out io.Writer) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -1,4 +1,4 @@
 package cluster
 
-// Failed tells `runner health` why there is no cluster, in place of a runner that could not.
+// Failed makes `runner health` say why there is no cluster, when the runner itself could not.
 func Failed(reason string) { writePhase("failed: " + reason) }

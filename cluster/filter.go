@@ -9,8 +9,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
-// filterInbound keeps others on the container's own networks from nodes, pods and services, which they could reach by a route
-// through this container.
+// filterInbound keeps others on the container's own networks from nodes, pods and services, which
+// they could reach by a route through this container.
 func filterInbound(ctx context.Context, n topology.Networks) error {
 	cmd := exec.CommandContext(ctx, "nft", "--file", "-")
 	cmd.Stdin = strings.NewReader(inboundRules(n))
@@ -22,11 +22,12 @@ func filterInbound(ctx context.Context, n topology.Networks) error {
 
 // inboundRules returns the input of nft.
 //
-// They are in a table of their own, beside those of the engine inside, which says nothing about the subnets of pods and
-// services and changes its own as it likes. What reaches a node because its port was published has been translated: by the
-// engine, or by rules that a user has added.
+// The rules have a table of their own: the inner Docker engine changes its tables at any time, and
+// they do not cover the subnets of pods and services. Packets to a node's published port have been
+// translated before (ct status dnat), by the engine or by rules that a user has added.
 //
-// The DNS server for the nodes listens at the gateway's address, which the kernel takes from every interface.
+// The DNS server for the nodes listens at the gateway's address, which the kernel takes from every
+// interface.
 func inboundRules(n topology.Networks) string {
 	return fmt.Sprintf(`table inet dind-cluster
 delete table inet dind-cluster

@@ -16,8 +16,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
-// Health returns nil if the cluster is ready, its API server answers, and, unless the user wants to know no more, all nodes
-// are there. Otherwise the error says what is not.
+// Health returns nil if the cluster is ready, its API server answers, and, if what is
+// plan.HealthNodes, all nodes are ready. Otherwise the error says what is missing.
 func Health(ctx context.Context, what string) error {
 	if _, err := os.Stat(paths.Ready); errors.Is(err, os.ErrNotExist) {
 		phase, err := os.ReadFile(paths.Phase)
@@ -54,7 +54,8 @@ func Health(ctx context.Context, what string) error {
 	if err != nil {
 		return err
 	}
-	// From the API server's memory: the health of a cluster is asked for again and again.
+	// From the API server's cache (resourceVersion=0): Docker runs the health check again and
+	// again.
 	var list struct{ Items []kubeapi.Node }
 	if err := api.Get(ctx, "/api/v1/nodes?resourceVersion=0", &list); err != nil {
 		return fmt.Errorf("asking for the nodes: %w", err)
@@ -65,8 +66,9 @@ func Health(ctx context.Context, what string) error {
 	return nil
 }
 
-// downNodes returns which nodes do not work, and why, beginning with what is known at once: that a container does not run. The
-// control plane notices after 40 seconds that it no longer hears of a node.
+// downNodes returns which nodes do not work, and why. It looks at the containers first: the control
+// plane notices only after 50 seconds that it no longer hears of a node (NodeMonitorGracePeriod in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/controller/nodelifecycle/config/v1alpha1/defaults.go).
 func downNodes(t topology.Topology, containers []docker.Summary, registered []kubeapi.Node) []string {
 	running, found := map[string]string{}, map[string]kubeapi.Node{}
 	for _, c := range containers {

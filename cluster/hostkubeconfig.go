@@ -8,13 +8,15 @@ import (
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 )
 
-// localServer is the API server for whom `docker exec` starts in this container: the control plane's published port. Clients
-// written in Go never use a proxy for 127.0.0.1 (https://pkg.go.dev/net/http#ProxyFromEnvironment). What `docker exec`
-// starts has the environment that the user gave the container, in which NO_PROXY does not have the control plane's address.
+// localServer is the API server's URL for programs that `docker exec` starts in this container: the
+// control plane's published port. Clients written in Go never use a proxy for 127.0.0.1
+// (https://pkg.go.dev/net/http#ProxyFromEnvironment). What `docker exec` starts has the environment
+// that the user gave the container, in which NO_PROXY does not have the control plane's address.
 var localServer = fmt.Sprintf("https://127.0.0.1:%d", v1alpha1.APIServerPort)
 
-// HostKubeconfig returns the administrator's kubeconfig as it works on the Docker host. An empty server is the port of
-// the plan on 127.0.0.1, an empty name what defaultName makes of the container's host name.
+// HostKubeconfig returns the administrator's kubeconfig as it works on the Docker host. An empty
+// server means the port of the settings on 127.0.0.1, an empty name what defaultName makes of the
+// container's host name.
 func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 	config, err := adminKubeconfig()
 	if err != nil {
@@ -37,11 +39,12 @@ func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 	return config.Marshal()
 }
 
-// generated matches the host name of a container for which the user chose none: the beginning of its ID.
+// generated matches the host name of a container for which the user chose none: the beginning of
+// its ID.
 var generated = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
-// defaultName is what a cluster is called in a kubeconfig: as its container's host is, if a person named that. The container's
-// own name cannot be known inside of it.
+// defaultName returns a cluster's name in a kubeconfig: the container's host name, if the user
+// chose one. The container's own name cannot be known inside of it.
 func defaultName(host string) string {
 	if generated.MatchString(host) {
 		return "dind-cluster"

@@ -17,10 +17,12 @@ const (
 	bridgeName  = "nodes"
 )
 
-// makeNetwork makes the network between the nodes, and the top-level container's routes into the cluster.
+// makeNetwork makes the network between the nodes, and the top-level container's routes into the
+// cluster.
 //
-// The subnet and all addresses in it are fixed: the network belongs to this container alone, in its own network
-// namespace, so there is nobody to ask. Certificates, static pods and routes stay right after a restart.
+// The subnet and all addresses in it are fixed: the network belongs to this container alone, in its
+// own network namespace, so nothing has to be allocated. Certificates, static pods and routes stay
+// right after a restart.
 func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 	networks := c.topology.Networks
 	if err := filterInbound(ctx, networks); err != nil {
@@ -37,7 +39,8 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 		"--opt", "com.docker.network.bridge.name="+bridgeName,
 		"--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu),
 		networkName); err != nil {
-		// After a restart it is there, as it was made. The first time nobody has to look.
+		// After a restart the network exists, as it was made. The first time there is no need to
+		// look.
 		if _, missing := c.docker.Output(ctx, "look for the nodes' network", "network", "inspect", networkName); missing != nil {
 			return "", err
 		}
@@ -50,8 +53,9 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 	return networks.Nodes[0].String(), nil
 }
 
-// routes returns the input of `ip -batch` that lets this container reach pods and services: `docker exec NAME curl
-// SERVICE-IP` works, and so does e2e.test. The control plane's kube-proxy translates services' addresses.
+// routes returns the input of `ip -batch` that lets this container reach pods and services: `docker
+// exec NAME curl SERVICE-IP` works, and so does e2e.test. The control plane's kube-proxy translates
+// services' addresses.
 func routes(t topology.Topology) string {
 	var out strings.Builder
 	for i, subnet := range t.Networks.Services {
@@ -67,8 +71,8 @@ func routes(t topology.Topology) string {
 	return out.String()
 }
 
-// ownMTU returns the largest packet that leaves this container whole, so that the cluster's network needs no fragmentation
-// even below a tunnel.
+// ownMTU returns the largest packet that leaves this container whole, so that the cluster's network
+// needs no fragmentation even below a tunnel.
 func ownMTU() (int, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -77,7 +81,8 @@ func ownMTU() (int, error) {
 	return smallestMTU(interfaces), nil
 }
 
-// smallestMTU returns the least MTU of the interfaces that lead out of this container, and the usual one if none does.
+// smallestMTU returns the least MTU of the interfaces that lead out of this container, and the
+// usual one if none does.
 func smallestMTU(interfaces []net.Interface) int {
 	mtu := 1500
 	for _, i := range interfaces {

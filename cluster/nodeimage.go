@@ -43,12 +43,15 @@ func imageName(index []byte) (string, error) {
 	return "", errors.New("index.json does not name the image")
 }
 
-// storeMounts returns the options of `docker run` by which a node has the images of its components: they lie unpacked in
-// the node image, and the node's own root file system is an overlay already, on which no further one can be mounted. What
-// is bound is the folder below that overlay.
+// storeMounts returns the options of `docker run` that mount the images of its components in a
+// node. They lie unpacked in the node image, but a node's root is an overlay on an overlay, and the
+// kernel stacks them two deep at most (FILESYSTEM_MAX_STACK_DEPTH in
+// https://github.com/torvalds/linux/blob/v6.12/include/linux/fs.h). So the directory below the
+// node's overlay is bound.
 //
-// The store is where containerd's snapshots of the node image came from; root is that containerd's root directory, in
-// which each of them is a link to the store, or a copy where the store itself cannot be shared.
+// nodeStore is where containerd's snapshots of the node image came from; root is that containerd's
+// root directory, in which each of them is a link to the store, or a copy where the store itself
+// cannot be shared.
 func storeMounts(nodeStore, root string) ([]string, error) {
 	found, err := filepath.Glob(filepath.Join(nodeStore, store.Snapshots, "*", "fs", paths.Stores, "*"))
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -18,10 +17,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// parallel bounds how many containers are started at a time.
+// parallel is how many containers are started at a time.
 const parallel = 8
 
-// look returns the actions that find out what there is. A new cluster first makes sure that there can be one.
+// look returns the actions that find out what exists. For a new cluster one checks that there can
+// be one.
 func (c *cluster) look() []action.Action {
 	list := []action.Action{{Name: "looking for nodes", Run: c.compare}}
 	if !c.resumed {
@@ -30,8 +30,9 @@ func (c *cluster) look() []action.Action {
 	return list
 }
 
-// plan returns the actions that lead from what there is to the cluster of the topology.
-func (c *cluster) plan() []action.Action {
+// plan returns the actions that lead from what exists to the cluster of the topology, on a machine
+// with the given number of cores.
+func (c *cluster) plan(cores int) []action.Action {
 	var list []action.Action
 	add := func(a action.Action) string {
 		list = append(list, a)
@@ -51,28 +52,30 @@ func (c *cluster) plan() []action.Action {
 	}
 	answers := add(action.Action{Name: "waiting for the API server", Needs: ready, Run: c.waitForServer})
 	control := add(action.Action{Name: "starting the control plane", Needs: []string{answers}, Run: c.waitForControlPlane})
-	nodes := []string{control}
+	before := []string{control} // before nodes are waited for
+	var joined []string
 	switch {
 	case c.resumed:
-		nodes = append(nodes, add(action.Action{Name: "making missing nodes", Needs: []string{control}, Run: c.createMissing}))
+		before = append(before, add(action.Action{Name: "making missing nodes", Needs: []string{control}, Run: c.createMissing}))
 	case len(c.changes.create) > 1:
-		if runtime.NumCPU() < coresPerNode*len(c.changes.create) {
+		if cores < coresPerNode*len(c.changes.create) {
 			ready = []string{answers}
 		}
-		nodes = append(nodes, add(action.Action{Name: "starting the other nodes", Needs: ready, Run: c.startOthers}))
+		// Meanwhile waitForNodes completes the nodes that have registered.
+		joined = append(joined, add(action.Action{Name: "starting the other nodes", Needs: ready, Run: c.startOthers}))
 	}
-	joined := add(action.Action{Name: "joining the nodes", Needs: nodes, Run: c.waitForNodes, Retry: true})
-	dns := add(action.Action{Name: "starting the cluster's DNS", Needs: []string{joined}, Run: c.waitForDNS, Retry: true})
+	joined = append(joined, add(action.Action{Name: "joining the nodes", Needs: before, Run: c.waitForNodes, Retry: true}))
+	dns := add(action.Action{Name: "starting the cluster's DNS", Needs: joined, Run: c.waitForDNS, Retry: true})
 	add(action.Action{Name: "waiting until everything is ready", Needs: []string{dns}, Run: c.waitForReady, Retry: true})
 	return list
 }
 
-// coresPerNode is how many of the machine's cores a node keeps busy while it starts. Where there are fewer, the other nodes wait
-// until the API server answers: it needs the cores until then, and after that it mostly waits for the disk, while there is
-// nothing yet that they miss.
+// coresPerNode is how many of the machine's cores a node keeps busy while it starts. Where there
+// are fewer, the other nodes start only when the API server answers: it needs the cores until then
+// and mostly waits for the disk afterwards, and the other nodes can do nothing earlier.
 const coresPerNode = 2
 
-// compare finds out which nodes there are.
+// compare finds out which nodes exist.
 func (c *cluster) compare(ctx context.Context) (string, error) {
 	have, err := nodes.All(ctx, c.docker)
 	if err != nil {
@@ -103,36 +106,41 @@ func (c *cluster) removeLeftovers(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d node(s)", len(c.changes.remove)), nil
 }
 
-// startInit starts the node on which everything waits.
+// startInit starts the node that all others wait for.
 func (c *cluster) startInit(ctx context.Context) (string, error) {
 	c.watch(c.whole)
 	n := c.changes.create[0]
 	return n.Name, c.startNodes(ctx, []topology.Node{n}, nil)
 }
 
-// startOthers starts all nodes but that.
+// startOthers starts all other nodes.
 func (c *cluster) startOthers(ctx context.Context) (string, error) {
 	others := c.changes.create[1:]
 	return strings.Join(topology.Names(others), ", "), c.startNodes(ctx, others, nil)
 }
 
-// waitForServer waits until the API server answers whatever it is asked.
+// waitForServer waits until the API server answers, with whatever status.
 func (c *cluster) waitForServer(ctx context.Context) (string, error) {
 	return "", c.api.WaitForServer(ctx)
 }
 
-// startNodes starts containers for nodes that there are not yet. What becomes of a node that does not start is for failed to say,
-// if that is not nil.
+// startNodes starts containers for new nodes. If failed is not nil, it gets the error of a node
+// that does not start, and the others go on; otherwise the first error ends all.
 func (c *cluster) startNodes(ctx context.Context, all []topology.Node, failed func(node string, err error)) error {
+	image, err := nodeImage()
+	if err != nil {
+		return err
+	}
 	stores, err := storeMounts(paths.NodeStore, paths.DockerContainerd)
 	if err != nil {
 		return err
 	}
+	source := append(stores, image)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	for _, n := range all {
 		group.Go(func() error {
-			err := c.startNode(ctx, n, stores)
+			err := c.startNode(ctx, n, source)
 			if err != nil && failed != nil {
 				failed(n.Name, err)
 				return nil
@@ -143,7 +151,7 @@ func (c *cluster) startNodes(ctx context.Context, all []topology.Node, failed fu
 	return group.Wait()
 }
 
-func (c *cluster) startNode(ctx context.Context, n topology.Node, stores []string) error {
+func (c *cluster) startNode(ctx context.Context, n topology.Node, source []string) error {
 	kubelet, err := c.state.Secrets.CA.NewClient("system:node:"+n.Name, []string{"system:nodes"}, time.Now())
 	if err != nil {
 		return err
@@ -166,13 +174,13 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, stores []strin
 	if err := config.Write(nodeDir(n.Name)); err != nil {
 		return err
 	}
-	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), stores, []string{c.image})...); err != nil {
+	if _, err := c.docker.Run(ctx, append(runArgs(n), source...)...); err != nil {
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil
 }
 
-// runArgs are the options of `docker run` for a node.
+// runArgs returns the options of `docker run` for a node.
 func runArgs(n topology.Node) []string {
 	args := []string{
 		"--name", n.Name,
@@ -180,11 +188,12 @@ func runArgs(n topology.Node) []string {
 		"--label", nodes.Label + "=" + n.Name,
 		"--label", nodes.RoleLabel + "=" + string(n.Role),
 		"--privileged",
-		// With cgroup v1 Docker's default is the host's namespace.
+		// With cgroup v1 Docker's default is the host's namespace
+		// (https://github.com/moby/moby/pull/38377).
 		"--cgroupns", "private",
 		"--network", networkName,
-		// The runner starts the nodes again after a restart of the top-level container, when there is somebody who
-		// watches. A node that dies is not hidden by a restart either.
+		// After a restart of the top-level container the runner starts the nodes, once it watches
+		// them. Nor does a restart hide that a node died.
 		"--restart", "no",
 		"--volume", nodeDir(n.Name) + ":" + paths.NodeConfig + ":ro",
 		"--volume", paths.StatusDir + ":" + paths.NodeStatusDir,
@@ -196,7 +205,8 @@ func runArgs(n topology.Node) []string {
 		}
 		args = append(args, option, ip.String())
 	}
-	// In reach of all that reaches the top-level container. As an option of the container it comes and goes with the container.
+	// Reachable by all that reaches the top-level container. The engine adds and removes it with
+	// the container.
 	for _, p := range n.Ports {
 		args = append(args, "--publish", fmt.Sprintf("%d:%d/%s", p.Host, p.Node, p.Protocol))
 	}
@@ -235,8 +245,8 @@ func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d node(s)", len(c.changes.start)), nil
 }
 
-// createMissing makes nodes that the cluster had, and whose containers are gone or were never complete, anew. What only they had
-// is lost; what the cluster has for them, pods for example, comes back.
+// createMissing makes new containers for nodes whose containers are gone or were never complete.
+// What only they had is lost; what the cluster has for them, pods for example, comes back.
 func (c *cluster) createMissing(ctx context.Context) (string, error) {
 	have, err := nodes.All(ctx, c.docker)
 	if err != nil {
@@ -249,7 +259,8 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 	if err != nil || len(changes.create)+len(changes.remove) == 0 {
 		return "none", err
 	}
-	// First of all: should this start be interrupted, the next one must not take what is there for a node.
+	// Before anything else: if this start is interrupted, the next one must not take what is there
+	// for a node.
 	names := topology.Names(changes.create)
 	if err := c.joined(nil, names); err != nil {
 		return "", err
@@ -262,7 +273,9 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 		deleted = append(deleted, o.Names)
 	}
 	for _, name := range deleted {
-		// A node that is there, and ready as far as anybody knows, cannot join.
+		// kubeadm refuses to join a node whose Node object is there and Ready
+		// (runKubeletStartJoinPhase in
+		// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/cmd/phases/join/kubelet.go).
 		if err := c.api.Delete(ctx, "/api/v1/nodes/"+name); err != nil {
 			return "", fmt.Errorf("deleting node %s, whose container is gone: %w", name, err)
 		}
@@ -273,7 +286,7 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 	return strings.Join(names, ", "), c.startNodes(ctx, changes.create, c.lose)
 }
 
-// watch sees nodes' containers die, as long as ctx lasts.
+// watch calls lose for each node whose container dies, until ctx ends.
 func (c *cluster) watch(ctx context.Context) {
 	since := time.Now()
 	go func() {

@@ -19,14 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// minMemory is what the control plane and the top-level container take at least, and minMemoryPerNode what each worker takes
-// without pods of users: docs/performance.md says how to measure it.
+// minMemory is how many bytes the control plane and the top-level container take at least, and
+// minMemoryPerNode how many each worker takes without pods of users: docs/performance.md says how
+// to measure them.
 const (
 	minMemory        = 500 << 20
 	minMemoryPerNode = 80 << 20
 )
 
-// preflight finds out early what would otherwise fail late and obscurely.
+// preflight finds early what would otherwise fail late and obscurely.
 func (c *cluster) preflight(ctx context.Context) (string, error) {
 	version, err := c.docker.Version(ctx)
 	if err != nil {
@@ -86,8 +87,8 @@ func checkMemory(nodes int, available int64) error {
 	return nil
 }
 
-// availableMemory returns how many bytes the container can still get: what the machine can give, swap included, but no more than
-// its own limit leaves.
+// availableMemory returns how many bytes the container can still get: what the machine can give,
+// swap included, but no more than its own limit leaves.
 func availableMemory(root string) (int64, error) {
 	path := filepath.Join(root, "proc/meminfo")
 	data, err := os.ReadFile(path)
@@ -143,13 +144,15 @@ func checkDisk(nodes int, free int64) error {
 	return nil
 }
 
-// How many files a cluster makes: 9,200 were those of three nodes in the middle of a conformance run.
+// How many files a cluster makes: 9,200 were those of three nodes in the middle of a conformance
+// run.
 const (
 	minInodes        = 1000
 	minInodesPerNode = 3000
 )
 
-// checkInodes takes what statfs says: the file system's inodes, 0 if it has no fixed number of them, and those that are free.
+// checkInodes takes the numbers of statfs(2): all inodes of the file system, 0 if it has no fixed
+// number of them, and the free ones.
 func checkInodes(nodes int, all, free uint64) error {
 	need := uint64(minInodes + nodes*minInodesPerNode)
 	if all > 0 && free < need {
@@ -159,8 +162,8 @@ func checkInodes(nodes int, all, free uint64) error {
 	return nil
 }
 
-// interfaceSubnets returns the networks that this container is attached to. Its own network for the nodes, which is
-// there if an earlier start was interrupted, does not count.
+// interfaceSubnets returns the networks that this container is attached to. Its own network for the
+// nodes, which is there if an earlier start was interrupted, does not count.
 func interfaceSubnets() ([]netip.Prefix, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -184,8 +187,8 @@ func interfaceSubnets() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// checkSubnets wants the cluster's subnets apart from the networks that the container is attached to: their addresses
-// would no longer be reachable.
+// checkSubnets refuses subnets that overlap a network that the container is attached to: its
+// addresses would no longer be reachable.
 func checkSubnets(n v1alpha1.Networking, attached []netip.Prefix) error {
 	for _, a := range attached {
 		for _, s := range n.Subnets() {

@@ -17,8 +17,10 @@ import (
 // secrets are made once for every cluster.
 type secrets struct {
 	CA pki.Pair `json:"ca"`
-	// Admin is for users: an administrator whose rights can be taken away. Runner is for ourselves: it has its rights
-	// before there are roles in the cluster.
+	// Admin is for users: an administrator whose rights come from RBAC and can be taken away.
+	// Runner is the runner's own: its group, system:masters, has all rights before there are roles
+	// in the cluster (SystemPrivilegedGroup in
+	// https://pkg.go.dev/k8s.io/apiserver/pkg/authentication/user).
 	Admin  pki.Pair `json:"admin"`
 	Runner pki.Pair `json:"runner"`
 }
@@ -39,7 +41,8 @@ func newSecrets(now time.Time) (*secrets, error) {
 	return &secrets{CA: *ca, Admin: *admin, Runner: *runner}, nil
 }
 
-// makeSecrets makes the cluster's keys, and saves them with the rest of the state, which must be there before the first node.
+// makeSecrets makes the cluster's keys and saves them with the rest of the state, which must be on
+// the disk before the first node starts.
 func (c *cluster) makeSecrets(context.Context) (string, error) {
 	s, err := newSecrets(time.Now())
 	if err != nil {
@@ -59,8 +62,8 @@ func (c *cluster) makeSecrets(context.Context) (string, error) {
 	return "", c.connect()
 }
 
-// writeKubeconfig writes the kubeconfig for kubectl in this container, unless it is there. It has a key in it, so it is with
-// all others; where kubectl looks for it is a link.
+// writeKubeconfig writes the kubeconfig for kubectl in this container, unless it is there. It has a
+// key in it, so it is with all others; where kubectl looks for it is a link.
 func (c *cluster) writeKubeconfig() error {
 	path := filepath.Join(paths.State, "kubeconfig")
 	if _, err := os.Stat(path); !c.resumed || errors.Is(err, os.ErrNotExist) {

@@ -16,18 +16,19 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
-// stateVersion changes with whatever makes the state unreadable for other versions.
+// stateVersion changes whenever other versions cannot read the state.
 const stateVersion = 2
 
-// state is what survives a restart of the container: all of it in one file, on the volume that has the nodes' containers.
+// state is all that survives a restart of the container, in one file on the volume that has the
+// nodes' containers.
 type state struct {
 	Version int `json:"version"`
-	// Settings are what the user asked for when the cluster was made, and Topology what that came to.
+	// Settings are those that the cluster was made with, and Topology is what they resolved to.
 	Settings v1alpha1.Cluster  `json:"settings"`
 	Topology topology.Topology `json:"topology"`
 	Secrets  secrets           `json:"secrets"`
-	// Joined has the names of the nodes that have been made to the end. Others are made anew. Until the control plane is among
-	// them there is no cluster that could be lost.
+	// Joined has the names of the nodes that are complete. Others are made anew. Until the control
+	// plane is among them there is no cluster to lose.
 	Joined []string `json:"joined"`
 }
 
@@ -36,7 +37,7 @@ func (s *state) created() bool { return slices.Contains(s.Joined, s.Topology.Ini
 
 func stateFile(dir string) string { return filepath.Join(dir, "cluster.json") }
 
-// loadState reads the state in a directory; an error that wraps os.ErrNotExist if there is none.
+// loadState reads the state in a directory. If there is none, the error wraps os.ErrNotExist.
 func loadState(dir string) (*state, error) {
 	path := stateFile(dir)
 	data, err := os.ReadFile(path)
@@ -63,17 +64,18 @@ func loadState(dir string) (*state, error) {
 	return s, nil
 }
 
-// save writes the state so that after a power cut there is either what was there before or all of it.
+// save writes the state so that after a power cut there is either what was there before or all of
+// it.
 func (s *state) save(dir string) error {
 	s.Version = stateVersion
 	data, err := json.MarshalIndent(s, "", "  ")
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err == nil {
+		err = writeDurably(stateFile(dir), append(data, '\n'))
+	}
 	if err != nil {
-		return fmt.Errorf("writing the cluster's state: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("writing the cluster's state: %w", err)
-	}
-	if err := writeDurably(stateFile(dir), append(data, '\n')); err != nil {
 		return fmt.Errorf("writing the cluster's state: %w", err)
 	}
 	// What the directories above had before is on the disk after the first time.
@@ -89,7 +91,7 @@ func writeDurably(path string, data []byte) error {
 	return store.Sync(dir)
 }
 
-// joined remembers that nodes have been made to the end, and that others are to be made anew.
+// joined saves that the nodes in names are complete, and that those in not must be made anew.
 func (c *cluster) joined(names, not []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,7 +106,8 @@ func (c *cluster) joined(names, not []string) error {
 	if len(add) == 0 && len(left) == len(s.Joined) {
 		return nil
 	}
-	// What the nodes read at each start has to be there when the state says that they are.
+	// What nodes read at each start must be on the disk before the state says that they are
+	// complete.
 	for _, name := range add {
 		files, err := filepath.Glob(filepath.Join(nodeDir(name), "*"))
 		if err != nil {

@@ -34,7 +34,8 @@ func (f *failures) all() []node.Report {
 	return f.list
 }
 
-// listen takes the nodes' reports: what they have done goes to the progress, and one that gives up is lost.
+// listen receives the nodes' reports: finished steps go to the progress, and a node that gives up
+// is lost.
 func (c *cluster) listen(ctx context.Context) (stop func(), err error) {
 	if err := os.MkdirAll(paths.StatusDir, 0o700); err != nil {
 		return nil, err
@@ -72,11 +73,11 @@ func (c *cluster) receive(conn net.Conn) {
 			continue
 		}
 		if r.Done {
-			// From now on there is a cluster to lose. Workers are saved with it, or when all are ready: without, they are made
-			// anew.
+			// From now on there is a cluster to lose. Workers are saved when all are ready; those
+			// that are not saved are made anew.
 			if r.Node == c.topology.Init().Name {
 				if err := c.joined([]string{r.Node}, nil); err != nil {
-					c.fail(err)
+					c.lose(r.Node, err)
 				}
 			}
 			continue

@@ -43,8 +43,8 @@ func (c *cluster) waitForNodes(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d node(s)", len(want)), nil
 }
 
-// waitForDNS waits until the cluster's DNS service answers in this container and on every node. On each that takes its
-// kube-proxy, the pod network and CoreDNS.
+// waitForDNS waits until the cluster's DNS service answers in this container and on every node. On
+// each that takes its kube-proxy, the pod network and CoreDNS.
 func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
 	if c.topology.Networks.PodNetwork == v1alpha1.PodNetworkNone {
 		return "not without a pod network", nil
@@ -106,8 +106,8 @@ func (c *cluster) waitForReady(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d nodes, %d system pods", len(want), pods), nil
 }
 
-// since returns a function that tells whether something happened in this start, going by the clock that those have who noted
-// when it happened. Of a new cluster everything did.
+// since returns a function that reports whether a time noted by a component of the cluster lies in
+// this start. In a new cluster every time does.
 func (c *cluster) since() func(time.Time) bool {
 	if !c.resumed {
 		return func(time.Time) bool { return true }
@@ -115,9 +115,10 @@ func (c *cluster) since() func(time.Time) bool {
 	return after(c.started, time.Now, c.age)
 }
 
-// after returns a function that reports whether a time that somebody noted lies between a start and now. The clock may have been
-// set meanwhile: the time is right by the clock as it was at the start or as it is now, and what has gone by since the start, which
-// is measured by another clock, leads from the one to the other. Kubernetes keeps seconds.
+// after returns a function that reports whether a noted time lies between a start and now. The
+// clock may have been set meanwhile: the time is right by the clock as it was at the start or as it
+// is now. The time passed since the start, which another clock measures, leads from one to the
+// other. Kubernetes keeps whole seconds (metav1.Time).
 func after(start time.Time, now func() time.Time, passed func() time.Duration) func(time.Time) bool {
 	return func(t time.Time) bool {
 		gone := passed()
@@ -130,7 +131,7 @@ func after(start time.Time, now func() time.Time, passed func() time.Duration) f
 	}
 }
 
-// unreadyNodes returns which nodes are not ready, or were not heard of since the start, and why.
+// unreadyNodes returns which nodes are not ready, or have not reported since the start, and why.
 func unreadyNodes(found map[string]kubeapi.Node, want []topology.Node, since func(time.Time) bool) []string {
 	var out []string
 	for _, n := range want {
@@ -152,9 +153,9 @@ func unreadyNodes(found map[string]kubeapi.Node, want []topology.Node, since fun
 	return out
 }
 
-// unreadyPods returns which pods of kube-system are not ready, and why: those that a cluster needs, and others. A new cluster
-// needs all. Later anything may be in there: of a cluster that comes back, only static pods, kube-proxy and CoreDNS count, on
-// nodes that do.
+// unreadyPods returns which pods of kube-system are not ready, and why: those that a cluster needs,
+// and others. A new cluster needs all. Later anything may be in there: of a cluster that comes
+// back, only static pods, kube-proxy and CoreDNS count, on nodes that do.
 func unreadyPods(all map[string]kubeapi.Pod, want []topology.Node, since func(time.Time) bool, resumed bool) (needed, others []string) {
 	on := func(node string) bool {
 		return slices.ContainsFunc(want, func(n topology.Node) bool { return n.Name == node })
@@ -172,7 +173,8 @@ func unreadyPods(all map[string]kubeapi.Pod, want []topology.Node, since func(ti
 		}
 	}
 	if !resumed {
-		// The kubelet makes those of static pods when it is able to, which may be after everything else.
+		// The kubelet makes the mirror pods of static pods when it can, which may be after
+		// everything else.
 		for _, n := range want {
 			if n.Role != topology.ControlPlane {
 				continue
@@ -190,7 +192,8 @@ func unreadyPods(all map[string]kubeapi.Pod, want []topology.Node, since func(ti
 	return needed, others
 }
 
-// podReady reports whether a pod is ready, in containers that were started since the start; if not, why.
+// podReady reports whether a pod is ready, in containers that were started since the start; if not,
+// why.
 func podReady(p kubeapi.Pod, since func(time.Time) bool) (bool, string) {
 	if p.Finished() {
 		return false, cmp.Or(p.Status.Reason, p.Status.Phase)

@@ -4,25 +4,29 @@ package action
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
 
 // Action is one step.
 type Action struct {
-	// Name says what is done, for people.
+	// Name is what is done, for the progress and for Needs.
 	Name string
-	// Needs are the names of the actions that must have ended well before.
+	// Needs are the names of the actions that must have succeeded before.
 	Needs []string
-	// Retry reports whether the action only waits for nodes, so that it can begin anew when one of them is lost.
+	// Retry reports whether the action only waits for nodes, so that it can begin anew when one of
+	// them is lost.
 	Retry bool
-	// Run does it, and returns in a few words what came out of it.
+	// Run does the work. The detail is the result in a few words, for the progress.
 	Run func(context.Context) (detail string, err error)
 }
 
-// Run gives each action to do when its needs have ended well, several at a time where they allow it. An action's needs stand
-// before it in the list: anything else is an error, before any action has begun. The first error ends the context of all
-// others and is returned.
+// Run calls do with each action as soon as its needs have succeeded, with several at a time where
+// they allow it. An action must come after its needs in the list: otherwise Run returns an error
+// before any action begins. The first error of do cancels the context of all others and is
+// returned. When ctx ends, that is the error of an action that was running, which knows what it
+// waited for; Run returns the cause of ctx only if every action that had begun succeeded.
 func Run(ctx context.Context, actions []Action, do func(context.Context, Action) error) error {
 	done := map[string]chan struct{}{}
 	for _, a := range actions {
@@ -36,22 +40,29 @@ func Run(ctx context.Context, actions []Action, do func(context.Context, Action)
 		}
 		done[a.Name] = make(chan struct{})
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var left atomic.Bool
+	group, each := errgroup.WithContext(ctx)
 	for _, a := range actions {
 		group.Go(func() error {
 			for _, need := range a.Needs {
 				select {
 				case <-done[need]:
-				case <-ctx.Done():
-					return context.Cause(ctx)
+				case <-each.Done():
 				}
 			}
-			if err := do(ctx, a); err != nil {
+			if len(a.Needs) > 0 && each.Err() != nil {
+				left.Store(true)
+				return nil
+			}
+			if err := do(each, a); err != nil {
 				return err
 			}
 			close(done[a.Name])
 			return nil
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil || !left.Load() {
+		return err
+	}
+	return context.Cause(ctx)
 }

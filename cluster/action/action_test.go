@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +44,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// The first error is the one that counts: it ends what runs, and what waits never begins.
+// The first error counts: it ends the actions that run, and those that wait never begin.
 func TestFailure(t *testing.T) {
 	reason := errors.New("no disk")
 	var mu sync.Mutex
@@ -61,6 +62,40 @@ func TestFailure(t *testing.T) {
 	})
 	if !errors.Is(err, reason) || slices.Contains(begun, "never") {
 		t.Errorf("got %v after %v", err, begun)
+	}
+}
+
+// At the deadline, the error says what was being waited for: actions that have not begun do not
+// know.
+func TestDeadline(t *testing.T) {
+	late, missing := errors.New("the time is up"), errors.New("worker2 is still missing")
+	for _, test := range []struct {
+		name      string
+		run, want error
+	}{
+		{"what ran failed", missing, missing},
+		{"what ran ended well all the same", nil, late},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, late)
+			defer cancel()
+			var begun atomic.Int32
+			err := Run(ctx, []Action{
+				{Name: "join", Run: func(ctx context.Context) (string, error) {
+					<-ctx.Done()
+					time.Sleep(10 * time.Millisecond) // as a request takes a while to notice
+					return "", test.run
+				}},
+				{Name: "ready", Needs: []string{"join"}, Run: func(context.Context) (string, error) { return "", nil }},
+			}, func(ctx context.Context, a Action) error {
+				begun.Add(1)
+				_, err := a.Run(ctx)
+				return err
+			})
+			if !errors.Is(err, test.want) || begun.Load() != 1 {
+				t.Errorf("%s: got %v, %d begun, want %v", test.name, err, begun.Load(), test.want)
+			}
+		})
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package cni writes the configuration of a node's pod network.
 //
-// The reference plugins do all of it: no daemon, no image, nothing to wait for. The file is there before the kubelet
-// starts, so a node turns Ready at once.
+// The reference plugins do everything: no daemon, no image, nothing to wait for. The file is there
+// before the kubelet starts, so a node turns Ready at once.
 package cni
 
 import (
@@ -10,15 +10,18 @@ import (
 	"net/netip"
 )
 
-// ConfigPath is where the runtime looks first. The number leaves room on both sides for a user's own network.
+// ConfigPath is the file that the runtime finds first. The number leaves room on both sides for a
+// user's own network.
 const ConfigPath = "/etc/cni/net.d/10-dind-cluster.conflist"
 
-// Config writes the network of a node whose pods get an address from each of podCIDRs, in packets of at most mtu bytes.
+// Config returns the configuration for a node whose pods get an address from each of podCIDRs and
+// send packets of at most mtu bytes.
 //
-// The main plugin is ptp, not bridge: with a bridge, a pod that reaches a pod of the same node through a service
-// gets its answer past the node's IP stack, untranslated, unless the host has loaded br_netfilter. With ptp every
-// packet is routed, so nothing is asked of the host. Masquerading is not the plugin's business either: its rule
-// would hide the pod's address from pods on other nodes.
+// The main plugin is ptp, not bridge: with a bridge, the answer of a pod that was reached through a
+// service from the same node does not pass the node's IP stack and is not translated, unless the
+// host has loaded br_netfilter (https://github.com/kubernetes/kubernetes/issues/21613). With ptp
+// every packet is routed, so the host needs no module. The plugin does not masquerade either: its
+// rule would hide the pod's address from pods on other nodes.
 func Config(podCIDRs []netip.Prefix, mtu int) ([]byte, error) {
 	type object map[string]any
 	var ranges [][]object

@@ -1,10 +1,10 @@
-// Package component is the table of what a cluster consists of, for everything that deals with all components or some kind
-// of them.
+// Package component has the table of a cluster's components, for code that deals with all of them
+// or with one kind.
 package component
 
 import "slices"
 
-// Runs is what runs a component.
+// Runs is the way in which a component runs.
 type Runs string
 
 // The ways a component can run.
@@ -17,21 +17,22 @@ const (
 	AddOn Runs = "add-on"
 )
 
-// Component is one of them.
+// Component is one part of a cluster.
 type Component struct {
-	// Name is kubeadm's, systemd's for units.
+	// Name is kubeadm's name for it, or the unit's name.
 	Name string
 	Runs Runs
 	// App is the value of the label k8s-app of an add-on's pods.
 	App string
-	// Waits reports whether the component only ends, or asks again after seconds, when it starts before the API server is
-	// ready. The runner waits in its place and then becomes it.
+	// Waits reports whether the component exits, or retries only after seconds, when it starts
+	// before the API server is ready. The runner waits in its place and then becomes it.
 	Waits bool
-	// Errors is an extended regular expression (grep -E) for the lines of a unit's log that tell why a node does not come up.
+	// Errors is an extended regular expression (grep -E) for the lines of a unit's log that explain
+	// why a node does not come up.
 	Errors string
 }
 
-// All are the components, in the order in which a control plane starts them.
+// All has the components in the order in which a control plane starts them.
 var All = []Component{
 	{Name: "containerd", Runs: Unit, Errors: "level=(error|fatal)"},
 	{Name: "kubelet", Runs: Unit, Errors: "^[EF][0-9]{4}|rror"},
@@ -43,12 +44,12 @@ var All = []Component{
 	{Name: "coredns", Runs: AddOn, App: "kube-dns"},
 }
 
-// Which returns the components that run in one way.
+// Which returns the components that run in a given way.
 func Which(runs Runs) []Component {
 	return slices.DeleteFunc(slices.Clone(All), func(c Component) bool { return c.Runs != runs })
 }
 
-// Waits reports whether there is a component of a name in whose place the runner waits.
+// Waits reports whether the runner waits in place of the component with the given name.
 func Waits(name string) bool {
 	return slices.ContainsFunc(All, func(c Component) bool { return c.Waits && c.Name == name })
 }

@@ -15,8 +15,8 @@ import (
 
 // Copy copies what is written into the pipe to out, until ctx ends and nothing is left in the pipe.
 func Copy(ctx context.Context, out io.Writer) error {
-	// Open for reading and writing: there is always a writer, so the pipe never ends. Not blocking: so that a read can
-	// be called off.
+	// Open for reading and writing: there is always a writer, so the pipe never ends. Not blocking:
+	// so that a read can be called off.
 	pipe, err := os.OpenFile(paths.Console, os.O_RDWR|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("opening the console's pipe: %w", err)
@@ -56,8 +56,8 @@ func copyUntil(ctx context.Context, out io.Writer, pipe *os.File) error {
 	}
 }
 
-// Writer writes to the console. A console that is gone, or that nobody reads, must not hold up the cluster: then the
-// text is dropped. It is in the journal as well.
+// Writer writes to the console. A console that is gone or is not read must not hold up the cluster,
+// so then the text is dropped. The journal has it as well.
 type Writer struct{ fd int }
 
 // Open opens the console for writing.
@@ -69,7 +69,8 @@ func Open() *Writer {
 	return &Writer{fd: fd}
 }
 
-// Write writes one piece of text; it is a line of the console if it ends in a newline. It never fails.
+// Write writes one piece of text; it is a line of the console if it ends in a newline. It never
+// fails.
 func (w *Writer) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0 && w.fd >= 0; {
 		// Pieces up to PIPE_BUF are atomic, so lines of several processes do not mix.

@@ -46,8 +46,8 @@ func pipe(t *testing.T) (path string, file *os.File) {
 	return path, file
 }
 
-// When the container ends, systemd asks every process to and waits for it. The console goes at once, but not before it
-// has passed on what was written.
+// When the container ends, systemd asks every process to and waits for it. The console goes at
+// once, but not before it has passed on what was written.
 func TestCopyEnds(t *testing.T) {
 	path, file := pipe(t)
 	ctx, cancel := context.WithCancel(t.Context())

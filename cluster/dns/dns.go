@@ -1,10 +1,11 @@
-// Package dns answers the DNS queries of nodes and pods by passing them on to the name servers of the top-level
-// container.
+// Package dns answers the DNS queries of nodes and pods by passing them on to the name servers of
+// the top-level container.
 //
-// Those cannot be given to the pods directly. On a network that a user made, the container's only name server is
-// 127.0.0.11, Docker's own, which nobody else can reach; and servers that are reachable now may not be after a
-// restart of the container. A pod's upstream is therefore always the same address, and with no network at all it
-// gets its refusal at once and not after a time-out.
+// Pods cannot use those servers directly. On a user-defined network, the container's only name
+// server is 127.0.0.11, Docker's own, which only the container itself can reach
+// (https://docs.docker.com/engine/userguide/networking/configure-dns/); and servers that are
+// reachable now may not be after a restart of the container. A pod's upstream is therefore always
+// the same address, and with no network at all it gets an error at once and not after a time-out.
 package dns
 
 import (
@@ -30,8 +31,9 @@ const (
 	port = 53
 	// timeout bounds one try with one upstream server. Resolvers give up after five seconds.
 	timeout = 2 * time.Second
-	// maxQueries bounds the questions that are open at a time, each of which has a socket of its own, and maxConns the
-	// clients that are connected. Upstream servers that do not answer would otherwise cost more and more.
+	// maxQueries bounds the questions that are open at a time, each of which has a socket of its
+	// own, and maxConns the clients that are connected. Upstream servers that do not answer would
+	// otherwise cost more and more.
 	maxQueries = 256
 	maxConns   = 64
 	// maxUDP is the largest message over UDP.
@@ -55,7 +57,8 @@ func newForwarder(resolvConf string, port int) *forwarder {
 	return &forwarder{resolvConf: resolvConf, port: port, open: make(chan struct{}, maxQueries)}
 }
 
-// begin takes one of the places for open questions, and reports whether there was one. The caller gives it back with end.
+// begin takes one of the places for open questions, and reports whether one was free. The caller
+// returns it with end.
 func (f *forwarder) begin() bool {
 	select {
 	case f.open <- struct{}{}:
@@ -110,7 +113,7 @@ func (f *forwarder) serveUDP(conn net.PacketConn) error {
 		}
 		query := bytes.Clone(buffer[:n])
 		if !f.begin() {
-			// At once, and not by silence: who asks may have another server.
+			// At once, since the client may have another server to ask.
 			if answer := refuse(query); answer != nil {
 				_, _ = conn.WriteTo(answer, from)
 			}
@@ -126,7 +129,7 @@ func (f *forwarder) serveUDP(conn net.PacketConn) error {
 }
 
 func (f *forwarder) serveTCP(listener net.Listener) error {
-	// More clients than that wait, in the kernel, until one of them ends or says nothing for ten seconds.
+	// Further clients wait in the kernel until one disconnects or is idle for ten seconds.
 	listener = netutil.LimitListener(listener, maxConns)
 	for {
 		conn, err := listener.Accept()
@@ -154,7 +157,7 @@ func (f *forwarder) serveTCP(listener net.Listener) error {
 	}
 }
 
-// answer asks one upstream server after the other, and says SERVFAIL when none answers.
+// answer asks one upstream server after the other, and returns SERVFAIL when none answers.
 func (f *forwarder) answer(query []byte, ask func(server string, query []byte) ([]byte, error)) []byte {
 	if !isQuery(query) {
 		return nil
@@ -225,7 +228,8 @@ func writeFrame(w io.Writer, message []byte) error {
 
 func isQuery(message []byte) bool { return len(message) >= headerSize && message[2]&0x80 == 0 }
 
-// refuse answers a query for which there is no time. It returns nil if it is none.
+// refuse returns the answer to a query for which there is no place, or nil if the message is no
+// query.
 func refuse(query []byte) []byte {
 	if !isQuery(query) {
 		return nil
@@ -241,8 +245,8 @@ func failure(query []byte) []byte {
 	return answer
 }
 
-// nameservers reads the servers from a resolv.conf. It is read for every query: Docker rewrites the file when the
-// container joins another network.
+// nameservers reads the servers from a resolv.conf. It is read for every query: Docker rewrites the
+// file when the container joins another network.
 func nameservers(path string) ([]netip.Addr, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -130,7 +130,8 @@ func TestNoUpstream(t *testing.T) {
 	}
 }
 
-// Upstream servers that say nothing cost a bounded number of sockets, and whoever asks meanwhile learns it at once.
+// Upstream servers that do not answer cost a bounded number of sockets, and further clients get an
+// error at once.
 func TestDeadUpstream(t *testing.T) {
 	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -143,7 +144,8 @@ func TestDeadUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	// One question after the other, as long as there are places; then the answers come as quickly as the questions.
+	// One question after the other, as long as there are places; then the answers come as quickly
+	// as the questions.
 	begin, answered, most := time.Now(), 0, 0
 	for i := range 4 * maxQueries {
 		if _, err := client.Write(query(byte(i))); err != nil {

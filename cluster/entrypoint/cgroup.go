@@ -14,8 +14,8 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
-// private reports whether a process with these cgroups, by controller and in the unified hierarchy, sees itself at the root of
-// every hierarchy, as in a cgroup namespace of its own.
+// private reports whether a process with these cgroups, by controller and in the unified hierarchy,
+// sees itself at the root of every hierarchy, as in a cgroup namespace of its own.
 func private(controllers map[string]string, unified string) bool {
 	for _, path := range controllers {
 		if path != "/" {
@@ -25,12 +25,13 @@ func private(controllers map[string]string, unified string) bool {
 	return unified == "" || unified == "/"
 }
 
-// setUpCgroups gives the container a cgroup tree of its own, and returns whether it is of version 1.
+// setUpCgroups gives the container a cgroup tree of its own, and reports whether it is cgroup v1.
 //
-// With cgroup v1 (always) and when the engine is configured so, Docker runs a container in the host's cgroup
-// namespace. systemd and the kubelet would then see the host's whole tree and take themselves for a part of it. A
-// process may make a new namespace rooted at its own cgroups, which are exactly those that Docker made for the
-// container and removes with it.
+// With cgroup v1 (always) and when the engine is configured so, Docker runs a container in the
+// host's cgroup namespace. systemd and the kubelet would then see the host's whole tree and treat
+// the container as a part of it. A process may make a new namespace rooted at its own cgroups
+// (cgroup_namespaces(7)), which are exactly those that Docker made for the container and removes
+// with it.
 //
 // The new namespace belongs to the calling thread until it executes another program.
 func setUpCgroups() (v1 bool, err error) {
@@ -67,13 +68,15 @@ func remountCgroupV2() error {
 	return nil
 }
 
-// scopeCgroupV1 leaves in view only those hierarchies in which the container has a cgroup of its own.
+// scopeCgroupV1 leaves in view only those hierarchies in which the container has a cgroup of its
+// own.
 //
-// A hierarchy that the engine's runc does not know (misc, for one) shows the host's root. Whatever were made there
-// by a nested container would belong to nobody and outlive us. So such a hierarchy is unmounted, and hidden from
-// /proc/cgroups, by which systemd decides what to mount.
+// A hierarchy that the engine's runc does not know (misc, for one) shows the host's root. Cgroups
+// that a nested container made there would never be removed. So such a hierarchy is unmounted, and
+// hidden from /proc/cgroups, by which systemd decides what to mount.
 func scopeCgroupV1() error {
-	// Bound mounts of the engine must not see what happens here, nor the other way round.
+	// Mounts and unmounts here must not propagate to the engine's bind mounts, nor the other way
+	// round.
 	if err := unix.Mount("", cgroupRoot, "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making %s private: %w", cgroupRoot, err)
 	}
@@ -117,7 +120,8 @@ func scopeCgroupV1() error {
 	return nil
 }
 
-// filterControllers returns the lines of /proc/cgroups that are about the wanted controllers, and the heading.
+// filterControllers returns the lines of /proc/cgroups that are about the wanted controllers, and
+// the heading.
 func filterControllers(procCgroups []byte, wanted map[string]bool) []byte {
 	var out bytes.Buffer
 	for line := range bytes.Lines(procCgroups) {

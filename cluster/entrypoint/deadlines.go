@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// grace is what the runner has, after its own deadline, for saying why it was missed.
+// grace is the time that the runner has after its own deadline to explain why it was missed.
 const grace = time.Minute
 
-// writeDeadlines bounds how long systemd waits for what the runner waits for, and for the runner itself. When a job's time is
-// up, the cluster's OnFailure= says what was missing.
+// writeDeadlines bounds how long systemd waits for Docker, which the runner needs, and for the
+// runner itself (JobTimeoutSec= in systemd.unit(5)). When a job times out, the unit in OnFailure=
+// explains what was missing.
 func writeDeadlines(dir string, timeout time.Duration) error {
 	for unit, limit := range map[string]time.Duration{
 		"docker.service":       timeout,

@@ -13,17 +13,21 @@ import (
 )
 
 const (
-	// loopDevices is how many loop devices there can be. They are the whole machine's, so all nodes share them.
+	// loopDevices is the number of loop devices. They are the whole machine's, so all nodes share
+	// them.
 	loopDevices = 256
-	// loopMajor, and miscMajor with loopControlMinor, are in the kernel's Documentation/admin-guide/devices.txt.
+	// loopMajor, and miscMajor with loopControlMinor, are in the kernel's
+	// Documentation/admin-guide/devices.txt.
 	loopMajor, miscMajor, loopControlMinor = 7, 10, 237
 )
 
-// makeLoopDevices makes the device files of loop devices that the machine does not have yet. The container's /dev is a copy
-// of the machine's as it was when the container started, and nothing adds what comes later: `losetup --find` would get a new
-// device from the kernel and not find its file.
+// makeLoopDevices makes the device files of loop devices that the machine does not have yet. The
+// container's /dev is a copy of the machine's as it was when the container started, and nothing
+// adds what comes later: `losetup --find` would get a new device from the kernel and not find its
+// file.
 //
-// maxPart is the file with the parameter max_part of the kernel's loop module, which spreads the devices' numbers.
+// maxPart is the file with the parameter max_part of the kernel's loop module, which spreads the
+// devices' numbers.
 func makeLoopDevices(dev, maxPart string) error {
 	shift := 0
 	if data, err := os.ReadFile(maxPart); err == nil {

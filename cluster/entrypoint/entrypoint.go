@@ -1,7 +1,8 @@
 // Package entrypoint is process 1 of a container until systemd takes over.
 //
-// It makes of a plain `docker run --privileged` what systemd, Docker and the kubelet expect of a machine, at both
-// levels alike. Whatever it finds wrong it says on the container's own output, before anything has started.
+// It turns the container of a plain `docker run --privileged` into what systemd, Docker and the
+// kubelet expect of a machine, at both levels alike. Errors go to the container's own output,
+// before anything has started.
 package entrypoint
 
 import (
@@ -37,7 +38,7 @@ func Run(getenv func(string) string) error {
 		return errors.New("the entrypoint must be process 1 of its container: " +
 			"start the container without --init and --pid, and with --init=false if Docker's daemon.json says \"init\": true")
 	}
-	// The cgroup namespace is the thread's until it becomes systemd.
+	// A new cgroup namespace belongs to this thread until it becomes systemd.
 	runtime.LockOSThread()
 
 	data, err := os.ReadFile(paths.Role)
@@ -54,7 +55,8 @@ func Run(getenv func(string) string) error {
 	if err != nil {
 		return err
 	}
-	// First, since a /sys that belongs to somebody else's network may be read-only just because of that.
+	// This check comes first: a /sys of another network namespace may be read-only just because of
+	// that.
 	around, err := ownNamespaces()
 	if err != nil {
 		return err
@@ -70,7 +72,7 @@ func Run(getenv func(string) string) error {
 		if cluster, err = settings.Read(paths.Config, os.Environ()); err != nil {
 			return err
 		}
-		// What is wrong with the proxies, too, shows before anything has been done.
+		// Errors in the proxies, too, must show before anything has been changed.
 		if _, err := proxy.FromEnv(getenv); err != nil {
 			return err
 		}
@@ -133,12 +135,13 @@ func Run(getenv func(string) string) error {
 	return fmt.Errorf("becoming systemd: %w", unix.Exec(systemd, systemdArgs(v1), env))
 }
 
-// systemdArgs returns the command line of process 1, which in a container stands for the kernel's: systemd reads it
-// there in place of /proc/cmdline.
+// systemdArgs returns the command line of process 1, which in a container stands for the kernel's:
+// systemd reads it there in place of /proc/cmdline.
 func systemdArgs(cgroupV1 bool) []string {
 	args := []string{systemd}
 	if cgroupV1 {
-		// systemd 256 and later refuses cgroup v1 unless told twice.
+		// systemd 256 and later refuses cgroup v1 without both options
+		// (https://github.com/systemd/systemd/blob/master/NEWS).
 		args = append(args, "systemd.unified_cgroup_hierarchy=0", "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1")
 	}
 	return args
@@ -167,7 +170,7 @@ func prepareMounts(mounts []mount) error {
 		if _, ok := at(mounts, dir.path); ok {
 			continue
 		}
-		// What is left from the run before a restart would mislead every daemon with a PID file.
+		// Files left from before a restart would mislead every daemon with a PID file.
 		if err := unix.Mount("tmpfs", dir.path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, dir.options); err != nil {
 			return fmt.Errorf("mounting a tmpfs on %s: %w", dir.path, err)
 		}
@@ -175,21 +178,25 @@ func prepareMounts(mounts []mount) error {
 	if err := os.MkdirAll(paths.Run, 0o755); err != nil {
 		return err
 	}
-	// Volumes of pods are mounted after the containers that shall see them have started: mounts must propagate.
+	// Volumes of pods are mounted after the containers that need them have started, so mounts must
+	// propagate.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("making mounts shared: %w", err)
 	}
-	// systemd takes a read-only /sys as the sign that the hardware is someone else's, and starts no udev
-	// (https://systemd.io/CONTAINER_INTERFACE). The cgroups below are mounts of their own and stay writable.
+	// systemd takes a read-only /sys as the sign that the hardware is not the container's, and
+	// starts no udev (https://systemd.io/CONTAINER_INTERFACE). The cgroups below are mounts of
+	// their own and stay writable.
 	if err := unix.Mount("", "/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("remounting /sys read-only: %w", err)
 	}
-	// The kubelet reads the kernel's log to see when a process was killed for lack of memory.
+	// The kubelet reads the kernel's log to see when a process was killed for lack of memory
+	// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/oom/oom_watcher_linux.go).
 	return mknod("/dev/kmsg", unix.S_IFCHR|0o600, unix.Mkdev(1, 11))
 }
 
-// ensureMachineID gives the container an identity of its own that a restart keeps. The image has none; systemd would
-// make one too, but take the start for a machine's very first and apply its presets.
+// ensureMachineID gives the container an identity of its own that a restart keeps. The image has
+// none; systemd would make one too, but treat the start as a machine's first boot and apply its
+// presets (machine-id(5)).
 func ensureMachineID(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -209,9 +216,10 @@ func ensureMachineID(path string) (string, error) {
 	return id, os.WriteFile(path, []byte(id+"\n"), 0o444)
 }
 
-// keepJournal has systemd-journald write to /var/log/journal from its first message on. By itself it writes to memory, until
-// `journalctl --flush` asks it, once /var is there, to copy what it has; this file is its sign that that was done
-// (server_flushed_flag_is_set in src/journal/journald-server.c).
+// keepJournal makes systemd-journald write to /var/log/journal from its first message on. By
+// default it writes to memory until `journalctl --flush`, once /var is there, makes it copy what it
+// has. The file marks that as done (server_flushed_flag_is_set in
+// https://github.com/systemd/systemd/blob/v257/src/journal/journald-server.c).
 func keepJournal(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -219,9 +227,9 @@ func keepJournal(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "flushed"), nil, 0o644)
 }
 
-// raiseLimits raises the host's limits on inotify, which its containers share and of which systemd, containerd and
-// the kubelet of every node take a few dozen each. The defaults last for three nodes or so. Where it cannot be done,
-// clusters up to that size still work.
+// raiseLimits raises the host's limits on inotify, which its containers share and of which systemd,
+// containerd and the kubelet of every node take a few dozen each. The defaults suffice for three
+// nodes or so. Where raising fails, clusters up to that size still work.
 func raiseLimits() {
 	for name, least := range map[string]int{
 		"fs/inotify/max_user_instances": 8192,
@@ -264,7 +272,8 @@ func adaptContainerdConfig(template []byte, mayRaiseLimits bool) ([]byte, error)
 	if mayRaiseLimits {
 		return template, nil
 	}
-	// Without CAP_SYS_RESOURCE nobody may lower an OOM score, as pods in the guaranteed class ask for.
+	// Without CAP_SYS_RESOURCE no process may lower its OOM score (proc_pid_oom_score_adj(5)), as
+	// pods in the guaranteed class require.
 	setting := []byte("restrict_oom_score_adj = false")
 	if bytes.Count(template, setting) != 1 {
 		return nil, fmt.Errorf("%s does not have the line %q", paths.ContainerdTemplate, setting)
@@ -272,7 +281,8 @@ func adaptContainerdConfig(template []byte, mayRaiseLimits bool) ([]byte, error)
 	return bytes.Replace(template, setting, []byte("restrict_oom_score_adj = true"), 1), nil
 }
 
-// seedImages gives containerd, which has not started yet, the images that came unpacked with the container's own image.
+// seedImages gives containerd, which has not started yet, the images that came unpacked with the
+// container's own image.
 func seedImages(root string) error {
 	groups, err := store.Groups(paths.Stores)
 	if err != nil {
@@ -292,8 +302,8 @@ func seedImages(root string) error {
 	return result.Write(paths.Seeded)
 }
 
-// startConsole leaves a child behind that copies to the container's output what the units write into a named pipe.
-// systemd itself closes its output, so without the child `docker logs` would show nothing.
+// startConsole starts a child that copies what the units write into a named pipe to the container's
+// output. systemd itself closes its output, so without the child `docker logs` would show nothing.
 func startConsole() error {
 	if err := os.Remove(paths.Console); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

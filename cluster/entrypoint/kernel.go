@@ -9,8 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wanted are settings of the whole machine that the kubelet changes where they are not as it wants them
-// (setupKernelTunables in pkg/kubelet/cm), and its values. It does not start where it cannot.
+// wanted has settings of the whole machine that the kubelet sets, with its values
+// (setupKernelTunables in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/cm/container_manager_linux.go).
+// It does not start where it cannot set them.
 var wanted = map[string]string{
 	"kernel/keys/root_maxbytes": "25000000",
 	"kernel/keys/root_maxkeys":  "1000000",
@@ -20,17 +22,19 @@ var wanted = map[string]string{
 	"vm/panic_on_oom":           "0",
 }
 
-// protectKernel keeps what runs in the container from changing the kernel settings of the whole machine, and shows the
-// kubelet those that it wants.
+// protectKernel keeps what runs in the container from changing kernel settings of the whole
+// machine, and shows the kubelet the values that it requires.
 //
-// What systemd and others set at their start is read-only. systemd, which raises fs.nr_open and fs.file-max, takes that for an
-// answer. Not all of /proc/sys is, as systemd-nspawn has it: crun sets the settings that a pod asks for
-// (securityContext.sysctls), those of its IPC namespace among them, through the /proc of the node. A container below has a /proc
-// of its own: what a pod may set is the kubelet's and its runtime's business, as ever.
+// The settings that systemd and others change when they start are read-only. systemd, which raises
+// fs.nr_open and fs.file-max, accepts that. Unlike with systemd-nspawn, the rest of /proc/sys stays
+// writable: crun writes a pod's securityContext.sysctls, those of its IPC namespace among them,
+// through the /proc of the node. A nested container has a /proc of its own: as always, the kubelet
+// and the runtime decide what a pod may set.
 //
-// The kernel lets a user namespace mount its own /proc or /sys only if it can see all of one already: nothing but an empty
-// directory may be covered (mount_too_revealing in fs/namespace.c). So one of each, whole, is kept for pods with
-// hostUsers: false.
+// The kernel lets a user namespace mount its own /proc or /sys only if it can see all of one
+// already: nothing but an empty directory may be covered (mount_too_revealing in
+// https://github.com/torvalds/linux/blob/v6.12/fs/namespace.c). So one of each, whole, is kept for
+// pods with hostUsers: false.
 func protectKernel(proc, run string) error {
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	whole := filepath.Join(run, "whole")
@@ -64,7 +68,8 @@ func protectKernel(proc, run string) error {
 	return nil
 }
 
-// replaceFile mounts a file with a line of text, which it makes, over another. Where that is not there it does nothing.
+// replaceFile writes a line of text to file and mounts it over path. If path does not exist, it
+// does nothing.
 func replaceFile(path, file, text string) error {
 	if _, err := os.Stat(path); err != nil {
 		return nil
@@ -83,7 +88,8 @@ func bind(source, target string, flags uintptr) error {
 	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting %s on %s: %w", source, target, err)
 	}
-	// A part of a shared mount, mounted on itself, would get what is mounted below it a second time, from itself.
+	// A part of a shared mount that is bound to itself would propagate later mounts below it to
+	// itself.
 	if err := unix.Mount("", target, "", unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making the mount on %s private: %w", target, err)
 	}
@@ -93,9 +99,10 @@ func bind(source, target string, flags uintptr) error {
 	return nil
 }
 
-// hideHardware gives the container a product UUID of its own where the machine's firmware has one. All containers would show
-// the machine's, and the kubelet reports it as that of its node (nodeInfo.systemUUID), which some controllers go by. The
-// product's name is hidden too: programs guess from it that they are in some cloud.
+// hideHardware gives the container a product UUID of its own where the machine's firmware has one.
+// Otherwise all nodes would show the machine's, and the kubelet reports it as
+// status.nodeInfo.systemUUID of its node, by which some controllers tell nodes apart. The product's
+// name is hidden too: programs guess from it that they are in some cloud.
 func hideHardware(dmi, run, machineID string) error {
 	id := machineID
 	uuid := fmt.Sprintf("%s-%s-%s-%s-%s", id[:8], id[8:12], id[12:16], id[16:20], id[20:])

@@ -13,14 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inMountNamespace does the rest of a test in a mount namespace of its own, of the whole machine's privileges.
+// inMountNamespace does the rest of a test in a mount namespace of its own, of the whole machine's
+// privileges.
 func inMountNamespace(t *testing.T) {
 	t.Helper()
 	// The test of a machine where nothing is mapped: in a user namespace the kernel refuses more.
 	if ids, err := os.ReadFile("/proc/self/uid_map"); err != nil || strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295" || os.Geteuid() != 0 {
 		t.Skip("this needs root, outside of a user namespace")
 	}
-	// The thread is never unlocked, so it ends with the test and nobody else gets its namespace.
+	// The thread is never unlocked, so it ends with the test and no other goroutine gets its
+	// namespace.
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		t.Skip(err)
@@ -50,7 +52,8 @@ func TestProtectKernel(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Not a TempDir: nobody shall remove files of a /proc or /sys that could not be unmounted.
+	// Not a TempDir: its cleanup must not remove files of a /proc or /sys that could not be
+	// unmounted.
 	run, err := os.MkdirTemp("", "protect-")
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +74,8 @@ func TestProtectKernel(t *testing.T) {
 			t.Errorf("%s can be written: %v", name, err)
 		}
 	}
-	// What is of the network namespace must stay writable: for Docker, kube-proxy and the pod network.
+	// What is of the network namespace must stay writable: for Docker, kube-proxy and the pod
+	// network.
 	if err := rewrite(t, "net/ipv4/ip_forward"); err != nil {
 		t.Error(err)
 	}

@@ -11,9 +11,10 @@ import (
 // hardNoFile is systemd's own default for the limit up to which a process may raise its own.
 const hardNoFile = 512 << 10
 
-// limitFiles sets how many files processes of pods may have open: they inherit containerd's limits. By default these are systemd's,
-// 1024 and 524288, as in upstream's containerd.service since 2.0, and as programs that use select(2) need it; a program that
-// needs more can raise its own limit, as all that are written in Go do.
+// limitFiles sets how many files processes of pods may have open: they inherit containerd's limits.
+// By default these are systemd's, 1024 and 524288, as in upstream's containerd.service since 2.0
+// (https://github.com/containerd/containerd/pull/8924), and as programs that use select(2) need; a
+// program that needs more can raise its own limit, as all programs in Go do.
 func limitFiles(nodeConfig, units string) error {
 	config, err := node.ReadConfig(nodeConfig)
 	if err != nil {

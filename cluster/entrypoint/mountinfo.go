@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,18 +18,13 @@ type mount struct {
 	superOptions string // of the file system
 }
 
-// readOnly says whether the mount or its file system is read-only.
+// readOnly reports whether the mount or its file system is read-only.
 func (m mount) readOnly() bool {
 	return hasOption(m.options, "ro") || hasOption(m.superOptions, "ro")
 }
 
 func hasOption(options, want string) bool {
-	for _, o := range strings.Split(options, ",") {
-		if o == want {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Split(options, ","), want)
 }
 
 // parseMountinfo reads /proc/self/mountinfo (see proc_pid_mountinfo(5)).

@@ -15,10 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespaces are where the entrypoint looks for signs that somebody else uses a namespace of this container.
+// namespaces has the places where the entrypoint looks for signs that others use a namespace of
+// this container.
 type namespaces struct {
 	proc, sys, hostnameFile string
-	// hostname is what the kernel says.
+	// hostname is the kernel's (uname(2)).
 	hostname string
 }
 
@@ -30,19 +31,22 @@ func ownNamespaces() (namespaces, error) {
 	return namespaces{proc: "/proc", sys: "/sys", hostnameFile: "/etc/hostname", hostname: unix.ByteSliceToString(name.Nodename[:])}, nil
 }
 
-// checkPrivateNamespaces refuses a container that shares a namespace in which it would change something for others: its
-// bridge, routes, packet filter and listening sockets would be theirs, and so would its host name.
+// checkPrivateNamespaces refuses a container that shares a namespace in which it would change
+// something for others: its bridge, routes, packet filter and listening sockets would be theirs,
+// and so would its host name.
 //
-// A PID namespace is the container's own if the entrypoint is process 1 of it. The cgroup namespace need not be its own
-// (setUpCgroups), and no daemon of the container leaves anything in its IPC namespace.
+// A PID namespace is the container's own if the entrypoint is process 1 of it. The cgroup namespace
+// need not be its own (setUpCgroups), and no daemon of the container leaves anything in its IPC
+// namespace.
 func (s namespaces) checkPrivateNamespaces(mounts []mount) error {
 	const network = "this container shares a network namespace (%s), and a cluster would change routes and packet filters there: " +
 		"start it without `--network host` and `--network container:…`"
-	// The kernel has this setting in its first network namespace only (net_core_table in net/core/sysctl_net_core.c).
+	// The kernel has this setting in its first network namespace only (net_core_table in
+	// https://github.com/torvalds/linux/blob/v6.12/net/core/sysctl_net_core.c).
 	if _, err := os.Stat(filepath.Join(s.proc, "sys/net/core/netdev_max_backlog")); err == nil {
 		return fmt.Errorf(network, "the host's")
 	}
-	// The engine gives a container links to its networks, and none between others.
+	// The engine gives a container interfaces in its networks, and never a bridge.
 	bridges, err := filepath.Glob(filepath.Join(s.sys, "class/net/*/bridge"))
 	if err != nil {
 		return err
@@ -50,7 +54,7 @@ func (s namespaces) checkPrivateNamespaces(mounts []mount) error {
 	if len(bridges) > 0 {
 		return fmt.Errorf(network, "there is the bridge "+filepath.Base(filepath.Dir(bridges[0])))
 	}
-	// Nobody has had a chance yet to listen in a namespace of our own, but Docker's DNS for the container.
+	// In a namespace of the container's own only Docker's DNS server can be listening at this time.
 	listening, err := s.listening()
 	if err != nil {
 		return err
@@ -58,7 +62,8 @@ func (s namespaces) checkPrivateNamespaces(mounts []mount) error {
 	if len(listening) > 0 {
 		return fmt.Errorf(network, "a program listens at "+listening[0])
 	}
-	// Only where the engine has put a file there: it has the name that the engine gave the container, if it gave one.
+	// Only if the engine has mounted a file there: it has the name that the engine gave the
+	// container.
 	if _, ok := at(mounts, s.hostnameFile); ok {
 		data, err := os.ReadFile(s.hostnameFile)
 		if err != nil {
@@ -71,7 +76,9 @@ func (s namespaces) checkPrivateNamespaces(mounts []mount) error {
 	return nil
 }
 
-// States of sockets in /proc/net (include/net/tcp_states.h). A UDP socket without a peer is in the second.
+// States of sockets in /proc/net
+// (https://github.com/torvalds/linux/blob/v6.12/include/net/tcp_states.h). A UDP socket without a
+// peer is in the second.
 const stateListen, stateClose = "0A", "07"
 
 // listening returns where programs listen in the network namespace.
@@ -109,11 +116,12 @@ func (s namespaces) listening() ([]string, error) {
 	return found, nil
 }
 
-// dockerDNS is where Docker answers DNS queries of containers, with sockets in their network namespaces.
+// dockerDNS is where Docker answers DNS queries of containers, with sockets in their network
+// namespaces.
 var dockerDNS = netip.MustParseAddr("127.0.0.11")
 
-// parseSocketAddress reads an address as /proc/net/tcp and its like have them: 32-bit words of the machine's byte order, which is
-// little-endian, and the port.
+// parseSocketAddress reads an address as /proc/net/tcp and its like have them: 32-bit words of the
+// machine's byte order, which is little-endian, and the port.
 func parseSocketAddress(text string) (netip.AddrPort, error) {
 	host, port, _ := strings.Cut(text, ":")
 	raw, err := hex.DecodeString(host)

@@ -29,7 +29,8 @@ func writeFiles(t *testing.T, root string, files map[string]string) {
 }
 
 func TestPrivateNamespaces(t *testing.T) {
-	// As the kernel shows the sockets of a container on a network with Docker's DNS, and a connection.
+	// As the kernel shows the sockets of a container on a network with Docker's DNS, and a
+	// connection.
 	private := map[string]string{
 		"proc/net/tcp": socketHeading + "   0: 0B00007F:8F4D 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n" +
 			"   1: 020011AC:D431 08080808:0035 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 100 0 0 10 0\n",

@@ -16,7 +16,7 @@ type capabilities uint64
 
 func (c capabilities) has(n int) bool { return c&(1<<n) != 0 }
 
-// status is the part of /proc/self/status that tells how the container was started.
+// status is the part of /proc/self/status that shows how the container was started.
 type status struct {
 	effective capabilities
 	bounding  capabilities
@@ -44,8 +44,9 @@ func parseStatus(data []byte) (status, error) {
 	return out, nil
 }
 
-// checkPrivileged finds out whether the container was started with --privileged. Some hosts withhold a few
-// capabilities even then (CAP_SYS_RESOURCE, CAP_SYS_TIME), so only those that we cannot do without count.
+// checkPrivileged finds out whether the container was started with --privileged. Some hosts
+// withhold a few capabilities even then (CAP_SYS_RESOURCE, CAP_SYS_TIME), so only indispensable
+// ones count.
 func checkPrivileged(s status, mounts []mount) error {
 	var missing []string
 	for _, c := range []struct {
@@ -61,7 +62,8 @@ func checkPrivileged(s status, mounts []mount) error {
 			missing = append(missing, c.name)
 		}
 	}
-	// Docker makes these read-only for containers that are not privileged, whatever capabilities they have.
+	// Docker makes these read-only for containers that are not privileged, whatever capabilities
+	// they have.
 	for _, point := range []string{"/proc/sys", "/sys", "/sys/fs/cgroup"} {
 		if m, ok := at(mounts, point); ok && m.readOnly() {
 			missing = append(missing, "a writable "+point)

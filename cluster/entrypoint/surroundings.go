@@ -16,8 +16,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// heedSurroundings hands on to the nodes what they need to know of what is outside the cluster, and warns of what they will
-// not reach there.
+// heedSurroundings hands on to the nodes what they need to know of what is outside the cluster, and
+// warns of what they will not reach there.
 func heedSurroundings(getenv func(string) string, c v1alpha1.Cluster, out io.Writer) error {
 	proxies, err := proxy.FromEnv(getenv)
 	if err != nil {
@@ -37,8 +37,8 @@ func heedSurroundings(getenv func(string) string, c v1alpha1.Cluster, out io.Wri
 	return nil
 }
 
-// external matches the comment in which Docker lists the servers that its own resolver, at 127.0.0.11, asks: those without
-// "host(…)" it asks from within the container
+// external matches the comment in which Docker lists the servers that its own resolver, at
+// 127.0.0.11, asks: those without "host(…)" it asks from within the container
 // (https://github.com/moby/moby/blob/v28.5.2/libnetwork/internal/resolvconf/resolvconf.go).
 var external = regexp.MustCompile(`(?m)^# ExtServers: \[(.*)\]`)
 

@@ -10,14 +10,15 @@ import (
 	"strings"
 )
 
-// tasksPerNode is how many processes and threads a node should be able to have: a few hundred of its own, and some tens for
-// each of 110 pods.
+// tasksPerNode is how many processes and threads a node should be able to have: a few hundred of
+// its own, and some tens for each of 110 pods.
 const tasksPerNode = 4096
 
-// warnOfTaskLimit says on the container's output if it may have fewer tasks than its nodes want. On a host with systemd and
-// cgroup v2 each container is limited to 15 % of what the machine can have (DefaultTasksMax=), unless Docker sets a limit, which it
-// does not for -1: https://github.com/moby/moby/blob/v28.0.0/api/server/router/container/container_routes.go. The container cannot
-// raise its own limit.
+// warnOfTaskLimit prints a warning if the container may have fewer tasks than its nodes need. On a
+// host with systemd and cgroup v2 each container is limited to 15 % of what the machine can have
+// (DefaultTasksMax=), unless Docker sets a limit, which it does not for -1:
+// https://github.com/moby/moby/blob/v28.0.0/api/server/router/container/container_routes.go. The
+// container cannot raise its own limit.
 func warnOfTaskLimit(out io.Writer, cgroups string, nodes int) error {
 	for _, dir := range []string{"", "pids"} {
 		data, err := os.ReadFile(filepath.Join(cgroups, dir, "pids.max"))

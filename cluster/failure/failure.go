@@ -1,5 +1,5 @@
-// Package failure says why a container's main unit failed when that could not say so itself: because it was killed, or because
-// what it needs did not come up.
+// Package failure explains why a container's main unit failed when the unit could not: because it
+// was killed, or because a unit that it needs did not come up.
 package failure
 
 import (
@@ -14,14 +14,16 @@ import (
 	"time"
 )
 
-// Failure is how the unit ended.
+// Failure describes how a unit ended.
 type Failure struct {
 	Unit string
-	// Result is systemd's word for it, Code and Status how its process ended, all empty or "success" if it never ran.
+	// Result is systemd's word for it, Code and Status describe how its process ended. All are
+	// empty or "success" if it never ran.
 	Result, Code, Status string
 }
 
-// FromEnv reads what systemd tells a unit that another one names in OnFailure= (systemd.exec(5), $MONITOR_SERVICE_RESULT).
+// FromEnv reads the variables that systemd sets for a unit which another one names in OnFailure=
+// ($MONITOR_SERVICE_RESULT and others in systemd.exec(5)).
 func FromEnv(getenv func(string) string) Failure {
 	return Failure{
 		Unit:   getenv("MONITOR_UNIT"),
@@ -31,7 +33,7 @@ func FromEnv(getenv func(string) string) Failure {
 	}
 }
 
-// Explained reports whether the runner ended by itself, with an error that it has told.
+// Explained reports whether the runner exited by itself, with an error that it has printed.
 func (f Failure) Explained() bool {
 	return f.Result == "exit-code" && f.Code == "exited" && f.Status == "1"
 }
@@ -52,7 +54,8 @@ func (f Failure) String() string {
 // command runs a program and returns what it printed.
 type command func(ctx context.Context, name string, args ...string) ([]byte, error)
 
-// Explain writes the last lines of the journal of each unit that has failed or not come up, since a point in time.
+// Explain writes the last lines of the journal of each unit that has failed or not come up, since a
+// point in time.
 func (f Failure) Explain(ctx context.Context, out io.Writer, since time.Time) {
 	f.explain(ctx, out, since, func(ctx context.Context, name string, args ...string) ([]byte, error) {
 		return exec.CommandContext(ctx, name, args...).CombinedOutput()
@@ -77,8 +80,8 @@ func (f Failure) explain(ctx context.Context, out io.Writer, since time.Time, ru
 	}
 }
 
-// Itself is the unit in which this runs.
-const Itself = "dind-failed.service"
+// itself is the unit in which this program runs.
+const itself = "dind-failed.service"
 
 // units returns the names in a list of units, the main unit first.
 func units(main, list string) []string {
@@ -88,7 +91,7 @@ func units(main, list string) []string {
 	}
 	for line := range strings.Lines(list) {
 		fields := strings.Fields(line)
-		if len(fields) > 0 && fields[0] != Itself && !slices.Contains(names, fields[0]) {
+		if len(fields) > 0 && fields[0] != itself && !slices.Contains(names, fields[0]) {
 			names = append(names, fields[0])
 		}
 	}

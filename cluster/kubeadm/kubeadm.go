@@ -1,5 +1,5 @@
-// Package kubeadm writes the configuration files (kubeadm.k8s.io/v1beta4) with which kubeadm makes a node of the
-// cluster.
+// Package kubeadm writes the configuration files (kubeadm.k8s.io/v1beta4) with which kubeadm makes
+// a node of the cluster.
 package kubeadm
 
 import (
@@ -21,44 +21,51 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// CRISocket is where containerd listens.
-const CRISocket = "unix:///run/containerd/containerd.sock"
+// criSocket is where containerd listens.
+const criSocket = "unix:///run/containerd/containerd.sock"
 
-// Input is all that the files depend on.
+// Input has all that the files depend on.
 type Input struct {
 	Topology topology.Topology
 	Node     topology.Node
 	// Timeout bounds the whole start of the cluster.
 	Timeout time.Duration
-	// KubernetesVersion is that of the kubeadm which will read the file.
+	// KubernetesVersion is the version of the kubeadm that will read the file, such as v1.37.2.
 	KubernetesVersion string
-	// CgroupV1 says that the host has the old cgroup hierarchy, which the kubelet refuses unless told otherwise.
+	// CgroupV1 reports whether the host has cgroup v1, which the kubelet refuses by default
+	// (FailCgroupV1 in
+	// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/apis/config/types.go).
 	CgroupV1 bool
 	// ResolvConf is the file that pods' resolv.conf is made from.
 	ResolvConf string
-	// DiscoveryFile is the kubeconfig with which a worker joins: it leads to the API server, as the node's kubelet.
+	// DiscoveryFile is the kubeconfig with which a worker joins: it leads to the API server, as the
+	// node's kubelet.
 	DiscoveryFile string
 	// PatchesDir is the directory with the files of Patches.
 	PatchesDir string
 }
 
-// The phases of `kubeadm init`, in the order in which kubeadm runs them, that are left out of one part of it or the other.
+// The phases of `kubeadm init`, in the order in which kubeadm runs them, that are left out of one
+// part of it or the other.
 //
-// kubeadm does one thing after the other, and before it fills a cluster it waits for all of the control plane. What it
-// fills it with, though, needs only the API server, and workers can join when it is there.
+// kubeadm runs one phase after the other, and the phase wait-control-plane waits for the whole
+// control plane before any that creates objects. But those need only the API server, and workers
+// can join as soon as upload-config and bootstrap-token have run.
 var (
 	// FilesPhases make the control plane's files.
 	FilesPhases = []string{"certs", "kubeconfig", "etcd", "control-plane"}
-	// KubeletPhases start the kubelet. It takes as long as all files until it looks for static pods.
+	// KubeletPhases start the kubelet. Until it looks for static pods it takes as long as
+	// FilesPhases take.
 	KubeletPhases = []string{"kubelet-start"}
-	// JoinPhases put into the cluster what those who join ask for.
+	// JoinPhases create the objects that `kubeadm join` reads.
 	JoinPhases = []string{"upload-config", "bootstrap-token"}
-	// otherPhases are neither: others run them by themselves or do without them.
+	// otherPhases are run on their own, replaced by code of ours, or not needed.
 	otherPhases = []string{"preflight", "wait-control-plane", "upload-certs", "mark-control-plane", "kubelet-finalize", "addon", "show-join-command"}
 
-	// Quiet is kubeadm's flag by which the phase bootstrap-token does not print the token.
+	// Quiet is the flag of `kubeadm init` that keeps the phase bootstrap-token from printing the
+	// token.
 	Quiet = "--skip-token-print"
-	// BootstrapTokens is the list of bootstrap tokens in the cluster.
+	// BootstrapTokens is the API path of the list of the cluster's bootstrap tokens.
 	BootstrapTokens = "/api/v1/namespaces/kube-system/secrets?fieldSelector=type%3Dbootstrap.kubernetes.io%2Ftoken"
 )
 
@@ -78,8 +85,9 @@ func Skip(all ...string) string {
 // AdminsBinding is the name of the ClusterRoleBinding of Admins.
 const AdminsBinding = "kubeadm:cluster-admins"
 
-// Admins is the ClusterRoleBinding by which those to whom kubeadm gives admin.conf are administrators, as kubeadm makes it when
-// there is none (EnsureAdminClusterRoleBinding in cmd/kubeadm/app/phases/kubeconfig).
+// Admins returns the ClusterRoleBinding that makes the user of admin.conf an administrator, as
+// kubeadm creates it when there is none (EnsureAdminClusterRoleBindingImpl in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/phases/kubeconfig/kubeconfig.go).
 func Admins() map[string]any {
 	return object{
 		"apiVersion": "rbac.authorization.k8s.io/v1",
@@ -90,8 +98,10 @@ func Admins() map[string]any {
 	}
 }
 
-// PriorityClasses returns, by their path, the priority classes that static pods and add-ons have. The API server makes the same
-// (SystemPriorityClasses in k8s.io/kubernetes/pkg/apis/scheduling/v1), a second after it has begun to serve.
+// PriorityClasses returns, by API path, the priority classes that static pods and add-ons have. The
+// API server makes the same (SystemPriorityClasses in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/apis/scheduling/v1/helpers.go), a
+// second after it has begun to serve.
 func PriorityClasses() map[string]map[string]any {
 	classes := map[string]map[string]any{}
 	for name, class := range map[string]object{
@@ -129,15 +139,15 @@ func Init(in Input) ([]byte, error) {
 		object{
 			"apiVersion": "kubeadm.k8s.io/v1beta4",
 			"kind":       "InitConfiguration",
-			// Nodes join without a token. kubeadm makes one in any case: nobody learns which, the runner deletes it at once, and
-			// should the runner die before, the token does not live long.
+			// Nodes join without a token. kubeadm makes one in any case. It is never printed, the
+			// runner deletes it at once, and if the runner dies before, the token expires soon.
 			"bootstrapTokens":  []object{{"ttl": "10m0s", "usages": []string{"authentication"}}},
 			"localAPIEndpoint": object{"advertiseAddress": in.Node.IPs[0].String(), "bindPort": v1alpha1.APIServerPort},
 			"nodeRegistration": nodeRegistration(in),
 			"timeouts":         timeouts(in.Timeout),
 			"patches":          object{"directory": in.PatchesDir},
-			// The checks are about a machine that a person has set up. This one comes as it should be, and what may be
-			// wrong with the host the top-level container finds out.
+			// The checks are for machines that people set up. A node's is always the same, and the
+			// top-level container checks the host.
 			"skipPhases": []string{"preflight"},
 		},
 		object{
@@ -147,7 +157,8 @@ func Init(in Input) ([]byte, error) {
 			"kubernetesVersion":    in.KubernetesVersion,
 			"controlPlaneEndpoint": in.Topology.Endpoint.String(),
 			"encryptionAlgorithm":  "ECDSA-P256",
-			// Nobody renews what kubeadm makes. With its default, a year, a cluster that was stopped for longer would not come back.
+			// kubeadm's certificates are not renewed. With its default, a year, a cluster that was
+			// stopped for longer would not come back.
 			"certificateValidityPeriod":   lifetime,
 			"caCertificateValidityPeriod": lifetime,
 			"etcd":                        object{"local": etcd},
@@ -158,12 +169,15 @@ func Init(in Input) ([]byte, error) {
 			},
 			"apiServer": apiServer(in),
 			"controllerManager": object{"extraArgs": append([]arg{
-				// The plan gives each node its pods' addresses; the runner writes them into the nodes.
+				// Each node's pod addresses follow from its slot; the runner writes them into the
+				// Node objects.
 				{"allocate-node-cidrs", "false"},
-				// No longer than the authority's own certificate: the signer sees to that.
+				// The signer cuts this to the remaining lifetime of the authority's own certificate
+				// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/controller/certificates/authority/policies.go).
 				{"cluster-signing-duration", lifetime},
-				// Before it does anything it asks for an account and a token for each of its forty controllers, and at the
-				// default rate, 20 requests in a second, that takes five of them.
+				// Before it does anything it requests an account and a token for each of its forty
+				// controllers, which at the default rate of 20 requests a second takes five
+				// seconds.
 				{"kube-api-qps", "200"},
 				{"kube-api-burst", "400"},
 			}, slices.Concat(servingArgs("kube-controller-manager"), aloneArgs, gateArgs(in))...)},
@@ -174,12 +188,16 @@ func Init(in Input) ([]byte, error) {
 			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
 			"kind":       "KubeProxyConfiguration",
 			"mode":       in.Topology.ProxyMode,
-			// With the default of a second, CoreDNS would be there and nobody would reach it yet. A sync of a small cluster's
-			// rules takes some ten milliseconds.
+			// With the default of a second
+			// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/proxy/apis/config/v1alpha1/defaults.go),
+			// CoreDNS would be ready before it is reachable. A sync of a small cluster's rules
+			// takes some ten milliseconds.
 			"iptables": object{"minSyncPeriod": "100ms"},
 			"nftables": object{"minSyncPeriod": "100ms"},
-			// The size of the connection tracking table is the host's: leave it alone. Time-outs are per network namespace
-			// (nf_conntrack_tcp_timeout_* in net/netfilter/nf_conntrack_standalone.c), so upstream's hold.
+			// The size of the connection tracking table is the host's: leave it alone. Time-outs
+			// are per network namespace (nf_conntrack_tcp_timeout_* in
+			// https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_standalone.c),
+			// so upstream's hold.
 			"conntrack": object{"maxPerCore": 0},
 		}),
 	)
@@ -235,16 +253,22 @@ func Join(in Input) ([]byte, error) {
 	})
 }
 
-// Patches returns, by file name, changes to what kubeadm makes, for components that have to start within a time limit.
+// Patches returns, by file name, patches for kubeadm's static pods, kubelet configuration and
+// CoreDNS, for components that have to start within a time limit.
 //
-// kubeadm's probes look every ten seconds, which is right for a cluster that runs for months. Here people wait for it.
+// kubeadm's probes run every ten seconds, which suits a cluster that runs for months. Here people
+// wait for the start.
 //
-// The controller manager and the scheduler start when, and not before, the API server is ready: what they ask too early is
-// refused, and asked again only after seconds; the controller manager even ends after ten. The runner, mounted under their
-// names where PATH leads to it first, waits in their place and then becomes them. An init container would be simpler, but the
-// kubelet takes a second to see that one has ended; another command would hide from kubeadm what the pod is.
+// The controller manager and the scheduler start only when the API server is ready: requests that
+// come too early fail and are retried only after seconds, and the controller manager even exits
+// after ten (CreateControllerContext in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kube-controller-manager/app/controllermanager.go).
+// The runner, mounted under their names in the first directory of PATH, waits in their place and
+// then becomes them. An init container would be simpler, but the kubelet takes a second to see that
+// one has ended, and with another command kubeadm would not recognize the pod.
 //
-// A component that has not started within the cluster's own time limit is started again by the kubelet, never earlier.
+// The kubelet restarts a component that has not started within the cluster's own time limit, never
+// earlier.
 func Patches(in Input) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	add := func(name string, patch any) error {
@@ -283,8 +307,10 @@ func Patches(in Input) (map[string][]byte, error) {
 			return nil, err
 		}
 	}
-	// A component that ended, for want of disk space for example, is back soon after it can run again, and not only after the
-	// five minutes to which the kubelet's pauses grow (https://kep.k8s.io/4603). On this node alone: elsewhere are users' pods.
+	// A component that exited, for want of disk space for example, is back soon after it can run
+	// again, and not only after the five minutes to which the kubelet's back-off grows
+	// (https://kep.k8s.io/4603). This is for control planes alone: the other nodes have users'
+	// pods.
 	if err := add("kubeletconfiguration+merge.yaml", object{"crashLoopBackOff": object{"maxContainerRestartPeriod": "5s"}}); err != nil {
 		return nil, err
 	}
@@ -314,22 +340,24 @@ func kubeletPatches(patches topology.Patches, files map[string][]byte) error {
 	return nil
 }
 
-// startupTries is how often, once a second, a component is asked whether it has started: for as long as the user gave the
-// whole cluster, and no shorter than kubeadm itself waits, four minutes.
+// startupTries returns how often the startup probe, which runs once a second, may fail: for as long
+// as the user gave the whole cluster, and no shorter than kubeadm itself waits, four minutes.
 func startupTries(limit time.Duration) int {
 	return int(max(4*time.Minute, limit).Round(time.Second) / time.Second)
 }
 
-// aloneArgs are the flags of a controller that has no second instance to elect a leader with. Without an election it
-// starts at once, also after a restart, when the lease of its predecessor has yet to run out.
+// aloneArgs are the flags of a controller with a single instance. Without leader election it starts
+// at once, also after a restart, when the lease of its predecessor has not expired yet.
 var aloneArgs = []arg{{"leader-elect", "false"}}
 
-// servingDir is the directory, in the node and in the pod, with the serving certificate of one component.
+// servingDir returns the directory, in the node and in the pod, with the serving certificate of one
+// component.
 func servingDir(component string) string { return "/etc/kubernetes/serving/" + component }
 
 const servingCert, servingKey = "tls.crt", "tls.key"
 
-// servingArgs are the flags of a component that has a certificate and need not make one when it starts.
+// servingArgs returns the flags that give a component its serving certificate, so that it need not
+// make one when it starts.
 func servingArgs(component string) []arg {
 	return []arg{
 		{"tls-cert-file", servingDir(component) + "/" + servingCert},
@@ -337,13 +365,14 @@ func servingArgs(component string) []arg {
 	}
 }
 
-// WriteServing makes the serving certificates that Init names, below root, which is / but for tests.
+// WriteServing makes the serving certificates that Init names, below root, which is / except in
+// tests.
 func WriteServing(root string, now time.Time) error {
 	for _, c := range component.All {
 		if !c.Waits {
 			continue
 		}
-		// They listen at 127.0.0.1 alone.
+		// The components listen on 127.0.0.1 only.
 		pair, err := pki.NewSelfSigned("localhost", []net.IP{net.IPv4(127, 0, 0, 1)}, now)
 		if err != nil {
 			return err
@@ -364,16 +393,17 @@ func WriteServing(root string, now time.Time) error {
 func nodeRegistration(in Input) object {
 	return object{
 		"name":      in.Node.Name,
-		"criSocket": CRISocket,
+		"criSocket": criSocket,
 		"kubeletExtraArgs": []arg{
 			{"node-ip", list(in.Node.IPs)},
 		},
 	}
 }
 
-// timeouts gives kubeadm's waits as much time as the user gave the whole. One API call, which kubeadm repeats until it
-// succeeds, gets kubeadm's own minute of the usual five: the first one waits for the API server's start, and on a slow
-// machine a minute is too short for that.
+// timeouts gives each of kubeadm's waits the time limit of the whole start. One API call, which
+// kubeadm repeats until it succeeds, gets a fifth of that, as kubeadm's minute is a fifth of the
+// default limit: the first call waits for the API server's start, and on a slow machine a minute is
+// too short for that.
 func timeouts(d time.Duration) object {
 	t := d.String()
 	call := max(time.Minute, d/5)
@@ -393,10 +423,12 @@ func kubeletConfiguration(in Input) object {
 		"cgroupDriver": "systemd",
 		"failSwapOn":   false,
 		"resolvConf":   in.ResolvConf,
-		// The nodes share the host's disk, which may well be nearly full: that is the host's business, and its size says nothing.
-		// But etcd must not be without space, so pods that fill the disk have to go before: it writes its log in files of 64 MB.
-		// Images are not collected until then, and those that came with the node never: they are pinned. Inodes are a share and no
-		// number, since a file system that has no fixed number of them (Btrfs) says that none of none are free.
+		// The nodes share the host's disk, which may well be nearly full, so thresholds are not
+		// shares of its size. But etcd, which writes its log in files of 64 MB, must not run out of
+		// space, so pods that fill the disk are evicted before. Images are not collected until
+		// then, and those that came with the node never: they are pinned. Inodes are a share and
+		// not a number, since a file system without a fixed number of them (Btrfs) reports 0 of 0
+		// as free.
 		"imageGCHighThresholdPercent": 100,
 		"imageGCLowThresholdPercent":  99,
 		"evictionHard": object{
@@ -413,7 +445,7 @@ func kubeletConfiguration(in Input) object {
 	return config
 }
 
-// list writes addresses or subnets, one per IP family, as kubeadm and the kubelet take them.
+// list joins addresses or subnets, one per IP family, as kubeadm and the kubelet read them.
 func list[T fmt.Stringer](all []T) string {
 	var texts []string
 	for _, a := range all {

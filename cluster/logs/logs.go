@@ -1,5 +1,5 @@
-// Package logs collects everything that tells what went on in a cluster into one tar archive: a folder per node, and
-// one for the top-level container.
+// Package logs collects the logs and the state of a cluster into one tar archive, with a directory
+// for each node and one for the top-level container.
 package logs
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
-// command is one whose output goes into the archive.
+// command is a command whose output goes into the archive.
 type command struct {
 	file string
 	argv []string
@@ -56,12 +56,12 @@ var onTop = append([]command{
 	{"events.txt", []string{"kubectl", "get", "events", "--all-namespaces", "--request-timeout", "5s"}},
 }, common...)
 
-// journal is the log of one unit.
+// journal returns the command for the log of one unit.
 func journal(file, unit string) command {
 	return command{file, []string{"journalctl", "--no-pager", "--output", "short-precise", "--unit", unit}}
 }
 
-// units are the logs of those components that are units.
+// units returns the commands for the logs of the components that are units.
 func units() []command {
 	var out []command
 	for _, c := range component.Which(component.Unit) {
@@ -70,14 +70,15 @@ func units() []command {
 	return out
 }
 
-// Bounds on what does not answer. A command that takes longer, or a node of which nothing comes for that long, is given up: what
-// comes after it is worth more.
+// Bounds on what does not answer. A command that takes longer, or a node that sends nothing for
+// that long, is given up: the rest is worth more.
 const (
 	commandLimit = 10 * time.Second
 	silenceLimit = 20 * time.Second
 )
 
-// Collect writes the archive. What cannot be had is noted in the archive in its place; the error is about writing.
+// Collect writes the archive. For what cannot be collected it writes the error into the archive
+// instead; the error returned is one of writing.
 func Collect(ctx context.Context, out io.Writer) error {
 	w := &archive{tar: tar.NewWriter(out)}
 	role, err := os.ReadFile(paths.Role)
@@ -124,8 +125,8 @@ func (a *archive) close() error {
 	return nil
 }
 
-// file adds a file of which size bytes are to come. Whatever comes too late or not at all, the archive stays whole: the rest is
-// filled up, and the error says so.
+// file adds a file of size bytes. If content ends early, the archive stays valid: the rest is
+// filled with zeros, and the error says so.
 func (a *archive) file(name string, size int64, content io.Reader) error {
 	if a.err != nil {
 		return nil
@@ -173,10 +174,11 @@ func (a *archive) note(name string, err error) {
 	_ = a.file(name, int64(len(text)), strings.NewReader(text))
 }
 
-// spoolDir is where a file lies meanwhile: not in /tmp, which is memory.
+// spoolDir is the directory for temporary files: not /tmp, which is a tmpfs.
 var spoolDir = "/var/tmp"
 
-// produced adds a file with what a function writes. It lies on disk meanwhile, since its size comes first in an archive.
+// produced adds a file with what a function writes. It is spooled to disk, since its size comes
+// first in an archive.
 func (a *archive) produced(name string, produce func(io.Writer) error) {
 	spool, err := os.CreateTemp(spoolDir, "log-")
 	if err != nil {
@@ -184,7 +186,7 @@ func (a *archive) produced(name string, produce func(io.Writer) error) {
 		return
 	}
 	defer spool.Close()
-	// Nothing of it is left, whatever happens.
+	// Unlinked, so that nothing is left whatever happens.
 	if err := os.Remove(spool.Name()); err != nil {
 		a.note(name, err)
 		return
@@ -226,7 +228,7 @@ func (a *archive) tree(root, dir string) {
 		if err != nil {
 			return nil
 		}
-		// Logs of containers are links into the runtime's folders.
+		// Logs of containers are links into the runtime's directories.
 		info, err := os.Stat(p)
 		if err != nil || !info.Mode().IsRegular() {
 			return nil
@@ -245,7 +247,8 @@ func (a *archive) tree(root, dir string) {
 	})
 }
 
-// node adds what a node's own runner collects, or, if the node does not run, what its container left.
+// node adds what a node's own runner collects, or, if the node does not run, the logs in its
+// container.
 func (a *archive) node(ctx context.Context, client *docker.Client, n docker.Summary) {
 	a.produced(path.Join(n.Names, "container.json"), func(w io.Writer) error {
 		ctx, cancel := context.WithTimeout(ctx, commandLimit)
@@ -270,7 +273,8 @@ func (a *archive) node(ctx context.Context, client *docker.Client, n docker.Summ
 	}
 }
 
-// nested adds the files of another archive below dir, as they come. If nothing comes for as long as silence, it is given up.
+// nested adds the files of another archive below dir, as they come. It gives up if nothing comes
+// for as long as silence.
 func (a *archive) nested(ctx context.Context, dir string, silence time.Duration, source func(context.Context, io.Writer) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -300,7 +304,7 @@ func (a *archive) nested(ctx context.Context, dir string, silence time.Duration,
 	return nil
 }
 
-// impatient has a timer run while it waits for something to read, and not while nobody takes what was read.
+// impatient runs a timer while it waits for data, and not while the data that was read is written.
 type impatient struct {
 	io.Reader
 	timer *time.Timer

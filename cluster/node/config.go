@@ -13,12 +13,12 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 )
 
-// Config is what the top-level container tells a node.
+// Config has what a node needs to know from the top-level container.
 type Config struct {
 	Topology topology.Topology `json:"topology"`
-	// Node is the one of the topology that this is.
+	// Node is this node's entry in the topology.
 	Node topology.Node `json:"node"`
-	// Timeout bounds the start.
+	// Timeout bounds the start, of the node and of the whole cluster.
 	Timeout time.Duration `json:"timeout"`
 	// MTU is that of the nodes' network.
 	MTU int `json:"mtu"`
@@ -30,16 +30,17 @@ type Config struct {
 
 const configFile = "node.json"
 
-// Write puts the configuration into a directory that becomes the node's paths.NodeConfig. It holds secrets.
+// Write puts the configuration into a directory that becomes the node's paths.NodeConfig. It holds
+// secrets.
 func (c Config) Write(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
-	}
 	data, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
 	}
-	if err := os.WriteFile(filepath.Join(dir, configFile), append(data, '\n'), 0o600); err != nil {
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, configFile), append(data, '\n'), 0o600)
+	}
+	if err != nil {
 		return fmt.Errorf("writing the configuration of %s: %w", c.Node.Name, err)
 	}
 	return nil
@@ -52,10 +53,10 @@ func ReadConfig(dir string) (Config, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return c, fmt.Errorf("%s is missing: a node is started by the top-level container (image dind-cluster), not by hand", filepath.Join(paths.NodeConfig, configFile))
 	}
-	if err != nil {
-		return c, fmt.Errorf("reading the node's configuration: %w", err)
+	if err == nil {
+		err = json.Unmarshal(data, &c)
 	}
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err != nil {
 		return c, fmt.Errorf("reading the node's configuration: %w", err)
 	}
 	return c, nil

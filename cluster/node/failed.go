@@ -6,7 +6,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 )
 
-// ReportFailure tells the top-level container that the node's runner has ended without doing so itself.
+// ReportFailure reports to the top-level container that the node's runner has ended without a
+// report of its own.
 func ReportFailure(ctx context.Context, reason string) error {
 	config, err := ReadConfig(paths.NodeConfig)
 	if err != nil {

@@ -15,12 +15,16 @@ import (
 // kubeletPKIDir is where a kubelet keeps its own keys.
 const kubeletPKIDir = "/var/lib/kubelet/pki"
 
-// writeKubeletIdentity writes the client certificate of the node's kubelet, and the kubeconfig that names it, as kubeadm and
-// a kubelet between them leave them behind: a file with a date that the kubelet replaces when it is time, and a link to it.
+// writeKubeletIdentity writes the client certificate of the node's kubelet, and the kubeconfig that
+// names it, as kubeadm and a kubelet between them leave them behind: a file with a date that the
+// kubelet replaces when it is time, and a link to it.
 //
-// By itself, a control plane's kubelet would get a kubeconfig with the certificate in it, and at the end, to change that,
-// be started again, just when it has the first pods to run. A worker's would ask the controllers for a certificate; while
-// there are none yet, all else that it asks for is refused, and asked again only after ever longer waits.
+// With kubeadm alone, a control plane's kubelet would get a kubeconfig with the certificate in it,
+// and the phase kubelet-finalize would restart it to change that, just when it has the first pods
+// to run
+// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/cmd/phases/init/kubeletfinalize.go).
+// A worker's kubelet would request a certificate from the controllers. Until they run, its other
+// requests fail, and it retries them after ever longer waits.
 func writeKubeletIdentity(c Config, pkiDir, kubeconfigPath string, now time.Time) error {
 	current := filepath.Join(pkiDir, "kubelet-client-current.pem")
 	file := filepath.Join(pkiDir, "kubelet-client-"+now.UTC().Format("2006-01-02-15-04-05")+".pem")
@@ -52,8 +56,9 @@ func writeKubeletIdentity(c Config, pkiDir, kubeconfigPath string, now time.Time
 	return os.WriteFile(kubeconfigPath, config, 0o600)
 }
 
-// writeKubeletServing makes the certificate that a node's kubelet serves with, where the kubelet looks for it before it makes
-// one by itself.
+// writeKubeletServing makes the serving certificate of a node's kubelet, where the kubelet looks
+// for one before it makes its own (InitializeTLS in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubelet/app/server.go).
 func writeKubeletServing(c Config, pkiDir string, now time.Time) error {
 	var ips []net.IP
 	for _, ip := range c.Node.IPs {

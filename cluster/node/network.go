@@ -12,17 +12,19 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 )
 
-// setUpNetwork makes the node a router for pods. Nothing of it outlives the container's network namespace but the CNI
-// configuration, so it is done at every start.
+// setUpNetwork makes the node a router for pods. Only the CNI configuration outlives the
+// container's network namespace, so this runs at every start.
 func (n *node) setUpNetwork(ctx context.Context) error {
-	// Pods resolve names through the top-level container. The node's own resolv.conf names Docker's resolver at
-	// 127.0.0.11, which for a pod is the pod itself: CoreDNS would ask itself for ever.
+	// Pods resolve names through the top-level container. The node's own resolv.conf names Docker's
+	// resolver at 127.0.0.11, which for a pod is the pod itself: CoreDNS would forward queries to
+	// itself for ever (https://coredns.io/plugins/loop).
 	if err := os.WriteFile(paths.ResolvConf, []byte("nameserver "+n.config.Topology.Networks.Gateway().String()+"\n"), 0o644); err != nil {
 		return err
 	}
 	for name, value := range map[string]string{
 		"net/ipv4/ip_forward": "1",
-		// Answers may come back through another interface than the request: loose filtering.
+		// Answers may come back through another interface than the request, so no reverse path
+		// filter.
 		"net/ipv4/conf/all/rp_filter":     "0",
 		"net/ipv4/conf/default/rp_filter": "0",
 	} {
@@ -49,10 +51,11 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 	return os.WriteFile(cni.ConfigPath, config, 0o644)
 }
 
-// routes returns the input of `ip -batch` that routes the pods of every other node through that node.
+// routes returns the input of `ip -batch` that routes the pods of every other node through that
+// node.
 //
-// Of every node that can ever be: slots fix their addresses, so nothing has to be told to this node when another
-// one is added.
+// It has a route for every slot: addresses follow from slots, so this node needs no change when
+// another node is added.
 func routes(c Config) []byte {
 	var out bytes.Buffer
 	for slot := range v1alpha1.MaxNodes {
@@ -69,11 +72,13 @@ func routes(c Config) []byte {
 
 // rules returns the input of iptables-restore with the node's own rules.
 //
-// The service "kubernetes" leads to the API server from the beginning. Otherwise CoreDNS, which starts at the same time as
-// kube-proxy, would come too early and ask again only after seconds. kube-proxy's own rules go in front of this one.
+// The service "kubernetes" leads to the API server from the beginning. Otherwise CoreDNS, which
+// starts at the same time as kube-proxy, would fail at first and retry only after seconds.
+// kube-proxy's own rules go in front of this one.
 //
-// Any other service's address that kube-proxy has not translated is refused. Otherwise, while kube-proxy starts, the packets
-// would leave the node, and the client would wait half a minute for an answer.
+// Any other service's address that kube-proxy has not translated is refused. Otherwise, while
+// kube-proxy starts, the packets would leave the node, and the client would wait half a minute for
+// an answer.
 //
 // Pods get the node's address towards everything but pods.
 func rules(c Config) []byte {

@@ -30,11 +30,11 @@ const (
 	pkiDir            = "/etc/kubernetes/pki"
 	manifestsDir      = "/etc/kubernetes/manifests"
 	kubeletKubeconfig = "/etc/kubernetes/kubelet.conf"
-	// kubeletConfig is what kubeadm writes just before it starts the kubelet.
+	// kubeletConfig is the file that kubeadm writes just before it starts the kubelet.
 	kubeletConfig = "/var/lib/kubelet/config.yaml"
-	// superAdminKubeconfig is of a user who needs no role.
+	// superAdminKubeconfig is that of a user in system:masters, who needs no role.
 	superAdminKubeconfig = "/etc/kubernetes/super-admin.conf"
-	// adminKubeconfig is of the one that kubeadm acts as.
+	// adminKubeconfig is that of the user that kubeadm acts as.
 	adminKubeconfig = "/etc/kubernetes/admin.conf"
 	kubeadmConfig   = paths.Run + "/kubeadm.yaml"
 	discoveryFile   = paths.Run + "/discovery.conf"
@@ -48,7 +48,8 @@ type node struct {
 	out    io.Writer
 }
 
-// Run brings the node up, or, after a restart of its container, brings it back. What it does goes to out.
+// Run brings the node up, or, after a restart of its container, brings it back. What it does goes
+// to out.
 func Run(ctx context.Context, out io.Writer) error {
 	config, err := ReadConfig(paths.NodeConfig)
 	if err != nil {
@@ -77,7 +78,7 @@ func (n *node) bringUp(ctx context.Context) error {
 	}
 	n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
 	if exists(kubeletConfig) {
-		// A node that was stopped: all that is missing is its kubelet, which starts what belongs here.
+		// The node was stopped: only its kubelet is missing, which starts the node's pods.
 		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
 	}
 	now := time.Now()
@@ -109,7 +110,7 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	if err := kubeadm.WriteServing("/", time.Now()); err != nil {
 		return err
 	}
-	// The kubelet looks out for files in it only if it is there.
+	// The kubelet watches the directory only if it exists when it starts.
 	if err := os.MkdirAll(manifestsDir, 0o755); err != nil {
 		return err
 	}
@@ -149,7 +150,9 @@ func (n *node) runInit(ctx context.Context, phases []string) error {
 	return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, kubeadm.Quiet, "--skip-phases", kubeadm.Skip(phases...))
 }
 
-// deleteTokens deletes the bootstrap token that kubeadm makes whether somebody is to join with it or not.
+// deleteTokens deletes the bootstrap token that kubeadm's phase bootstrap-token always makes
+// (runBootstrapToken in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/cmd/phases/init/bootstraptoken.go).
 func deleteTokens(ctx context.Context, superAdminFile string) error {
 	superAdmin, err := apiOf(superAdminFile)
 	if err != nil {
@@ -161,16 +164,22 @@ func deleteTokens(ctx context.Context, superAdminFile string) error {
 	return nil
 }
 
-// waitForStorage waits until the API server takes what kubeadm has for it. It is not ready at that time: it goes on for
-// another second or two with making roles.
+// waitForStorage waits until the API server accepts the objects that kubeadm creates. It is not
+// ready at that time: for another second or two it makes roles.
 //
-// The priority classes come first of all. The API server makes them, too, but only after a second
-// (AddSystemPriorityClasses in k8s.io/kubernetes/pkg/registry/scheduling/rest), and refuses any pod that names one until then:
-// among them the mirror pods, which the kubelet makes as soon as its node is registered, and of etcd, with which nothing else
-// happens, again only a minute later.
+// The priority classes come first. The API server makes them, too, but only after a second
+// (AddSystemPriorityClasses in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/registry/scheduling/rest/storage_scheduling.go),
+// and until then refuses any pod that names one. So it would refuse the mirror pods, which the
+// kubelet makes as soon as its node is registered (tryReconcileMirrorPods in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/kubelet.go); that of etcd, to
+// which nothing else happens, the kubelet would only retry a minute later.
 //
-// kubeadm makes its administrator one by itself, when it first needs him, and goes on at once. But the API server learns of a
-// new role a moment after it has stored it, and some of kubeadm's phases take its refusal for an answer.
+// kubeadm itself binds its user to the role cluster-admin when it first needs it
+// (EnsureAdminClusterRoleBinding in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/phases/kubeconfig/kubeconfig.go)
+// and goes on at once. But the API server's authorizer learns of a binding a moment after it is
+// stored, and some of kubeadm's phases do not retry when they are refused.
 func waitForStorage(ctx context.Context, superAdminFile, adminFile string) error {
 	superAdmin, err := apiOf(superAdminFile)
 	if err != nil {
@@ -200,7 +209,7 @@ func waitForStorage(ctx context.Context, superAdminFile, adminFile string) error
 	return admin.WaitFor(ctx, "/apis/apps/v1/namespaces/kube-system/deployments")
 }
 
-// apiOf is the API server that a kubeconfig leads to.
+// apiOf returns a client with which a kubeconfig's user reaches its server.
 func apiOf(file string) (*kubeapi.Client, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -217,8 +226,8 @@ func apiOf(file string) (*kubeapi.Client, error) {
 	return api, nil
 }
 
-// joinWorker joins as the node's kubelet, whose certificate is there already and may read what kubeadm reads: kubeadm needs
-// a token only to ask for such a certificate.
+// joinWorker joins as the node's kubelet, whose certificate is there already and may read what
+// kubeadm reads: kubeadm needs a token only to ask for such a certificate.
 func (n *node) joinWorker(ctx context.Context) error {
 	kubelet := kubeconfig.Config{
 		Name:   "kubelet",
@@ -241,8 +250,8 @@ func (n *node) joinWorker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Asked by kubeadm itself, a question too early costs seconds, or is taken for an answer when the API server has yet to
-	// learn of the role that allows it.
+	// When kubeadm itself asks too early, it retries only after seconds, or fails if the API server
+	// has yet to learn of the role that allows the request.
 	if err := n.step("waiting for the control plane", func() error {
 		for _, name := range []string{"kubeadm-config", "kubelet-config"} {
 			if err := api.WaitFor(ctx, "/api/v1/namespaces/kube-system/configmaps/"+name); err != nil {
@@ -292,7 +301,7 @@ func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byt
 	return os.WriteFile(kubeadmConfig, data, 0o600)
 }
 
-// step does one piece of work and tells of it.
+// step does one piece of work, and reports it to the log and to the top-level container.
 func (n *node) step(name string, f func() error) error {
 	step, start := n.log.Step("%s", name), time.Now()
 	if err := f(); err != nil {
@@ -304,7 +313,7 @@ func (n *node) step(name string, f func() error) error {
 	return nil
 }
 
-// run runs a command. What it says goes to the log, and the end of it into the error.
+// run runs a command. Its output goes to the log, and the last lines of it into the error.
 func (n *node) run(ctx context.Context, stdin io.Reader, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	// Children of the command may keep its output open.
@@ -331,7 +340,7 @@ func lastLines(text string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// explain gathers what most likely tells why the node did not come up.
+// explain returns the log lines that most likely explain why the node did not come up.
 func explain(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -12,19 +12,20 @@ import (
 // Report is one message from a node to the top-level container.
 type Report struct {
 	Node string `json:"node"`
-	// Step is what was done, Start when it began, and Took how long it took.
+	// Step is the name of a finished step, Start when it began, and Took how long it took, in
+	// nanoseconds.
 	Step  string        `json:"step,omitempty"`
 	Start time.Time     `json:"start,omitzero"`
 	Took  time.Duration `json:"took,omitempty"`
-	// Done says that the node has been made, or is back.
+	// Done reports whether the node is complete, or back after a restart.
 	Done bool `json:"done,omitempty"`
-	// Error says why the node gives up, and Log is the end of the log that explains it.
+	// Error is the reason why the node gives up, and Log the end of the log that explains it.
 	Error string `json:"error,omitempty"`
 	Log   string `json:"log,omitempty"`
 }
 
-// reporter sends reports. The zero reporter drops them: a node whose top-level container does not listen, since it was
-// restarted by hand perhaps, works all the same.
+// reporter sends reports. The zero reporter drops them: a node whose top-level container does not
+// listen, since it was restarted by hand perhaps, works all the same.
 type reporter struct {
 	node string
 	conn net.Conn

@@ -13,8 +13,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
-// The API server learns of a role a moment after it has stored it, and until then refuses what the role allows: kubeadm must
-// not begin in that moment.
+// The API server learns of a role a moment after it has stored it, and until then refuses what the
+// role allows: kubeadm must not begin in that moment.
 func TestWaitForStorage(t *testing.T) {
 	bound, refused := false, 0
 	var first []string

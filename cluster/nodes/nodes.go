@@ -1,4 +1,5 @@
-// Package nodes finds the containers that are a cluster's nodes, from within its top-level container.
+// Package nodes finds the containers that are a cluster's nodes, from within its top-level
+// container.
 package nodes
 
 import (
@@ -9,7 +10,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
-// Label marks the containers that are nodes; its value is the node's name. RoleLabel has the node's role: plan.Role.
+// Label marks the containers that are nodes; its value is the node's name. RoleLabel has the node's
+// role: topology.Role.
 const (
 	Label     = "dind-cluster.node"
 	RoleLabel = Label + ".role"
@@ -20,7 +22,7 @@ func All(ctx context.Context, client *docker.Client) ([]docker.Summary, error) {
 	return client.List(ctx, "label="+Label)
 }
 
-// Running returns the names of the nodes that run, sorted. That there are none is an error.
+// Running returns the names of the nodes that run, sorted. It returns an error if there are none.
 func Running(ctx context.Context, client *docker.Client) ([]string, error) {
 	list, err := client.List(ctx, "label="+Label, "status=running")
 	if err != nil {

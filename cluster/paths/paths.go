@@ -1,51 +1,54 @@
-// Package paths names the files that the runner's verbs share, in the top-level container and in the nodes.
+// Package paths names the files that the runner's verbs share, in the top-level container and in
+// the nodes.
 package paths
 
 const (
 	// Run is the directory for what must not survive a restart of the container.
 	Run = "/run/dind-cluster"
-	// Role tells the entrypoint what the image is: "cluster" or "node".
+	// Role is the file with what the image is: "cluster" or "node".
 	Role = "/usr/lib/dind-cluster/role"
-	// Stores has folders with unpacked images for containerd: see package store. In the top-level container it is the
-	// node image in NodeStore, in a node the component images.
+	// Stores has directories with unpacked images for containerd: see package store. In the
+	// top-level container it is the node image in NodeStore, in a node the component images.
 	Stores    = "/usr/lib/dind-cluster/store"
 	NodeStore = Stores + "/node"
-	// Containerd is the root directory of a node's containerd, and DockerContainerd that of the one in the top-level
-	// container, where it is on Docker's volume.
+	// Containerd is the root directory of a node's containerd, and DockerContainerd that of the one
+	// in the top-level container, where it is on Docker's volume.
 	Containerd       = "/var/lib/containerd"
 	DockerContainerd = DockerRoot + "/containerd"
 	// DockerRoot is the volume of the top-level container.
 	DockerRoot = "/var/lib/docker"
-	// Seeded says what containerd's root directory got from Stores at this start.
+	// Seeded has what containerd's root directory got from Stores at this start: a store.Result.
 	Seeded = Run + "/images.json"
 	// Console is the named pipe whose content goes to the container's own output.
 	Console = Run + "/console"
-	// Config is the configuration file of a cluster, which its user puts there, and Settings the effective one: that and the
-	// environment, as the entrypoint writes it first of all.
+	// Config is the configuration file of a cluster, which its user puts there. Settings is the
+	// effective one, of the file and the environment, which the entrypoint writes first of all.
 	Config   = "/etc/dind-cluster/config.yaml"
 	Settings = Run + "/settings.yaml"
-	// Phase says in one line what the runner is doing; Ready exists when the cluster is ready.
+	// Phase has one line with what the runner is doing; Ready exists when the cluster is ready.
 	Phase = Run + "/phase"
 	Ready = Run + "/ready"
-	// Timeline says when each piece of the last start began and ended: see package timeline.
+	// Timeline has when each piece of the last start began and ended: see package timeline.
 	Timeline = Run + "/timeline.json"
-	// State is the top-level container's directory for what must survive a restart, keys among it. It is on Docker's volume, with
-	// the nodes' containers that it belongs to: both come and go together, and `docker commit` takes neither.
+	// State is the top-level container's directory for what must survive a restart, keys among it.
+	// It is on Docker's volume, with the nodes' containers that it belongs to: both come and go
+	// together, and `docker commit` takes neither.
 	State = DockerRoot + "/dind-cluster"
-	// Host is where the top-level container has what nodes mount of the Docker host.
+	// Host is the directory where the top-level container has what nodes mount of the Docker host.
 	Host = "/host"
-	// Logs is where collected logs of a failed start go.
+	// Logs is the directory for the collected logs of a failed start.
 	Logs = "/var/log/dind-cluster"
-	// AdminKubeconfig is what kubectl uses in the top-level container: a link to a file below State.
+	// AdminKubeconfig is kubectl's kubeconfig in the top-level container: a link to a file below
+	// State.
 	AdminKubeconfig = "/root/.kube/config"
-	// NodeConfig is the node's settings, put there by the top-level container.
+	// NodeConfig is the directory with the node's settings, which the top-level container mounts.
 	NodeConfig = "/etc/dind-cluster"
-	// StatusDir is the directory on the top-level container with the socket that nodes report to, and where a node
-	// finds it.
+	// StatusDir is the directory on the top-level container with the socket that nodes report to,
+	// and where a node finds it.
 	StatusDir     = Run + "/nodes"
 	NodeStatusDir = "/var/lib/dind-cluster/status"
 	StatusSocket  = "status.sock"
-	// ResolvConf is what pods' resolv.conf is made from.
+	// ResolvConf is the file that pods' resolv.conf is made from.
 	ResolvConf = Run + "/resolv.conf"
 	// ContainerdConfig is the node's runtime configuration. The image has the original below
 	// ContainerdTemplate; the entrypoint adapts it to the host.

@@ -1,4 +1,5 @@
-// Package probe finds out whether services work where it is called.
+// Package probe finds out whether services and the cluster's DNS work in the network namespace of
+// the caller.
 package probe
 
 import (
@@ -19,34 +20,42 @@ const Name = "kubernetes.default.svc.cluster.local."
 const (
 	// try bounds one question. A question whose packet is lost is not answered at all.
 	try = 2 * time.Second
-	// pause is the time between the first questions. There is no event to wait for, and no reason to wait for the answer to
-	// an earlier question before the next one. Later questions come more slowly, so that waiting for long costs little: after
-	// a time of asking in vain, the next pause is a fraction of it.
+	// pause is the time between the first questions. There is no event to wait for, and no reason
+	// to wait for the answer to an earlier question before the next one. Later questions come more
+	// slowly, so that a long wait costs little: each pause is a fraction of the time that has
+	// passed.
 	pause, maxPause = 50 * time.Millisecond, time.Second
 	fraction        = 40
-	// maxOpen is how many questions are open at a time. The oldest of them is given up for a new one.
+	// maxOpen is how many questions are open at a time. The oldest of them is given up for a new
+	// one.
 	maxOpen = 16
 )
 
 // DNS asks the cluster's DNS service for a name in the cluster until it knows it or ctx ends.
 func DNS(ctx context.Context, n topology.Networks) error {
-	return lookup(ctx, net.JoinHostPort(n.DNSService().String(), "53"), n.KubernetesService().String())
+	return repeat(ctx, question(net.JoinHostPort(n.DNSService().String(), "53"), n.KubernetesService().String()))
 }
 
-func lookup(ctx context.Context, server, want string) error {
+// question returns a function that asks a server once, and returns nil if the answer is the address
+// want.
+func question(server, want string) func(context.Context) error {
 	resolver := &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, server)
 		},
 	}
-	ask := func(ctx context.Context) error {
+	return func(ctx context.Context) error {
 		addresses, err := resolver.LookupHost(ctx, Name)
 		if err == nil && !slices.Contains(addresses, want) {
 			err = fmt.Errorf("%s is %v, want %s", Name, addresses, want)
 		}
 		return err
 	}
+}
+
+// repeat asks again and again until the answer is nil or ctx ends.
+func repeat(ctx context.Context, ask func(context.Context) error) error {
 	questions, cancel := context.WithCancel(ctx)
 	defer cancel()
 	answers := make(chan error)
@@ -76,7 +85,7 @@ func lookup(ctx context.Context, server, want string) error {
 			if err == nil {
 				return nil
 			}
-			// That there was no answer in time tells less than any answer.
+			// A missing answer says less than any answer.
 			if late := net.Error(nil); last == nil || !errors.Is(err, context.Canceled) && (!errors.As(err, &late) || !late.Timeout()) {
 				last = err
 			}

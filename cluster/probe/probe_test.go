@@ -5,7 +5,10 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -50,94 +53,92 @@ func serve(t *testing.T, failures int, address [4]byte) string {
 }
 
 func TestLookup(t *testing.T) {
-	if err := lookup(t.Context(), serve(t, 4, [4]byte{10, 96, 0, 1}), "10.96.0.1"); err != nil {
+	if err := repeat(t.Context(), question(serve(t, 4, [4]byte{10, 96, 0, 1}), "10.96.0.1")); err != nil {
 		t.Error(err)
 	}
 }
 
-// A question that nobody answers does not hold up the next ones.
-func TestLookupLost(t *testing.T) {
-	server := serve(t, 0, [4]byte{10, 96, 0, 1})
-	real, err := net.Dial("udp4", server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer real.Close()
-	// It loses the first four questions, each of which is a packet for A and one for AAAA.
-	lossy, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lossy.Close()
-	go func() {
-		buffer := make([]byte, 512)
-		for i := 0; ; i++ {
-			n, from, err := lossy.ReadFrom(buffer)
-			if err != nil {
-				return
+// A question that is not answered does not hold up the next ones.
+func TestLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var questions atomic.Int32
+		if err := repeat(t.Context(), func(ctx context.Context) error {
+			if questions.Add(1) > 4 {
+				return nil
 			}
-			if i < 8 {
-				continue
-			}
-			if _, err := real.Write(buffer[:n]); err != nil {
-				return
-			}
-			if n, err = real.Read(buffer); err != nil {
-				return
-			}
-			_, _ = lossy.WriteTo(buffer[:n], from)
+			<-ctx.Done()
+			return ctx.Err()
+		}); err != nil {
+			t.Error(err)
 		}
-	}()
-	start := time.Now()
-	if err := lookup(t.Context(), lossy.LocalAddr().String(), "10.96.0.1"); err != nil {
-		t.Error(err)
-	}
-	if took := time.Since(start); took > try/2 {
-		t.Errorf("took %v", took)
-	}
+		if took := time.Since(start); took != 4*pause {
+			t.Errorf("took %v", took)
+		}
+	})
 }
 
-func TestLookupDeadline(t *testing.T) {
+func TestBadAnswers(t *testing.T) {
 	for name, test := range map[string]struct{ server, want string }{
 		"wrong answer": {serve(t, 0, [4]byte{1, 2, 3, 4}), "is [1.2.3.4], want 10.96.0.1"},
 		"failure":      {serve(t, 1<<30, [4]byte{}), "server misbehaving"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		err := lookup(ctx, test.server, "10.96.0.1")
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), test.want) {
+		if err := question(test.server, "10.96.0.1")(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want one that says %q", name, err, test.want)
 		}
 	}
 }
 
-// Asking in vain gets slower and slower.
-func TestLookupBacksOff(t *testing.T) {
-	silent, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	packets := 0
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for buffer := make([]byte, 512); ; packets++ {
-			if _, _, err := silent.ReadFrom(buffer); err != nil {
-				return
+// In the end the error has the last answer, if there was any: later questions without one tell
+// less.
+func TestDeadline(t *testing.T) {
+	refused := errors.New("server misbehaving")
+	for _, last := range []error{refused, nil} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			begin := time.Now()
+			err := repeat(ctx, func(ctx context.Context) error {
+				if last != nil && time.Since(begin) < time.Second {
+					return last
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			if !errors.Is(err, context.DeadlineExceeded) || last != nil && !errors.Is(err, last) {
+				t.Errorf("got %v, want %v", err, last)
 			}
+		})
+	}
+}
+
+// Asking in vain gets slower and slower, and no more than maxOpen questions are open at a time.
+func TestBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const long = time.Minute
+		ctx, cancel := context.WithTimeout(t.Context(), long)
+		defer cancel()
+		var mu sync.Mutex
+		var times []time.Time
+		open, most := 0, 0
+		err := repeat(ctx, func(ctx context.Context) error {
+			mu.Lock()
+			times = append(times, time.Now())
+			open++
+			most = max(most, open)
+			mu.Unlock()
+			<-ctx.Done()
+			mu.Lock()
+			defer mu.Unlock()
+			open--
+			return ctx.Err()
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
 		}
-	}()
-	const long = 6 * time.Second
-	ctx, cancel := context.WithTimeout(t.Context(), long)
-	defer cancel()
-	if err := lookup(ctx, silent.LocalAddr().String(), "10.96.0.1"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
-	silent.Close()
-	<-done
-	// A question is a packet for A and one for AAAA.
-	if most := 2 * int(long/pause) * 8 / 10; packets > most {
-		t.Errorf("%d packets in %v, want fewer than %d", packets, long, most)
-	}
+		first, last := times[1].Sub(times[0]), times[len(times)-1].Sub(times[len(times)-2])
+		if first != pause || last != maxPause || most > maxOpen+1 {
+			t.Errorf("pauses from %v to %v, %d questions open", first, last, most)
+		}
+	})
 }

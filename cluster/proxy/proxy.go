@@ -1,9 +1,11 @@
-// Package proxy hands the HTTP proxies of the top-level container, which Docker puts into its environment when a user or the
-// user's client configuration has some, on to those who fetch things from outside the cluster: the nodes' containerd.
+// Package proxy hands the HTTP proxies of the top-level container, which Docker puts into its
+// environment when a user or the user's client configuration has some, on to what fetches things
+// from outside the cluster: the nodes' containerd.
 //
-// What talks to the cluster itself must never see them. So they are in no node's environment, where kubeadm would take
-// them over into its pods, but in a file that containerd's unit alone reads. It may hold a password, so it is for root
-// alone, and on a tmpfs, where no image or archive of a container gets it.
+// What talks to the cluster itself must never see them. So they are in no node's environment, where
+// kubeadm would take them over into its pods, but in a file that containerd's unit alone reads. It
+// may hold a password, so it is for root alone, and on a tmpfs, where no image or archive of a
+// container gets it.
 package proxy
 
 import (
@@ -26,7 +28,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 )
 
-// Dir and NodeDir are where the top-level container shares the proxies, and where its nodes find them.
+// Dir and NodeDir are where the top-level container shares the proxies, and where its nodes find
+// them.
 const (
 	Dir     = paths.StatusDir
 	NodeDir = paths.NodeStatusDir
@@ -43,8 +46,8 @@ func IsVariable(name string) bool {
 		(name == strings.ToUpper(name) || name == strings.ToLower(name))
 }
 
-// FromEnv reads the proxies from environment variables of either case; capitals count first, as with Go's net/http.
-// Errors do not quote the value, which may hold a password.
+// FromEnv reads the proxies from environment variables of either case; capitals count first, as
+// with Go's net/http. Errors do not quote the value, which may hold a password.
 func FromEnv(getenv func(string) string) (Settings, error) {
 	var s Settings
 	var errs []error
@@ -89,8 +92,8 @@ func parse(value string) (*url.URL, error) {
 	return u, nil
 }
 
-// Clear removes all proxies from this process's environment, and so from that of its children: for programs that talk to nothing
-// but the cluster.
+// Clear removes all proxies from the environment of this process and its children. It is for
+// programs that talk to the cluster only.
 func Clear() {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} {
 		os.Unsetenv(name)
@@ -101,7 +104,7 @@ func Clear() {
 // None reports whether there is no proxy.
 func (s Settings) None() bool { return s.HTTP == "" && s.HTTPS == "" }
 
-// Complete adds to NO_PROXY what is inside of the cluster.
+// Complete returns the settings with all that is inside the cluster added to NO_PROXY.
 func (s Settings) Complete(c v1alpha1.Cluster) Settings {
 	var list []string
 	for entry := range strings.FieldsFuncSeq(s.No, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
@@ -122,8 +125,8 @@ func (s Settings) Complete(c v1alpha1.Cluster) Settings {
 	return s
 }
 
-// env writes the settings as systemd reads an EnvironmentFile: in double quotes a backslash protects the four characters that
-// mean something there (systemd.exec(5)).
+// env returns the settings as systemd reads an EnvironmentFile: in double quotes a backslash
+// protects the four characters that mean something there (systemd.exec(5)).
 func (s Settings) env() []byte {
 	var b strings.Builder
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`")
@@ -138,10 +141,12 @@ func (s Settings) env() []byte {
 	return []byte(b.String())
 }
 
-// file is what the top-level container shares with its nodes, in the directory that all of them have.
+// file is the name of the file with the proxies in the directory that the top-level container
+// shares with all nodes.
 const file = "proxy.env"
 
-// Share writes the proxies, if there are any, into the directory that becomes the nodes' paths.NodeStatusDir.
+// Share writes the proxies, if there are any, into the directory that becomes the nodes'
+// paths.NodeStatusDir.
 func (s Settings) Share(dir string) error {
 	path := filepath.Join(dir, file)
 	if s.None() {
@@ -159,8 +164,8 @@ func (s Settings) Share(dir string) error {
 	return nil
 }
 
-// Use gives a node's containerd, which has not started yet, the proxies in the shared directory, if there are any: units is
-// where systemd looks for additions to units.
+// Use gives a node's containerd, which has not started yet, the proxies in the shared directory, if
+// there are any. units is the directory for systemd's drop-in files.
 func Use(dir, units string) error {
 	path := filepath.Join(dir, file)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
@@ -178,10 +183,10 @@ func Use(dir, units string) error {
 	return nil
 }
 
-// lookupTime bounds the question for a proxy's address.
+// lookupTime bounds the lookup of a proxy's address.
 const lookupTime = time.Second
 
-// Warnings says which of the proxies the nodes will not reach.
+// Warnings returns a line for each proxy that the nodes will not reach.
 func (s Settings) Warnings(ctx context.Context, n v1alpha1.Networking) []string {
 	var out []string
 	for _, v := range []struct{ name, value string }{{"HTTP_PROXY", s.HTTP}, {"HTTPS_PROXY", s.HTTPS}} {
@@ -210,7 +215,7 @@ func addresses(ctx context.Context, host string) []netip.Addr {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
-	// A name that only a machine elsewhere knows is its own answer: nothing to warn of.
+	// A name that cannot be resolved here may be resolved elsewhere: no reason to warn.
 	found, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	for i := range found {
 		found[i] = found[i].Unmap()

@@ -9,7 +9,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/nearest"
 )
 
-// lookup returns the values of an environment.
+// lookup returns a function that returns the values of an environment's variables.
 func lookup(environ []string) func(string) string {
 	values := map[string]string{}
 	for _, e := range environ {
@@ -48,13 +48,14 @@ func Unknown(name string) error {
 	return fmt.Errorf("environment variable %s is not a setting of the cluster: there are %s", name, strings.Join(Names(), ", "))
 }
 
-// checkName refuses a variable that somebody must have taken for a setting. What else is in the environment is none of our
-// business: the image's and Docker's own variables, proxies, or all variables of a job in CI, which some systems
-// hand to its service containers.
+// checkName refuses a variable that looks like a mistaken setting. The rest of the environment is
+// ignored: the image's and Docker's own variables, proxies, or all variables of a job in CI, which
+// some systems hand to its service containers.
 //
-// Two kinds of names look like settings. A typing error is one letter away from a setting, two if that is long. The others
-// are made of nothing but the words that settings of Kubernetes clusters have, one of them a word that little else has:
-// FEATURE_GATES and POD_CIDR, but neither POD_NAME nor NODE_VERSION.
+// Two kinds of names look like settings. A typing error is one letter away from a setting, two if
+// that is long. The others are made of nothing but the words that settings of Kubernetes clusters
+// have, one of them a word that little else has: FEATURE_GATES and POD_CIDR, but neither POD_NAME
+// nor NODE_VERSION.
 func checkName(name string) error {
 	if IsSetting(name) {
 		return nil
@@ -83,7 +84,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// Words of settings, in the singular: those that mean Kubernetes by themselves, and those that need one of the others for it.
+// Words of settings, in the singular: those that mean Kubernetes by themselves, and those that need
+// one of the others for it.
 var (
 	specificWords = []string{
 		"APISERVER", "CIDR", "CNI", "ETCD", "FEATURE", "GATE", "K8S", "KUBE", "KUBEADM", "KUBELET", "PLANE", "POD", "RUNTIME",
@@ -96,7 +98,7 @@ var (
 	}
 )
 
-// plain is a name as settings are written.
+// plain returns a name in the spelling of settings.
 func plain(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
 // like returns the setting that a name is a typing error of, or "".
@@ -120,7 +122,8 @@ func like(name string) string {
 	return found
 }
 
-// hasShortWords reports whether a name has the words of a setting that are of three letters or fewer, perhaps as plurals.
+// hasShortWords reports whether a name has the words of a setting that are of three letters or
+// fewer, perhaps as plurals.
 func hasShortWords(name, setting string) bool {
 	words := strings.Split(name, "_")
 	for word := range strings.SplitSeq(setting, "_") {

@@ -1,14 +1,17 @@
-// Package store gives containerd images that somebody has unpacked before: a build, into folders of an image.
+// Package store gives containerd images that a build has unpacked into directories of an image.
 //
-// Such a folder, a group, is laid out as containerd's own root directory is: the trees of the snapshots, the blobs of
-// manifests and configs, and in one of the groups the two databases that tell of all of them. Seed makes a root
-// directory from groups. What it writes are copies of the databases and a symbolic link for each blob and for each
-// snapshot but the smallest, so that it takes milliseconds, and any number of containerds share the trees. They are never
-// written to: a container's own changes go to a snapshot of its own above them, and to remove an image removes links.
+// Such a directory, a group, is laid out as containerd's own root directory is: the trees of the
+// snapshots, the blobs of manifests and configs, and in one of the groups the two databases that
+// tell of all of them. Seed makes a root directory from groups. What it writes are copies of the
+// databases and a symbolic link for each blob and for each snapshot but the smallest, so that it
+// takes milliseconds, and any number of containerds share the trees. They are never written to: a
+// container's own changes go to a snapshot of its own above them, and to remove an image removes
+// links.
 //
-// A link needs an overlay whose lower folder is in the group and whose upper folder is in the root directory. The kernel
-// stacks overlays two deep at most, and some file systems cannot lie below one. Seed tries it, and copies the trees
-// where it does not work.
+// A link needs an overlay whose lower directory is in the group and whose upper directory is in the
+// root directory. The kernel stacks overlays two deep at most (FILESYSTEM_MAX_STACK_DEPTH in
+// https://github.com/torvalds/linux/blob/v6.12/include/linux/fs.h), and some file systems cannot
+// lie below one. Seed tries it, and copies the trees where it does not work.
 package store
 
 import (
@@ -31,42 +34,42 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/store/layout"
 )
 
-// Where everything is, in a group as in containerd's root directory.
+// Paths in a group, which are those in containerd's root directory.
 const (
 	metadataDB  = layout.Metadata
 	snapshotsDB = layout.SnapshotMetadata
-	// Snapshots has a folder for each snapshot, with its tree in "fs".
+	// Snapshots has a directory for each snapshot, with its tree in "fs".
 	Snapshots = layout.Snapshots
 	blobs     = layout.Blobs
 	// index names a group's images, as in an OCI layout.
 	index = layout.Index
-	// marker, in a root directory that was seeded, says from what: a symbolic link to that, since a short one has no
-	// content that could be lost without it.
+	// marker, in a root directory that was seeded, is a symbolic link to the identity of the
+	// groups. A short link, unlike a file, has no content that a power failure could lose.
 	marker = "dind-cluster.store"
 )
 
-// The folders of containerd's plugins in its root directory.
+// The directories of containerd's plugins in its root directory.
 var (
 	metadataDir    = filepath.Dir(metadataDB)
 	snapshotterDir = filepath.Dir(snapshotsDB)
 	contentDir     = layout.Content
 )
 
-// copyTime is how long the trees may take to copy, if they cannot be linked.
+// copyTime bounds the copy of one tree that cannot be linked.
 const copyTime = 10 * time.Minute
 
 // How is what Seed did.
 type How string
 
-// Linked: the root directory shares the groups' trees. Copied: it has copies of some or all of them. Kept: it was seeded by
-// an earlier start and is as it was.
+// Linked: the root directory shares the groups' trees. Copied: it has copies of some or all of
+// them. Kept: it was seeded by an earlier start and is as it was.
 const (
 	Linked How = "linked"
 	Copied How = "copied"
 	Kept   How = "kept"
 )
 
-// Result tells what Seed did.
+// Result describes what Seed did.
 type Result struct {
 	// Images is the number of images, not counting further names of one.
 	Images int `json:"images"`
@@ -77,7 +80,7 @@ type Result struct {
 	Took  time.Duration `json:"took"`
 }
 
-// String says it in a few words: "linked 7 images".
+// String returns the result in a few words: "linked 7 images".
 func (r Result) String() string {
 	images := fmt.Sprintf("%d images", r.Images)
 	if r.Images == 1 {
@@ -99,7 +102,7 @@ func (r Result) Write(path string) error {
 	return os.WriteFile(path, append(data, '\n'), 0o644)
 }
 
-// Read reads what Write wrote. A file that is not there is an error that wraps os.ErrNotExist.
+// Read reads what Write wrote. If there is no file, the error wraps os.ErrNotExist.
 func Read(path string) (Result, error) {
 	var r Result
 	data, err := os.ReadFile(path)
@@ -112,13 +115,14 @@ func Read(path string) (Result, error) {
 	return r, nil
 }
 
-// Seed makes containerd's root directory from the groups, before containerd starts for the first time; the folder must be
-// there, as the mount point of a volume is. If an earlier call was interrupted, it begins anew. If containerd's databases
-// are there, it only checks that they came from the same groups and that no link leads nowhere: what has happened to the
-// images since is the user's.
+// Seed makes containerd's root directory from the groups, before containerd starts for the first
+// time; the directory must exist, as the mount point of a volume does. If an earlier call was
+// interrupted, it starts over. If containerd's databases are there, it only checks that they came
+// from the same groups and that no link dangles: later changes to the images are the user's.
 //
-// Nothing is synced to the disk, which could take longer than all the rest: containerd does it with its databases before it
-// has a container. Databases that have lost their end by then, with the machine's power, count as not there.
+// Nothing is synced to the disk, which could take longer than all the rest: containerd does it with
+// its databases before it has a container. Databases that have lost their end by then, with the
+// machine's power, count as not there.
 func Seed(ctx context.Context, root string, groups []string) (Result, error) {
 	start := time.Now()
 	r, err := seed(ctx, root, groups)
@@ -194,7 +198,7 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 			}
 		}
 	}
-	// By the metadata, which come last, everybody sees that the rest is there.
+	// The metadata come last: if they are there, so is the rest.
 	if err := copyFile(snapshots, filepath.Join(root, snapshotsDB)); err != nil {
 		return Result{}, err
 	}
@@ -204,7 +208,8 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 	return r, copyFile(metadata, filepath.Join(root, metadataDB))
 }
 
-// Groups returns the groups below a folder, sorted. That there are none is an error.
+// Groups returns the paths of the groups below a directory, sorted. It returns an error if there
+// are none.
 func Groups(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -220,14 +225,14 @@ func Groups(dir string) ([]string, error) {
 	return groups, nil
 }
 
-// group is a folder with a part of a store.
+// group is a directory with a part of a store.
 type group struct {
 	path string
-	// images is how many index.json names.
+	// images is how many images index.json names.
 	images int
 	// entries are the paths of the snapshots and blobs, relative to path.
 	entries []string
-	// identity changes with whatever the group has.
+	// identity is a hash of what the group has.
 	identity string
 }
 
@@ -279,7 +284,8 @@ func count(index []byte) (int, error) {
 	return len(digests), nil
 }
 
-// one returns the path of a file that exactly one of the groups must have.
+// one returns the path of a file in the one group that has it. It returns an error if none or
+// several do.
 func one(groups []*group, name string) (string, error) {
 	var found []string
 	for _, g := range groups {
@@ -300,8 +306,9 @@ func one(groups []*group, name string) (string, error) {
 	return found[0], nil
 }
 
-// shareable says, by trying, why a container whose changes are below root cannot have its image in the group; nil if it can.
-// The error means that not even an image below root itself could be used.
+// shareable tries whether a container whose changes are below root can have its image in the group.
+// If it cannot, why is the reason. err means that not even an image below root itself could be
+// used.
 func (g *group) shareable(root string) (why, err error) {
 	for _, entry := range g.entries {
 		lower := filepath.Join(g.path, entry, "fs")
@@ -324,7 +331,7 @@ func (g *group) shareable(root string) (why, err error) {
 	return nil, nil // only blobs
 }
 
-// overlay mounts an overlay on a lower folder for a moment, with the upper one below root.
+// overlay mounts an overlay on a lower directory for a moment, with the upper one below root.
 func overlay(root, lower string) (err error) {
 	dir, err := os.MkdirTemp(root, ".trial-")
 	if err != nil {
@@ -357,9 +364,10 @@ func overlay(root, lower string) (err error) {
 	return nil
 }
 
-// small reports whether a snapshot has so little in it that a copy takes no longer than a link. A copy can do more: its file
-// system, unlike an overlay, has idmapped mounts (mount_setattr(2)), which containerd uses for pods in a user namespace of
-// their own. Each such pod needs the image of pause, which is one file.
+// small reports whether a snapshot has so little in it that a copy takes no longer than a link. A
+// copy can do more: its file system, unlike an overlay, has idmapped mounts (mount_setattr(2)),
+// which containerd uses for pods in a user namespace of their own. Each such pod needs the image of
+// pause, which is one file.
 func small(snapshot string) (few bool, err error) {
 	entries, size := 0, int64(0)
 	err = filepath.WalkDir(snapshot, func(_ string, d fs.DirEntry, err error) error {
@@ -382,7 +390,8 @@ func small(snapshot string) (few bool, err error) {
 	return few, err
 }
 
-// copySynced copies a small tree onto the disk: unlike a link, a file can be empty after a power failure.
+// copySynced copies a small tree onto the disk: unlike a link, a file can be empty after a power
+// failure.
 func copySynced(ctx context.Context, from, to string) error {
 	if err := copyTree(ctx, from, to); err != nil {
 		return err
@@ -435,7 +444,7 @@ func copyFile(from, to string) error {
 	return os.Rename(to+".new", to)
 }
 
-// complete says whether a root directory has the databases. containerd lets them grow only.
+// complete reports whether a root directory has whole databases. They never shrink.
 func complete(root, metadata, snapshots string) (bool, error) {
 	for name, original := range map[string]string{metadataDB: metadata, snapshotsDB: snapshots} {
 		have, err := os.Stat(filepath.Join(root, name))

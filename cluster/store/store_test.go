@@ -153,7 +153,7 @@ func TestLinked(t *testing.T) {
 	}
 }
 
-// mountOverlay mounts an overlay on a lower folder until the end of the test.
+// mountOverlay mounts an overlay on a lower directory until the end of the test.
 func mountOverlay(t *testing.T, lower string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -265,7 +265,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// A folder that itself lies on two overlays can hold no container.
+// A directory that itself lies on two overlays can hold no container.
 func TestUnusable(t *testing.T) {
 	canMount(t)
 	root := mountOverlay(t, mountOverlay(t, t.TempDir()))

@@ -1,7 +1,9 @@
-// Package timeline records when the pieces of a start began and ended, for programs that measure starts.
+// Package timeline records when the pieces of a start began and ended, for programs that measure
+// starts.
 //
-// The runner writes the file when a cluster is ready or has failed: one JSON object, times in RFC 3339 with nanoseconds.
-// All containers of a cluster share the kernel's clock, so the times of all nodes compare.
+// The runner writes the file when a cluster is ready or has failed: one JSON object, times in RFC
+// 3339 with nanoseconds. All containers of a cluster share the kernel's clock, so the times of all
+// nodes compare.
 package timeline
 
 import (
@@ -18,11 +20,11 @@ import (
 type Span struct {
 	// Lane is where it was done: the name of a node, or "" for the top-level container.
 	Lane string `json:"lane,omitempty"`
-	// Name says what was done, in the words of the progress.
+	// Name is what was done, in the words of the progress.
 	Name  string    `json:"name"`
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end"`
-	// Failed says that it ended badly.
+	// Failed reports whether it ended with an error.
 	Failed bool `json:"failed,omitempty"`
 }
 
@@ -33,12 +35,13 @@ type Timeline struct {
 	// End is when the cluster was ready, or was given up.
 	End   time.Time `json:"end"`
 	Ready bool      `json:"ready"`
-	// Resumed says that the cluster was there before and was only started again.
+	// Resumed reports whether the cluster existed before and was only started again.
 	Resumed bool   `json:"resumed,omitempty"`
 	Spans   []Span `json:"spans"`
 }
 
-// Recorder gathers spans. It is safe for use by several goroutines. The zero Recorder is ready to use.
+// Recorder gathers spans. It is safe for use by several goroutines. The zero Recorder is ready to
+// use.
 type Recorder struct {
 	mu    sync.Mutex
 	spans []Span
@@ -48,12 +51,13 @@ type Recorder struct {
 func (r *Recorder) Add(s Span) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Where the clock was set meanwhile, what has gone by is still right.
+	// If the clock was set meanwhile, the duration is still right.
 	s.End = s.Start.Add(s.End.Sub(s.Start))
 	r.spans = append(r.spans, s)
 }
 
-// Write writes what was recorded to a file, which is complete as soon as it is there. The spans of t are replaced.
+// Write writes what was recorded to a file, which is complete as soon as it is there. The spans of
+// t are replaced.
 func (r *Recorder) Write(path string, t Timeline) error {
 	r.mu.Lock()
 	t.Spans = append([]Span{}, r.spans...)
@@ -68,7 +72,7 @@ func (r *Recorder) Write(path string, t Timeline) error {
 	return nil
 }
 
-// Parse reads what Write wrote. Spans that end before they begin are an error.
+// Parse reads what Write wrote. It returns an error for spans that end before they begin.
 func Parse(data []byte) (Timeline, error) {
 	var t Timeline
 	if err := json.Unmarshal(data, &t); err != nil {

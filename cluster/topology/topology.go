@@ -1,9 +1,9 @@
-// Package topology holds what a cluster's settings resolve to: its endpoint, its networks, and every node with its name and
-// addresses.
+// Package topology resolves a cluster's settings to its endpoint, its networks, and every node with
+// its name and addresses.
 //
-// The top-level container owns the network that its nodes live in, so nothing has to be allocated: all addresses follow from
-// the settings alone. They are therefore the same after a restart, and routes to nodes that do not exist yet can be laid down
-// in advance.
+// The top-level container owns the network that its nodes live in, so nothing has to be allocated:
+// all addresses follow from the settings alone. They are therefore the same after a restart, and
+// routes to nodes that do not exist yet can be laid down in advance.
 package topology
 
 import (
@@ -23,7 +23,8 @@ const (
 	Worker       = v1alpha1.RoleWorker
 )
 
-// Topology is a cluster as it is to be. It is all that goes into nodes, and it is kept with the cluster's state.
+// Topology describes a whole cluster. Nodes get no other settings, and it is saved with the
+// cluster's state.
 type Topology struct {
 	// Endpoint is where nodes, pods and the runner reach the API server.
 	Endpoint netip.AddrPort `json:"endpoint"`
@@ -35,9 +36,9 @@ type Topology struct {
 	APISANs []string `json:"apiSANs,omitempty"`
 	// ProxyMode is kube-proxy's mode: iptables or nftables.
 	ProxyMode string `json:"proxyMode"`
-	// EtcdSync reports whether etcd waits until the disk has what it was given.
+	// EtcdSync reports whether etcd syncs its writes to the disk (fsync).
 	EtcdSync bool `json:"etcdSync"`
-	// NoFile is how many files a process of a pod may have open before it raises its own limit.
+	// NoFile is the soft limit on open files (RLIMIT_NOFILE) of the processes of pods.
 	NoFile int `json:"noFile"`
 	// FeatureGates are those of all components, RuntimeConfig the API server's --runtime-config.
 	FeatureGates  map[string]bool   `json:"featureGates,omitempty"`
@@ -67,7 +68,7 @@ type Networks struct {
 type Node struct {
 	Name string `json:"name"`
 	Role string `json:"role"`
-	// Slot is the node's place in the subnets, which its addresses follow from.
+	// Slot is the node's place in the subnets, from which its addresses follow.
 	Slot int `json:"slot"`
 	// IPs are the node's own addresses and PodCIDRs those of its pods, in the order of Networks.
 	IPs      []netip.Addr   `json:"ips"`
@@ -139,7 +140,8 @@ func Resolve(c v1alpha1.Cluster) Topology {
 		}
 		if n.Role == ControlPlane {
 			n.Ports = append(n.Ports, Port{v1alpha1.APIServerPort, v1alpha1.APIServerPort, "tcp"})
-			// As kubeadm's phase mark-control-plane adds them.
+			// As kubeadm's phase mark-control-plane adds them
+			// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/phases/markcontrolplane/markcontrolplane.go).
 			if n.Labels == nil {
 				n.Labels = map[string]string{}
 			}
@@ -167,10 +169,11 @@ func Names(nodes []Node) []string {
 	return names
 }
 
-// podCIDRBits is the length of one node's pod address prefix: 254 addresses for at most 110 pods.
+// podCIDRBits is the length of one node's IPv4 pod prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
-// Slot returns the addresses of the node in a slot, from 0 to v1alpha1.MaxNodes-1, and those of its pods.
+// Slot returns the addresses of the node in a slot, from 0 to plan.MaxNodes-1, and those of its
+// pods.
 func (n Networks) Slot(slot int) (ips []netip.Addr, podCIDRs []netip.Prefix) {
 	for _, subnet := range n.Nodes {
 		ips = append(ips, offset(subnet, 2+slot))
@@ -181,14 +184,16 @@ func (n Networks) Slot(slot int) (ips []netip.Addr, podCIDRs []netip.Prefix) {
 	return ips, podCIDRs
 }
 
-// Gateway returns the top-level container's address in the nodes' network. It also answers the nodes' DNS queries.
+// Gateway returns the top-level container's address in the nodes' network. It also answers the
+// nodes' DNS queries.
 func (n Networks) Gateway() netip.Addr { return offset(n.Nodes[0], 1) }
 
 // KubernetesService returns the address of the service "kubernetes".
 func (n Networks) KubernetesService() netip.Addr { return offset(n.Services[0], 1) }
 
 // DNSService returns the address of the cluster's DNS service: the tenth, as GetDNSIP in
-// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/constants/constants.go has it.
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/constants/constants.go has
+// it.
 func (n Networks) DNSService() netip.Addr { return offset(n.Services[0], 10) }
 
 // offset returns the n-th address of p.

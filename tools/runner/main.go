@@ -1,5 +1,5 @@
-// Command runner brings a Kubernetes cluster up: `runner cluster` in the top-level container, `runner node` in each
-// of its nodes, and `runner entrypoint` as process 1 of both.
+// Command runner brings a Kubernetes cluster up: `runner cluster` in the top-level container,
+// `runner node` in each of its nodes, and `runner entrypoint` as process 1 of both.
 package main
 
 import (

@@ -12,8 +12,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
-// await waits until the API server is ready, for the one who is in the --kubeconfig of a component's command line, and
-// becomes the component: the next program of its name on PATH.
+// await waits until the API server is ready, as the user in the --kubeconfig of a component's
+// command line sees it, and then becomes the component: the next program of its name on PATH.
 func await(ctx context.Context, args []string) error {
 	program, err := next(filepath.Base(args[0]))
 	if err != nil {
@@ -40,7 +40,7 @@ func await(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	// Without a deadline: the kubelet sees that the container has not started, and gives up when it is time.
+	// Without a deadline: the container's startup probe has one.
 	if err := api.WaitFor(ctx, "/readyz"); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func newFailed() *cobra.Command {
 func clusterFailed(ctx context.Context, f failure.Failure, out io.Writer) error {
 	if !f.Explained() {
 		if _, err := os.Stat(paths.Ready); err == nil {
-			// There is a cluster to save, with or without the runner.
+			// The cluster works without the runner.
 			fmt.Fprintf(out, "%v; the cluster runs on without it\n", f)
 			return nil
 		}
@@ -55,15 +55,15 @@ func clusterFailed(ctx context.Context, f failure.Failure, out io.Writer) error 
 		f.Explain(ctx, out, since)
 		fmt.Fprintf(out, "the cluster did not come up: %v\n", f)
 	}
-	// The settings are the entrypoint's. If they were what is wrong the container ends.
+	// If the settings themselves are wrong, the container ends.
 	if p, err := settings.Load(); err == nil && p.Start.OnFailure == v1alpha1.OnFailureKeep {
 		return nil
 	}
-	// With the status 1, so that `docker run` and whoever watches the container see it.
+	// With the status 1, which `docker run` and `docker wait` return.
 	return exec.CommandContext(ctx, "systemctl", "--no-block", "exit", "1").Run()
 }
 
-// nodeFailed tells the top-level container, which decides.
+// nodeFailed reports the failure to the top-level container, which decides what follows.
 func nodeFailed(ctx context.Context, f failure.Failure, out io.Writer) error {
 	if f.Explained() {
 		return nil

@@ -35,7 +35,8 @@ func Main(ctx context.Context, args []string) int {
 		newVersion(),
 	)
 	verb := args[1:]
-	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig` works.
+	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig`
+	// works.
 	if filepath.Base(args[0]) == "kubeconfig" {
 		verb = append([]string{"kubeconfig"}, verb...)
 	}
