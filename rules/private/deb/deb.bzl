@@ -45,7 +45,7 @@ _canonical = rule(
         "package": attr.string(mandatory = True),
         "version": attr.string(mandatory = True),
         "architecture": attr.string(mandatory = True),
-        "_canonical": attr.label(default = "//rules/private/deb/canonical", executable = True, cfg = "exec"),
+        "_canonical": attr.label(default = "//tools/canonicaldeb", executable = True, cfg = "exec"),
         "_changelog": attr.label(default = "//rules/private/deb:changelog", allow_single_file = True),
     },
 )

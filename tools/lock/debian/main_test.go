@@ -39,7 +39,7 @@ func TestReadList(t *testing.T) {
 
 // Every lock holds what its list asks for, and nothing that the repository rules could not check.
 func TestLocks(t *testing.T) {
-	folder := filepath.Join("..", "..", "..", "..", "third_party", "debian")
+	folder := filepath.Join("..", "..", "..", "third_party", "debian")
 	lists, err := filepath.Glob(filepath.Join(folder, "*.packages"))
 	if err != nil || len(lists) == 0 {
 		t.Fatalf("no lists in %s: %v", folder, err)
