@@ -1,4 +1,4 @@
-// Command lock resolves a list of Debian packages with apt itself, in a private apt root, and writes the result: each
+// Package debian resolves a list of Debian packages with apt itself, in a private apt root, and writes the lock: each
 // package's version, pool path and SHA-256.
 //
 // A suite comes with its updates: SUITE-updates, and SUITE-security from Debian's security archive, as Debian's own
@@ -6,14 +6,14 @@
 //
 // The list has one package a line; `#` starts a comment. A line `!NAME` says that another part of the build provides
 // NAME, so that apt neither selects it nor what only it needs.
-package main
+package debian
 
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/url"
@@ -26,8 +26,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 const architecture = "amd64"
@@ -59,71 +57,70 @@ type locked struct {
 	SHA256 string `json:"sha256"`
 }
 
-func main() {
-	// The machine's own keys, none that a mirror brings.
-	o := options{trust: "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"}
-	flag.StringVar(&o.packages, "packages", "", "file that lists the wanted packages")
-	flag.StringVar(&o.suite, "suite", "", "Debian suite; default: the suite of the present lock")
-	flag.StringVar(&o.output, "output", "", "lock file to write")
-	flag.Parse()
-	// Not options, which everybody on the machine can see: the URLs may have passwords.
-	o.mirrors = mirrors{main: os.Getenv("DEBIAN_MIRROR"), security: os.Getenv("DEBIAN_SECURITY_MIRROR")}
-	cli.End("lock", run(o, os.Stderr))
-}
+// Options say what is locked.
+type Options struct {
+	// Packages is the file with the list, Output the lock to write.
+	Packages, Output string
+	// Suite may be empty: that of the present lock.
+	Suite string
+	// Main and Security are the roots of Debian's archives: URLs, perhaps with a user and password. Security may be empty:
+	// not known.
+	Main, Security string
+	// Log takes messages to the user.
+	Log io.Writer
 
-type options struct {
-	packages, suite, output string
-	mirrors                 mirrors
-	// trust is the option of each apt source that says whose signature its release file must have.
+	// trust is the option of each apt source that says whose signature its release file must have: a key of this machine's,
+	// none that a mirror brings, when empty.
 	trust string
 }
 
-func run(o options, log io.Writer) error {
-	if o.packages == "" || o.output == "" || o.mirrors.main == "" {
-		return errors.New("-packages, -output and DEBIAN_MIRROR are needed: call it through scripts/lock debian")
+// Lock resolves the packages and writes the lock. It needs apt-get.
+func Lock(ctx context.Context, o Options) error {
+	if o.trust == "" {
+		o.trust = "signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
 	}
-	if o.suite == "" {
-		data, err := os.ReadFile(o.output)
+	if o.Suite == "" {
+		data, err := os.ReadFile(o.Output)
 		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%s does not exist yet: name a suite", o.output)
+			return fmt.Errorf("%s does not exist yet: name a suite", o.Output)
 		} else if err != nil {
 			return err
 		}
 		var old lockFile
 		if err := json.Unmarshal(data, &old); err != nil {
-			return fmt.Errorf("reading %s: %w", o.output, err)
+			return fmt.Errorf("reading %s: %w", o.Output, err)
 		}
-		o.suite = old.Suite
+		o.Suite = old.Suite
 	}
-	wanted, provided, err := readList(o.packages)
+	wanted, provided, err := readList(o.Packages)
 	if err != nil {
 		return err
 	}
-	apt, err := newAPT(o.mirrors, o.trust, provided)
+	apt, err := newAPT(mirrors{main: o.Main, security: o.Security}, o.trust, provided)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(apt.root)
-	updates, err := apt.update(o.suite, log)
+	updates, err := apt.update(ctx, o.Suite, o.Log)
 	if err != nil {
 		return err
 	}
-	lock := &lockFile{Suite: o.suite, Updates: updates}
+	lock := &lockFile{Suite: o.Suite, Updates: updates}
 	if lock.Snapshot, err = apt.snapshot(1 + len(updates)); err != nil {
 		return err
 	}
-	if lock.Packages, err = apt.resolve(wanted); err != nil {
+	if lock.Packages, err = apt.resolve(ctx, wanted); err != nil {
 		return err
 	}
 	data, err := json.MarshalIndent(lock, "", " ")
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(o.output, append(data, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(o.Output, append(data, '\n'), 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(log, "%s: %d packages of %s, %s\n", o.output, len(lock.Packages),
-		strings.Join(append([]string{o.suite}, updates...), " + "), lock.Snapshot)
+	fmt.Fprintf(o.Log, "%s: %d packages of %s, %s\n", o.Output, len(lock.Packages),
+		strings.Join(append([]string{o.Suite}, updates...), " + "), lock.Snapshot)
 	return nil
 }
 
@@ -230,8 +227,8 @@ func (e *aptError) Error() string {
 	return fmt.Sprintf("running %s: %v\n%s%s", e.command, e.err, e.stdout, e.stderr)
 }
 
-func (a *apt) run(name string, args ...string) (stdout string, err error) {
-	cmd := exec.Command(name, append([]string{
+func (a *apt) run(ctx context.Context, name string, args ...string) (stdout string, err error) {
+	cmd := exec.CommandContext(ctx, name, append([]string{
 		"-o", "Dir=" + a.root,
 		"-o", "Dir::State::status=" + filepath.Join(a.root, "var/lib/dpkg/status"),
 		"-o", "APT::Architecture=" + architecture,
@@ -257,7 +254,7 @@ func (a *apt) run(name string, args ...string) (stdout string, err error) {
 }
 
 // update fetches the package lists of a suite and of the updates to it, and returns the suites of updates that there are.
-func (a *apt) update(suite string, log io.Writer) (updates []string, err error) {
+func (a *apt) update(ctx context.Context, suite string, log io.Writer) (updates []string, err error) {
 	type source struct{ mirror, suite string }
 	var optional []source
 	switch suite {
@@ -273,7 +270,7 @@ func (a *apt) update(suite string, log io.Writer) (updates []string, err error) 
 	}
 	sources := []source{{a.mirrors.main, suite}}
 	for _, s := range optional {
-		there, err := a.exists(s.mirror + "/dists/" + s.suite + "/Release")
+		there, err := a.exists(ctx, s.mirror+"/dists/"+s.suite+"/Release")
 		if err != nil {
 			return nil, fmt.Errorf("looking for suite %s: %w", s.suite, err)
 		}
@@ -291,14 +288,14 @@ func (a *apt) update(suite string, log io.Writer) (updates []string, err error) 
 	if err := a.write("etc/apt/sources.list", list.String()); err != nil {
 		return nil, err
 	}
-	_, err = a.run("apt-get", "update", "-q")
+	_, err = a.run(ctx, "apt-get", "update", "-q")
 	return updates, err
 }
 
 // exists says whether a mirror has a file, and fails if that cannot be told: a mirror that is down is no reason to do
 // without security updates.
-func (a *apt) exists(uri string) (bool, error) {
-	_, err := a.run("/usr/lib/apt/apt-helper", "download-file", uri, filepath.Join(a.root, "probe"))
+func (a *apt) exists(ctx context.Context, uri string) (bool, error) {
+	_, err := a.run(ctx, "/usr/lib/apt/apt-helper", "download-file", uri, filepath.Join(a.root, "probe"))
 	var failed *aptError
 	if errors.As(err, &failed) && notThere.MatchString(failed.stderr) {
 		return false, nil
@@ -345,8 +342,8 @@ func releaseDate(release string) (time.Time, error) {
 }
 
 // resolve returns what apt would install, from where, in the order of names.
-func (a *apt) resolve(wanted []string) ([]locked, error) {
-	plan, err := a.run("apt-get", append([]string{"install", "--print-uris", "--yes", "-qq"}, wanted...)...)
+func (a *apt) resolve(ctx context.Context, wanted []string) ([]locked, error) {
+	plan, err := a.run(ctx, "apt-get", append([]string{"install", "--print-uris", "--yes", "-qq"}, wanted...)...)
 	if err != nil {
 		return nil, err
 	}

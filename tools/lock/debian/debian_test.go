@@ -1,4 +1,4 @@
-package main
+package debian
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 )
 
 func TestReadList(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "demo.packages")
+	file := filepath.Join(t.TempDir(), "demo.Packages")
 	if err := os.WriteFile(file, []byte("# a list\nbash\n\n  dash # a shell\n!containerd\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -183,29 +183,29 @@ func TestRun(t *testing.T) {
 			}))
 			defer server.Close()
 			url := strings.Replace(server.URL, "//", "//alice:s%40cret@", 1)
-			o := options{
-				packages: filepath.Join(dir, "demo.packages"), suite: tt.suite, output: filepath.Join(dir, "demo.lock.json"),
-				mirrors: mirrors{main: url + "/debian", security: url + "/debian-security"},
-				trust:   "trusted=yes",
+			var log bytes.Buffer
+			o := Options{
+				Packages: filepath.Join(dir, "demo.Packages"), Suite: tt.suite, Output: filepath.Join(dir, "demo.lock.json"),
+				Main: url + "/debian", Security: url + "/debian-security",
+				Log: &log, trust: "trusted=yes",
 			}
 			switch {
 			case tt.unknown:
-				o.mirrors.security = ""
+				o.Security = ""
 			case tt.down == "security":
-				o.mirrors.security = "http://alice:s%40cret@127.0.0.1:9/debian-security"
+				o.Security = "http://alice:s%40cret@127.0.0.1:9/debian-security"
 			case tt.down == "main":
-				o.mirrors.main = "http://alice:s%40cret@127.0.0.1:9/debian"
+				o.Main = "http://alice:s%40cret@127.0.0.1:9/debian"
 			}
-			if err := os.WriteFile(o.packages, []byte("hello\n!gone\n"), 0o644); err != nil {
+			if err := os.WriteFile(o.Packages, []byte("hello\n!gone\n"), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			if tt.old != "" {
-				if err := os.WriteFile(o.output, []byte(tt.old), 0o644); err != nil {
+				if err := os.WriteFile(o.Output, []byte(tt.old), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			var log bytes.Buffer
-			err := run(o, &log)
+			err := Lock(t.Context(), o)
 			for _, want := range tt.log {
 				if !strings.Contains(log.String(), want) {
 					t.Errorf("the log %q does not say %q", &log, want)
@@ -214,7 +214,7 @@ func TestRun(t *testing.T) {
 			if said := fmt.Sprint(&log, err); strings.Contains(said, "cret") {
 				t.Errorf("the password is in %q", said)
 			}
-			data, readErr := os.ReadFile(o.output)
+			data, readErr := os.ReadFile(o.Output)
 			if tt.err != nil {
 				if err == nil {
 					t.Fatal("no error")

@@ -1,15 +1,15 @@
-// Command lock writes the lock of a universe: a go.mod that names, version for version, what upstream's own go.mod
+// Package universe writes the lock of a universe: a go.mod that names, version for version, what upstream's own go.mod
 // names, and the go.sum that goes with it.
 //
 // Upstreams that develop several modules in one repository replace them by local folders. Those replacements are
 // turned into the published versions of the same modules.
-package main
+package universe
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,19 +19,12 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/semver"
-
-	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
-func main() {
-	dir := flag.String("dir", "", "folder of the universe: holds programs.go, go.mod and go.sum")
-	flag.Parse()
-	cli.End("lock", lock(*dir, flag.Args()))
-}
-
-// lock writes dir/go.mod and dir/go.sum. An upstream is MODULE@VERSION, or MODULE=FETCHED@VERSION where the module is
-// only published under another path.
-func lock(dir string, upstreams []string) error {
+// Lock writes dir/go.mod and dir/go.sum; dir/programs.go imports the programs that the universe builds. An upstream is
+// MODULE@VERSION, or MODULE=FETCHED@VERSION where the module is only published under another path; without any, those of the
+// present lock are locked again. It needs the go command.
+func Lock(ctx context.Context, dir string, upstreams []string) error {
 	modFile := filepath.Join(dir, "go.mod")
 	if len(upstreams) == 0 {
 		var err error
@@ -52,7 +45,7 @@ func lock(dir string, upstreams []string) error {
 			replaces[path] = fetched + " " + version
 		}
 		requires[path] = version
-		mod, published, err := upstreamMod(fetched, version)
+		mod, published, err := upstreamMod(ctx, fetched, version)
 		if err != nil {
 			return err
 		}
@@ -87,15 +80,15 @@ func lock(dir string, upstreams []string) error {
 		return err
 	}
 	// -e: a program is not importable, but its name is all that is asked for here.
-	out, err := run(dir, "go", "list", "-e", "-tags", "programs", "-f", `{{join .Imports "\n"}}`, ".")
+	out, err := run(ctx, dir, "go", "list", "-e", "-tags", "programs", "-f", `{{join .Imports "\n"}}`, ".")
 	if err != nil {
 		return err
 	}
 	// Adds what only the programs need (ginkgo's command, say) and fails where a program does not resolve.
-	if _, err := run(dir, "go", append([]string{"list", "-deps", "-f", "{{.ImportPath}}"}, strings.Fields(string(out))...)...); err != nil {
+	if _, err := run(ctx, dir, "go", append([]string{"list", "-deps", "-f", "{{.ImportPath}}"}, strings.Fields(string(out))...)...); err != nil {
 		return err
 	}
-	return downloadAll(dir)
+	return downloadAll(ctx, dir)
 }
 
 const upstreamComment = "// upstream: "
@@ -131,8 +124,8 @@ func parseUpstream(s string) (path, fetched, version string, err error) {
 }
 
 // upstreamMod gives a module's own go.mod and the time of its version.
-func upstreamMod(path, version string) (*modfile.File, string, error) {
-	out, err := run("", "go", "mod", "download", "-json", path+"@"+version)
+func upstreamMod(ctx context.Context, path, version string) (*modfile.File, string, error) {
+	out, err := run(ctx, "", "go", "mod", "download", "-json", path+"@"+version)
 	if err != nil {
 		return nil, "", err
 	}
@@ -182,7 +175,7 @@ func writeMod(file, goVersion string, upstreams []string, requires, replaces map
 }
 
 // downloadAll fetches every module of the lock once, so that go.sum holds the hash of each.
-func downloadAll(dir string) error {
+func downloadAll(ctx context.Context, dir string) error {
 	mod, err := readMod(filepath.Join(dir, "go.mod"))
 	if err != nil {
 		return err
@@ -191,12 +184,12 @@ func downloadAll(dir string) error {
 	for _, r := range mod.Require {
 		args = append(args, r.Mod.Path)
 	}
-	_, err = run(dir, "go", args...)
+	_, err = run(ctx, dir, "go", args...)
 	return err
 }
 
-func run(dir, name string, args ...string) ([]byte, error) {
-	cmd := exec.Command(name, args...)
+func run(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
 	var stderr strings.Builder
