@@ -1,4 +1,8 @@
-package main
+// Package canonical finishes packages that rules_pkg's pkg_deb has put together.
+//
+// pkg_deb is a Python program: the compressed bytes that it writes depend on the Python and zlib of the machine, and it writes
+// neither md5sums nor Installed-Size. Written anew, equal contents are equal bytes everywhere, with both added.
+package canonical
 
 import (
 	"archive/tar"
@@ -12,9 +16,24 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/image/deb"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/dind-cluster/dind-cluster/image/deb"
 )
+
+// Rewrite reads the package in, of files, directories and symbolic links, and writes it to out, with a Debian changelog of one
+// entry: @PACKAGE@, @VERSION@, @MAINTAINER@ and @DATE@ in it are filled in. The time is that of the entry and of every file.
+func Rewrite(in, out, changelog string, mtime time.Time) error {
+	p, err := read(in)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", in, err)
+	}
+	defer p.close()
+	if err := p.addChangelog(changelog, mtime); err != nil {
+		return err
+	}
+	return p.write(out, mtime)
+}
 
 // pkg is a package in memory, except for the contents of its files, which are spooled: programs are large.
 type pkg struct {

@@ -1,4 +1,4 @@
-package main
+package canonical
 
 import (
 	"archive/tar"
@@ -68,12 +68,8 @@ func pythonDeb(t *testing.T, level int, files [][2]string) string {
 
 func finish(t *testing.T, in string) string {
 	t.Helper()
-	changelog := filepath.Join(t.TempDir(), "changelog")
-	if err := os.WriteFile(changelog, []byte("@PACKAGE@ (@VERSION@) unstable\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	out := filepath.Join(t.TempDir(), "out.deb")
-	if err := run(in, out, changelog, date); err != nil {
+	if err := Rewrite(in, out, "@PACKAGE@ (@VERSION@) unstable\n", date); err != nil {
 		t.Fatal(err)
 	}
 	return out
