@@ -7,7 +7,8 @@
   layers of an image that holds another image so.
 * `image_push` pushes an image to a registry, `image_push_all` several together.
 * `image_sbom` writes what an image is made of as SPDX.
-* `image_mtree_test` compares the files of an image with a golden listing.
+
+Goldens of images are in golden.bzl.
 
 A layer is one blob, which is compressed once and then only referred to: by the image's manifest, by whatever
 sends it to an engine. What joins blobs into one file is built only when somebody asks for it, and not cached.
@@ -17,7 +18,6 @@ load("//rules/private/image:image.bzl", _image = "image")
 load("//rules/private/image:image_info.bzl", _ImageInfo = "ImageInfo")
 load("//rules/private/image:layer.bzl", _image_layer = "image_layer")
 load("//rules/private/image:layer_info.bzl", _LayerInfo = "LayerInfo")
-load("//rules/private/image:mtree_test.bzl", _image_mtree_test = "image_mtree_test")
 load("//rules/private/image:push.bzl", _image_push = "image_push", _image_push_all = "image_push_all")
 load("//rules/private/image:sbom.bzl", _image_sbom = "image_sbom")
 load("//rules/private/image:store.bzl", _image_store = "image_store", _image_unpacked = "image_unpacked")
@@ -26,7 +26,6 @@ ImageInfo = _ImageInfo
 LayerInfo = _LayerInfo
 image = _image
 image_layer = _image_layer
-image_mtree_test = _image_mtree_test
 image_push = _image_push
 image_push_all = _image_push_all
 image_sbom = _image_sbom

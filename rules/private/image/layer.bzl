@@ -57,7 +57,7 @@ def _image_layer_impl(ctx):
         below = _state_below(ctx.attr.base),
         compression = ctx.attr.compression or compression(ctx),
     )
-    layer = struct(blob = built.blob, metadata = built.metadata, mtree = built.mtree, golden = built.mtree)
+    layer = struct(blob = built.blob, metadata = built.metadata, mtree = built.mtree)
     return [
         DefaultInfo(files = depset([built.blob, built.metadata, built.mtree])),
         OutputGroupInfo(blob = depset([built.blob]), mtree = depset([built.mtree])),

@@ -63,7 +63,7 @@ def _write_layer(ctx, verb, name, what, arguments, inputs, outputs = []):
         mnemonic = "ImageStore",
         progress_message = "Unpacking {} for %{{label}}".format(what),
     )
-    return struct(blob = blob, metadata = metadata, mtree = mtree, golden = None)
+    return struct(blob = blob, metadata = metadata, mtree = mtree)
 
 def _layer_files(layers):
     return depset([f for layer in layers for f in (layer.blob, layer.metadata, layer.mtree)])
@@ -179,14 +179,7 @@ def _unpack(ctx, description, image, number, own, listings, usages):
         arguments += ["--below", listing]
     for other in usages:
         arguments += ["--with-usage", other]
-    layer = _write_layer(ctx, "layer", name, what, arguments, inputs, [usage])
-    return struct(
-        blob = layer.blob,
-        metadata = layer.metadata,
-        mtree = layer.mtree,
-        # The image has a golden of its own.
-        golden = own.golden if own else None,
-    ), usage
+    return _write_layer(ctx, "layer", name, what, arguments, inputs, [usage]), usage
 
 def _image_unpacked_impl(ctx):
     image = ctx.attr.image[ImageInfo]
@@ -198,7 +191,7 @@ def _image_unpacked_impl(ctx):
     for i, layer in enumerate(base.layers):
         if i > last or image.layers[i].blob != layer.blob:
             fail("base = {}: it is not the base of {}".format(ctx.attr.base.label, ctx.attr.image.label))
-        beside[i] = struct(blob = layer.blob, metadata = layer.metadata, mtree = layer.mtree, golden = None)
+        beside[i] = layer
     numbers = {layer.blob.owner: i for i, layer in enumerate(image.layers)}
     own = []
     state = base.state
