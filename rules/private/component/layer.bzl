@@ -32,7 +32,7 @@ def _component_layer_impl(ctx):
             "label": str(target.label),
         })
     for path in ctx.attr.modes:
-        if path not in ctx.attr.files.values() and path not in ctx.attr.directories:
+        if path not in ctx.attr.files.values():
             fail("modes: the layer has no {}".format(path))
 
     declarations = list(ctx.files.declarations)
@@ -51,6 +51,7 @@ def _component_layer_impl(ctx):
         inputs = inputs,
         debs = ctx.files.packages,
         declarations = declarations,
+        tars = ctx.files.tars,
         below = ctx.attr.below[ComponentLayerInfo].state if ctx.attr.below else None,
         compression = "none",
     )
@@ -68,9 +69,8 @@ The layer depends on its inputs alone: entries are sorted, owned by root, and fr
     attrs = {
         "below": attr.label(providers = [ComponentLayerInfo], doc = "The layer below, when packages or links in it matter to this one."),
         "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to absolute path."),
-        "modes": attr.string_dict(doc = "Octal modes, by path, of files and directories; 0755 else."),
+        "modes": attr.string_dict(doc = "Octal modes of files, by path; 0755 else."),
         "capabilities": attr.string_dict(doc = "File capabilities, by path, in the notation of setcap."),
-        "directories": attr.string_list(doc = "Directories to make."),
         "symlinks": attr.string_dict(doc = "Symbolic links: path to target."),
         "packages": attr.label_list(allow_files = [".deb"], doc = "Debian packages to unpack."),
         "declarations": attr.label_list(

@@ -154,7 +154,8 @@ def _go_universe_impl(ctx):
             "build_config": "@{}//:modules.WORKSPACE".format(ctx.name),
             "build_directives": ["gazelle:" + d for d in _lookup(ctx.attr.directives, m.path)],
             "build_file_generation": "clean",
-            "build_file_proto_mode": ctx.attr.proto_mode,
+            # Upstreams check generated code in, so none is generated here.
+            "build_file_proto_mode": "disable_global",
         }
         if m.fetched != m.path:
             attributes["replace"] = m.fetched
@@ -205,7 +206,6 @@ The lock must be complete, as `scripts/lock` writes it: no module is resolved he
         "directives": attr.string_list_dict(doc = "Gazelle directives for a module, by module path or `prefix*`; the longest match counts."),
         "link_values": attr.string_list_dict(doc = "Variables that the linker sets, by package path: `NAME=VALUE`. {version}, {major}, {minor} and {time} stand for upstream's."),
         "patch_commands": attr.string_list_dict(doc = "Shell commands to run in a module after Gazelle made its build files, by module path or `prefix*`."),
-        "proto_mode": attr.string(default = "disable_global", doc = "Gazelle's proto mode. Upstreams check generated code in, so none is generated here."),
     },
 )
 
@@ -235,7 +235,7 @@ def go_universe(name, lock, prefix = None, upstreams = [], directives = {}, patc
       directives: Gazelle directives for single modules, by module path or `prefix*`, in place of the common ones.
       patch_commands: shell commands to run in single modules after Gazelle made their build files, by module path or
         `prefix*`.
-      **kwargs: further attributes of the rule: build_tags, link_values, proto_mode.
+      **kwargs: further attributes of the rule: build_tags, link_values.
     """
     commands = _PATCH_COMMANDS | patch_commands
     for module in upstreams:

@@ -19,14 +19,11 @@ def _annotations(ctx):
 def _config(ctx):
     config = {
         "entrypoint": ctx.attr.entrypoint,
-        "cmd": ctx.attr.cmd,
         "env": ctx.attr.env,
-        "labels": _annotations(ctx) | ctx.attr.labels,
+        "labels": _annotations(ctx),
         "volumes": ctx.attr.volumes,
         "exposedPorts": ctx.attr.exposed_ports,
         "stopSignal": ctx.attr.stop_signal,
-        "workingDir": ctx.attr.working_dir,
-        "user": ctx.attr.user,
     }
     if ctx.attr.healthcheck:
         config["healthcheck"] = {
@@ -121,7 +118,6 @@ manifest, where registries look, and labels, where engines do. Title and version
 The manifest also says what its base is, and which Debian packages the image has.""",
         ),
         "base": attr.label(doc = "The image below, whose config this one's builds upon.", providers = [ImageInfo]),
-        "cmd": attr.string_list(doc = "Default arguments of the entry point."),
         "entrypoint": attr.string_list(doc = "The program that a container starts, with its first arguments."),
         "env": attr.string_dict(doc = "Environment variables."),
         "exposed_ports": attr.string_list(doc = "Ports that containers listen on: 6443, 53/udp."),
@@ -132,12 +128,9 @@ The manifest also says what its base is, and which Debian packages the image has
         "health_timeout": attr.string(doc = "When a check that does not end has failed."),
         "healthcheck": attr.string_list(doc = "The command that tells by its status whether a container is healthy."),
         "image_name": attr.string(doc = "The image's name with its tag, as engines know it: dind-base:v1.", mandatory = True),
-        "labels": attr.string_dict(doc = "Further labels."),
         "layers": attr.label_list(doc = "The layers, from the lowest to the highest.", providers = [LayerInfo]),
         "stop_signal": attr.string(doc = "The signal that asks the entry point to end: SIGRTMIN+3."),
-        "user": attr.string(doc = "The user that containers run as."),
         "volumes": attr.string_list(doc = "Paths that each container gets a volume of its own for."),
-        "working_dir": attr.string(doc = "The folder that containers start in."),
         "_imager": IMAGER,
     },
 )

@@ -40,10 +40,8 @@ def _file_specs(ctx):
                 "mode": modes.pop(path, "" if file.is_directory else mode),
                 "label": str(target.label),
             })
-    for path in ctx.attr.directories:
-        modes.pop(path, None)
     if modes:
-        fail("modes: no file or directory of this layer is at {}".format(", ".join(modes.keys())))
+        fail("modes: no file of this layer is at {}".format(", ".join(modes.keys())))
     return specs
 
 def _image_layer_impl(ctx):
@@ -66,7 +64,7 @@ def _image_layer_impl(ctx):
 
 image_layer = rule(
     implementation = _image_layer_impl,
-    doc = """Makes one layer of Debian packages, files, directories and links.
+    doc = """Makes one layer of Debian packages, files and links.
 
 The layer's bytes depend on its inputs alone: its entries are sorted, have numeric owners, root's unless something says
 otherwise, and a fixed time. Packages are unpacked without running their scripts, so each script's effects are
@@ -88,20 +86,15 @@ declared, and a script that nobody acknowledged fails the build. So do two sourc
             allow_files = [".yaml", ".json"],
             doc = "Effects of the packages' maintainer scripts, as data (see image/declare).",
         ),
-        "directories": attr.string_list(doc = "Directories to make: absolute paths."),
         "files": attr.label_keyed_string_dict(
             allow_files = True,
             doc = """Where files go: a target to an absolute path. One that ends with a slash is a folder, for all files of
 the target. A directory's content goes to the path itself.""",
         ),
         "modes": attr.string_dict(
-            doc = "Octal modes of files and directories by path, where they are not 0755 for executables and directories and 0644 otherwise.",
+            doc = "Octal modes of files by path, where they are not 0755 for executables and 0644 otherwise.",
         ),
         "symlinks": attr.string_dict(doc = "Symbolic links to make: an absolute path to what it links to."),
-        "tars": attr.label_list(
-            allow_files = [".tar", ".tar.gz", ".tar.zst", ".tgz"],
-            doc = "Archives whose entries are taken as they are.",
-        ),
         "_compression": COMPRESSION,
         "_imager": IMAGER,
     },
