@@ -22,7 +22,7 @@ var notLabels = []string{image.BaseName, image.BaseDigest, image.Packages}
 // longest label, key and value together, that containerd takes.
 const longest = 4096
 
-// largest is how many bytes of layers a download of each image may take. Who needs more says here what for.
+// largest is how many bytes of layers a download of each image may take. A change that needs more says here what for.
 var largest = map[string]int64{"dind-base": 46e6, "dind-node": 192e6, "dind-cluster": 252e6, "dind-e2e": 332e6}
 
 // TestSizes keeps images from growing unnoticed.

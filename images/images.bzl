@@ -2,7 +2,7 @@
 
 load("//:version.bzl", PROJECT_VERSION = "VERSION")
 
-# The images, the lowest first, and the folders that they are made in.
+# The images, the lowest first, and the directories that they are made in.
 IMAGES = {
     "dind-base": "base",
     "dind-node": "node",

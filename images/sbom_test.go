@@ -341,7 +341,7 @@ func TestInside(t *testing.T) {
 				t.Errorf("%s has the modules %v", p.File, modules)
 			}
 			if len(p.sha256()) != 64 {
-				t.Errorf("%s has no check sum", p.File)
+				t.Errorf("%s has no checksum", p.File)
 			}
 		}
 		t.Logf("%d programs, %d modules, %d elements", len(programs), len(d.within(d.root, isModule)), len(d.Packages))

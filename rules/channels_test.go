@@ -104,7 +104,7 @@ func TestDebianMirror(t *testing.T) {
 		len(deb), sha256.Sum256(deb)))
 	bazel.write("none/x", "")
 	bazel.write("apt/sources.list", "deb "+mirror.URL+"/debian trixie main\n")
-	apt := func(folder string) string { return "APT_ETC=" + filepath.Join(bazel.workspace, folder) }
+	apt := func(directory string) string { return "APT_ETC=" + filepath.Join(bazel.workspace, directory) }
 	for _, tc := range []struct {
 		name     string
 		env      []string
@@ -226,7 +226,7 @@ func TestGoModule(t *testing.T) {
 		{name: "a file changed in the cache", proxy: proxy, sum: sum, want: changed, change: func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "hello.txt"), []byte("bye\n"), 0o644)
 		}},
-		{name: "a link in the cache", proxy: proxy, sum: sum, want: []string{changed[0], "there:  ./link is neither a file nor a folder"}, change: func(dir string) error {
+		{name: "a link in the cache", proxy: proxy, sum: sum, want: []string{changed[0], "there:  ./link is neither a file nor a directory"}, change: func(dir string) error {
 			return os.Symlink("hello.txt", filepath.Join(dir, "link"))
 		}},
 	} {
@@ -379,7 +379,7 @@ func TestDirHash(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", what, got, err, want(dir))
 		}
 	}
-	// Names that sort differently with and without folders, and in locales; a hash with bytes of all kinds.
+	// Names that sort differently with and without directories, and in locales; a hash with bytes of all kinds.
 	for i, name := range []string{
 		"a", "a.b", "a/b", "a-b", "B/c", "b", "with space", "-option", "ä.txt", "*", "$x", "'quoted'", "x/.hidden", "x/y/z/deep",
 	} {
@@ -404,11 +404,11 @@ func TestDirHash(t *testing.T) {
 	if err := os.Symlink("b", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := run(dir); err == nil || !strings.Contains(got, "./link is neither a file nor a folder") {
+	if got, err := run(dir); err == nil || !strings.Contains(got, "./link is neither a file nor a directory") {
 		t.Errorf("a link: %q, %v", got, err)
 	}
 	if out, err := run(filepath.Join(dir, "gone")); err == nil {
-		t.Errorf("a folder that is not there has the hash %s", out)
+		t.Errorf("a directory that is not there has the hash %s", out)
 	}
 }
 
@@ -422,11 +422,11 @@ func needGo(t *testing.T) string {
 	return path
 }
 
-// moduleEnv has modules come from a proxy in a folder into an empty cache.
+// moduleEnv has modules come from a proxy in a directory into an empty cache.
 func moduleEnv(proxy, cache string) []string {
 	return []string{
 		"GOPROXY=file://" + proxy,
-		// -modcacherw: so that the test can change its folder, and remove it.
+		// -modcacherw: so that the test can change its directory, and remove it.
 		"GOFLAGS=-modcacherw",
 		"GOMODCACHE=" + cache,
 	}
@@ -466,13 +466,13 @@ func (b *bazel) check(t *testing.T, want, env []string, expression string) strin
 	return out
 }
 
-// publish puts version v1.0.0 of a module into a proxy's folder and gives its hash.
+// publish puts version v1.0.0 of a module into a proxy's directory and gives its hash.
 func publish(t *testing.T, proxy, module string, files map[string]string) (sum string) {
 	t.Helper()
 	return publishVersion(t, proxy, module, "v1.0.0", files)
 }
 
-// publishVersion puts a module into a proxy's folder, as `go help goproxy` describes it, and gives its hash.
+// publishVersion puts a module into a proxy's directory, as `go help goproxy` describes it, and gives its hash.
 func publishVersion(t *testing.T, proxy, module, version string, files map[string]string) (sum string) {
 	t.Helper()
 	var archive bytes.Buffer

@@ -11,7 +11,7 @@
 Goldens of images are in golden.bzl.
 
 A layer is one blob, which is compressed once and then only referred to: by the image's manifest, by whatever
-sends it to an engine. What joins blobs into one file is built only when somebody asks for it, and not cached.
+sends it to an engine. What joins blobs into one file is built on request only, and not cached.
 """
 
 load("//rules/private/image:image.bzl", _image = "image")

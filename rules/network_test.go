@@ -19,7 +19,7 @@ import (
 // to a file what became of it.
 const probeVariable = "NETWORK_TEST_PROBE"
 
-// greeting is what whoever gets through is told, hostName what they may ask the name server for.
+// greeting is what a connection that gets through receives, hostName what the name server knows.
 const greeting, hostName = "hello", "host.test."
 
 // probeTimeout for one try. Without a network it fails at once.

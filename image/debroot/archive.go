@@ -12,7 +12,7 @@ import (
 // Archive writes packages as a tar archive of a root: the files whose paths, without a leading slash, are to be kept, with the
 // owners, modes and times that the packages give them, and dpkg's database, in which all of the packages are installed.
 func Archive(w io.Writer, packages []string, keep func(path string) bool) error {
-	a := &archive{tw: tar.NewWriter(w), folders: map[string]bool{}}
+	a := &archive{tw: tar.NewWriter(w), directories: map[string]bool{}}
 	if err := each(packages, func(p *deb.Package) error { return a.add(p, keep) }); err != nil {
 		return err
 	}
@@ -29,9 +29,9 @@ func Archive(w io.Writer, packages []string, keep func(path string) bool) error 
 }
 
 type archive struct {
-	tw      *tar.Writer
-	folders map[string]bool
-	status  strings.Builder
+	tw          *tar.Writer
+	directories map[string]bool
+	status      strings.Builder
 }
 
 func (a *archive) file(path, content string) error {
@@ -54,10 +54,10 @@ func (a *archive) add(p *deb.Package, keep func(path string) bool) error {
 		kept := *hdr
 		kept.Name, kept.Format = path, tar.FormatUnknown
 		if hdr.Typeflag == tar.TypeDir {
-			if a.folders[path] {
+			if a.directories[path] {
 				return nil
 			}
-			a.folders[path] = true
+			a.directories[path] = true
 			kept.Name += "/"
 		}
 		if err := a.tw.WriteHeader(&kept); err != nil {

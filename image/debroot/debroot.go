@@ -1,4 +1,4 @@
-// Package debroot lays Debian packages out, in a folder or as an archive, and runs their programs, as build actions do: with the
+// Package debroot lays Debian packages out, in a directory or as an archive, and runs their programs, as build actions do: with the
 // rights of the user that builds, without maintainer scripts, and with nothing of the machine but its kernel.
 package debroot
 
@@ -19,7 +19,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
-// Lay unpacks packages into a folder: the files whose paths, without a leading slash, are to be kept. Their owner is the user
+// Lay unpacks packages into a directory: the files whose paths, without a leading slash, are to be kept. Their owner is the user
 // that calls it.
 func Lay(dir string, packages []string, keep func(path string) bool) error {
 	root, err := os.OpenRoot(dir)
@@ -114,7 +114,7 @@ func lay(root *os.Root, path string, hdr *tar.Header, content io.Reader) error {
 	return fmt.Errorf("%s: unexpected kind of entry %q", hdr.Name, hdr.Typeflag)
 }
 
-// Program returns a command that runs one of the programs, named by a path in the folder that may hold wildcards, through
+// Program returns a command that runs one of the programs, named by a path in the directory that may hold wildcards, through
 // the dynamic loader beside it. It sees the machine's files.
 func Program(dir, program string, args ...string) (*exec.Cmd, error) {
 	found, err := filepath.Glob(filepath.Join(dir, program))
@@ -130,7 +130,7 @@ func Program(dir, program string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// entering is the name that this program has when it is started again, to enter a folder.
+// entering is the name that this program has when it is started again, to enter a directory.
 const entering = "debroot-enter"
 
 // Init ends in the program that Inside was asked for, in a process that Inside has started. Call it first in main.
@@ -143,7 +143,7 @@ func Init() {
 	os.Exit(127)
 }
 
-// Inside returns a command that runs a program with the folder as its root, as root, and with no processes but its
+// Inside returns a command that runs a program with the directory as its root, as root, and with no processes but its
 // own. The main function must call Init.
 func Inside(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")

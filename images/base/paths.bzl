@@ -1,4 +1,4 @@
-"""What the images leave out of Debian packages, once for both of those who unpack them: this build, and dpkg in a container."""
+"""What the images leave out of Debian packages, once for this build and for dpkg in a container."""
 
 # Patterns as dpkg has them: a star matches slashes too. As Debian's own slim images have it: no documentation but the licences,
 # and nothing else that has no use here.

@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	source         = flag.String("source", "", "a file in the top folder of the workspace")
+	source         = flag.String("source", "", "a file in the top directory of the workspace")
 	images, others repeated.Strings
 	targets        repeated.Strings
 )

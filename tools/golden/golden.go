@@ -23,7 +23,7 @@ type golden struct {
 	Known []known `json:"known"`
 	// IgnoreContent has patterns of absolute paths of which neither size nor checksum counts.
 	IgnoreContent []string `json:"ignoreContent"`
-	// Count has patterns of absolute paths of folders of which only the number of files counts.
+	// Count has patterns of absolute paths of directories of which only the number of files counts.
 	Count []string `json:"count"`
 	// UpdateCommand is what writes the golden.
 	UpdateCommand string `json:"updateCommand"`

@@ -22,7 +22,7 @@ const large = "# layer large\n" + head + `./usr type=dir mode=0755
 const top = "# layer top\n" + head + `./etc/c size=3 sha256=cccccccccccc
 `
 
-// stored has small, large, and top with the folder above its file, each in a folder of its own, and large beside them.
+// stored has small, large, and top with the directory above its file, each in a directory of its own, and large beside them.
 const stored = "# layer store\n" + head + `./store type=dir mode=0755
 ./store/1 type=dir mode=0755
 ./store/1/usr type=dir mode=0755
@@ -79,9 +79,9 @@ func TestRefer(t *testing.T) {
 			t.Errorf("with %s:\n%s", to, got)
 		}
 	}
-	// A folder is nothing that a layer could be known by.
+	// A directory is nothing that a layer could be known by.
 	l = parse(small)
-	l.refer([]source{{"//:folder", parse(head + "./usr type=dir mode=0755\n")}})
+	l.refer([]source{{"//:directory", parse(head + "./usr type=dir mode=0755\n")}})
 	if l.String() != small {
 		t.Errorf("got\n%s", l)
 	}

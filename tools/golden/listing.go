@@ -50,17 +50,17 @@ func (n line) isDir() bool {
 	return n.path != "" && slices.Contains(strings.Fields(n.text), "type=dir")
 }
 
-// under is the path of a line below a folder.
+// under is the path of a line below a directory.
 func under(dir, path string) string { return dir + strings.TrimPrefix(path, ".") }
 
-// match is a folder that has all files of a layer.
+// match is a directory that has all files of a layer.
 type match struct {
 	dir    string
 	source source
 }
 
 // refer puts one line, `DIR/* layer=NAME`, in place of the files and directories of each layer that are all, as they are there,
-// in one folder here. Of two layers that have files in common the larger one counts.
+// in one directory here. Of two layers that have files in common the larger one counts.
 func (l *listing) refer(layers []source) {
 	says := map[string]string{}
 	for _, n := range *l {
@@ -99,7 +99,7 @@ func (l *listing) refer(layers []source) {
 	*l = kept
 }
 
-// places are the folders that have the first of a layer's files, as it is there.
+// places are the directories that have the first of a layer's files, as it is there.
 func (k source) places(l listing) []string {
 	var dirs []string
 	for _, want := range k.lines {
@@ -116,7 +116,7 @@ func (k source) places(l listing) []string {
 	return dirs
 }
 
-// liesIn reports whether all that the layer has is in a folder.
+// liesIn reports whether all that the layer has is in a directory.
 func (k source) liesIn(dir string, says map[string]string) bool {
 	return !slices.ContainsFunc(k.lines, func(n line) bool {
 		have, ok := says[under(dir, n.path)]
@@ -140,7 +140,7 @@ func (m match) files() (all map[string]bool, files []string) {
 	return all, files
 }
 
-// count puts one line, `DIR/* files=N`, in place of what is in each folder whose absolute path matches.
+// count puts one line, `DIR/* files=N`, in place of what is in each directory whose absolute path matches.
 func (l *listing) count(match func(dir string) bool) {
 	var kept listing
 	counted, files := "", 0

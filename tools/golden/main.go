@@ -14,7 +14,7 @@ import (
 // specVariable names the file with what is to be done: Bazel's rules for tests and `bazel run` pass no arguments.
 const specVariable = "GOLDEN_SPEC"
 
-// spec is that file (JSON). Paths are relative to the current folder, of the runfiles.
+// spec is that file (JSON). Paths are relative to the current directory, of the runfiles.
 type spec struct {
 	Goldens []golden `json:"goldens"`
 	// Update has the goldens written, below BUILD_WORKSPACE_DIRECTORY.

@@ -100,7 +100,7 @@ func read(name string) (*pkg, error) {
 
 func (p *pkg) close() { p.spool.Close() }
 
-// add puts an entry into the package, with the folders above it.
+// add puts an entry into the package, with the directories above it.
 func (p *pkg) add(e *entry) error {
 	if old, ok := p.entries[e.path]; ok && (old.kind != tar.TypeDir || e.kind != tar.TypeDir) {
 		return fmt.Errorf("/%s is there twice", e.path)

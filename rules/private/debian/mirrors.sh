@@ -3,7 +3,7 @@
 #
 # DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR come first, then what apt's own sources name, where it is Debian's. The security
 # archive is else taken to lie next to the other one: …/debian-security and …/debian. An archive that is not known has no line.
-# APT_ETC and APT_LISTS are apt's folders, in place of /etc/apt and /var/lib/apt/lists.
+# APT_ETC and APT_LISTS are apt's directories, in place of /etc/apt and /var/lib/apt/lists.
 set -euo pipefail
 
 etc=${APT_ETC:-/etc/apt}

@@ -128,10 +128,10 @@ def _patch_commands(ctx, modules, placeholders):
         for value in values:
             name, _, text = value.partition("=")
             definitions.append('"{}": "{}",'.format(name, text.format(**placeholders)))
-        commands[owner].append("sed -i 's|^    importpath = \"{package}\",$|&\\n    x_defs = {{ {definitions} }},|' ./{folder}/BUILD.bazel && grep -q x_defs ./{folder}/BUILD.bazel".format(
+        commands[owner].append("sed -i 's|^    importpath = \"{package}\",$|&\\n    x_defs = {{ {definitions} }},|' ./{directory}/BUILD.bazel && grep -q x_defs ./{directory}/BUILD.bazel".format(
             package = package,
             definitions = " ".join(definitions),
-            folder = package.removeprefix(owner).removeprefix("/"),
+            directory = package.removeprefix(owner).removeprefix("/"),
         ))
     return commands
 

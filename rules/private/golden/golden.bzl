@@ -58,7 +58,7 @@ def _update_impl(ctx):
 _GOLDEN = attr.label(default = "//tools/golden", doc = "The program that is run.", executable = True, cfg = "target")
 
 _ATTRS = {
-    "count": attr.string_list(doc = "Patterns of absolute paths of folders, of whose content only the number of files is listed."),
+    "count": attr.string_list(doc = "Patterns of absolute paths of directories, of whose content only the number of files is listed."),
     "ignore_content": attr.string_list(doc = "Patterns of absolute paths whose size and checksum are not listed."),
     "known": attr.label_list(doc = "Images and layers that have goldens of their own."),
     "of": attr.label_list(doc = "Images and layers.", mandatory = True),
@@ -92,9 +92,9 @@ def golden_test(name, of, golden, known = [], ignore_content = [], count = [], s
 
     All layers have a golden, those of stores of unpacked images as well, which would be the longest of all: a store in
     dind-cluster has the files of the whole of dind-node, again, and dind-node those of all components. What matters there
-    is that a store's folder has exactly the files of some layer. So a layer that lies in a folder file for file, with the
-    same modes, owners and contents, is one line there, `./FOLDER/* layer=LABEL`; its files are listed once, in the golden
-    of that layer. Listed besides are the folders that the store made, and whatever is not as in any layer. This is worked
+    is that a store's directory has exactly the files of some layer. So a layer that lies in a directory file for file, with the
+    same modes, owners and contents, is one line there, `./DIR/* layer=LABEL`; its files are listed once, in the golden
+    of that layer. Listed besides are the directories that the store made, and whatever is not as in any layer. This is worked
     out from whole listings, so it also covers contents that no golden has (`ignore_content`).
 
     Args:
@@ -102,11 +102,11 @@ def golden_test(name, of, golden, known = [], ignore_content = [], count = [], s
       of: images and layers: `image`, `image_layer`, `image_store`, `image_unpacked`, `component_layer`. Of an image only
         the layers above its base image count.
       golden: the golden, a file of this package.
-      known: images and layers that have goldens of their own. Where a folder of a layer here has all that one of them has,
+      known: images and layers that have goldens of their own. Where a directory of a layer here has all that one of them has,
         the golden names it.
       ignore_content: patterns of absolute paths of which neither size nor checksum is listed: programs that every edit
         changes. A star matches slashes too.
-      count: patterns of absolute paths of folders of which only the number of files is listed: those whose files are named
+      count: patterns of absolute paths of directories of which only the number of files is listed: those whose files are named
         by their digests, for example.
       size: the test's size.
       tags: tags of the test.

@@ -125,8 +125,8 @@ The manifest also says what its base is, and which Debian packages the image has
         "health_retries": attr.int(doc = "After how many failures in a row a container is unhealthy."),
         "health_start_interval": attr.string(doc = "Time between two checks while a container starts."),
         "health_start_period": attr.string(doc = "How long a container may take to start before failures count."),
-        "health_timeout": attr.string(doc = "When a check that does not end has failed."),
-        "healthcheck": attr.string_list(doc = "The command that tells by its status whether a container is healthy."),
+        "health_timeout": attr.string(doc = "After how long a check that does not end has failed."),
+        "healthcheck": attr.string_list(doc = "The command whose exit status reports whether a container is healthy."),
         "image_name": attr.string(doc = "The image's name with its tag, as engines know it: dind-base:v1.", mandatory = True),
         "layers": attr.label_list(doc = "The layers, from the lowest to the highest.", providers = [LayerInfo]),
         "stop_signal": attr.string(doc = "The signal that asks the entry point to end: SIGRTMIN+3."),
@@ -140,7 +140,7 @@ def image(name, tags = [], visibility = None, **kwargs):
 
     Args:
       name: the image. `NAME.tar` is a file for `docker load`, `NAME.layout` an OCI layout, and
-        `bazel run NAME.load` brings the image into the local Docker. All three are built on request only.
+        `bazel run NAME.load` loads the image into the local Docker. All three are built on request only.
       tags: tags for all of them.
       visibility: visibility of all of them.
       **kwargs: see the rule's attributes.

@@ -1,4 +1,4 @@
-"""image_archive and image_layout: all of an image in one place, as a file or a folder."""
+"""image_archive and image_layout: all of an image in one place, as a file or a directory."""
 
 load(":common.bzl", "IMAGER", "image_files", "write_description")
 load(":image_info.bzl", "ImageInfo")
@@ -47,6 +47,6 @@ def _image_layout_impl(ctx):
 
 image_layout = rule(
     implementation = _image_layout_impl,
-    doc = "Writes an image as a folder in the OCI image layout. The target's name is the folder's.",
+    doc = "Writes an image as a directory in the OCI image layout. The target's name is the directory's.",
     attrs = _ATTRS,
 )

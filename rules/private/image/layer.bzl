@@ -29,14 +29,14 @@ def _file_specs(ctx):
         if not dest.startswith("/"):
             fail("files: {} of {} is not an absolute path".format(repr(dest), target.label))
         if not dest.endswith("/") and len(files) != 1:
-            fail("files: {} is {} files; end {} with a slash to put them all into a folder".format(target.label, len(files), repr(dest)))
+            fail("files: {} is {} files; end {} with a slash to put them all into a directory".format(target.label, len(files), repr(dest)))
         for file in files:
             path = dest + file.basename if dest.endswith("/") else dest
             mode = "0755" if file == _program(target) else "0644"
             specs.append({
                 "source": file.path,
                 "path": path,
-                # Of a folder's files each keeps what it is.
+                # Of a directory's files each keeps what it is.
                 "mode": modes.pop(path, "" if file.is_directory else mode),
                 "label": str(target.label),
             })
@@ -68,7 +68,7 @@ image_layer = rule(
 
 The layer's bytes depend on its inputs alone: its entries are sorted, have numeric owners, root's unless something says
 otherwise, and a fixed time. Packages are unpacked without running their scripts, so each script's effects are
-declared, and a script that nobody acknowledged fails the build. So do two sources of different content for one path.""",
+declared, and a script that is not acknowledged fails the build. So do two sources of different content for one path.""",
     attrs = {
         "base": attr.label(
             doc = "The image or layer below: its packages, accounts and links are built upon, and clashes with it are found.",
@@ -88,7 +88,7 @@ declared, and a script that nobody acknowledged fails the build. So do two sourc
         ),
         "files": attr.label_keyed_string_dict(
             allow_files = True,
-            doc = """Where files go: a target to an absolute path. One that ends with a slash is a folder, for all files of
+            doc = """Where files go: a target to an absolute path. One that ends with a slash is a directory, for all files of
 the target. A directory's content goes to the path itself.""",
         ),
         "modes": attr.string_dict(

@@ -18,7 +18,7 @@ def _run_publisher(ctx, info):
     executable = ctx.actions.declare_file(ctx.label.name)
     ctx.actions.symlink(output = executable, target_file = ctx.executable._publisher, is_executable = True)
 
-    # A program that `bazel run` starts is in its workspace's folder of the runfiles.
+    # A program that `bazel run` starts is in its workspace's directory of the runfiles.
     arguments = ["--target", str(ctx.label).lstrip("@"), "--root", ".."] + info.arguments
     for name in info.siblings:
         arguments += ["--sibling", name]

@@ -70,7 +70,7 @@ It reads the layers, so it finds what is in them, whatever rule put it there. Th
         "image": attr.label(doc = "The image.", mandatory = True, providers = [ImageInfo]),
         "locks": attr.label_list(
             allow_files = [".json"],
-            doc = "Locks of the Debian packages, for the check sums of their files; a package in none of them is the vendor's.",
+            doc = "Locks of the Debian packages, for the checksums of their files; a package in none of them is the vendor's.",
         ),
         "programs": attr.label_list(
             aspects = [modules_aspect],

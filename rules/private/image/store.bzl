@@ -11,7 +11,7 @@ ImageStoreInfo = provider(
     },
 )
 
-# The folder from which on the layers have entries for folders: those above are Debian's.
+# The directory from which on the layers have entries for directories: those above are Debian's.
 _UNDER = "/usr/lib/dind-cluster"
 
 _STORE = attr.label(
@@ -95,7 +95,7 @@ image_store = rule(
     implementation = _image_store_impl,
     doc = """Makes a layer with images unpacked: one part of a store, laid out as containerd's root directory.
 
-Whoever copies the store's databases and links the rest has these images in containerd, as if it had pulled and
+With copies of the store's databases and links to the rest, containerd has these images as if it had pulled and
 unpacked them; containerd's blobs of layers are not in it, as with containerd's `discard_unpacked_layers`.""",
     attrs = {
         "archives": attr.label_list(
@@ -109,13 +109,13 @@ unpacked them; containerd's blobs of layers are not in it, as with containerd's 
             providers = [[ImageInfo], [LayerInfo]],
         ),
         "below": attr.label(
-            doc = "The `image_store` with the store's other part; it is not repeated what both have in common.",
+            doc = "The `image_store` with the store's other part; what both have in common is not repeated.",
             providers = [ImageStoreInfo],
         ),
         "databases": attr.bool(doc = "Whether this part has the databases, of all parts: so the last one does."),
         "namespace": _NAMESPACE,
         "path": attr.string(
-            doc = "The absolute path of this part's folder. The other parts are next to it.",
+            doc = "The absolute path of this part's directory. The other parts are next to it.",
             mandatory = True,
         ),
         "_compression": COMPRESSION,
@@ -244,7 +244,7 @@ what the store adds.""",
 to lie in the same layer, or with an empty text.""",
             providers = [LayerInfo],
         ),
-        "path": attr.string(doc = "The absolute path of the store's folder.", mandatory = True),
+        "path": attr.string(doc = "The absolute path of the store's directory.", mandatory = True),
         "_compression": COMPRESSION,
         "_store": _STORE,
     },

@@ -53,7 +53,7 @@ def _go_program_impl(ctx):
         options.append("-X=runtime.godebugDefault=" + ctx.attr.godebug)
     options += ["-X={}={}".format(name, value) for name, value in ctx.attr.x_defs.items()]
 
-    # In a folder of its own, as go_binary does: a program may be named as a package below is.
+    # In a directory of its own, as go_binary does: a program may be named as a package below is.
     executable = ctx.actions.declare_file("{}_/{}".format(ctx.label.name, ctx.attr.program or ctx.label.name))
     go = go_context(ctx, go_context_data = ctx.attr._go_context_data)
     go.link(go, archive = archive, executable = executable, gc_linkopts = options)

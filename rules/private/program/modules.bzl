@@ -1,4 +1,4 @@
-"""Which Go modules the packages of a program come from."""
+"""modules_aspect: the Go modules that the packages of a program come from."""
 
 load("@rules_license//rules:providers.bzl", "PackageInfo")
 

@@ -212,7 +212,7 @@ func (a *apt) write(path, content string) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	// The folder is for its owner alone.
+	// The directory is for its owner alone.
 	return os.WriteFile(file, []byte(content), 0o644)
 }
 
@@ -292,7 +292,7 @@ func (a *apt) update(ctx context.Context, suite string, log io.Writer) (updates 
 	return updates, err
 }
 
-// exists says whether a mirror has a file, and fails if that cannot be told: a mirror that is down is no reason to do
+// exists reports whether a mirror has a file, and fails if that cannot be found out: a mirror that is down is no reason to do
 // without security updates.
 func (a *apt) exists(ctx context.Context, uri string) (bool, error) {
 	_, err := a.run(ctx, "/usr/lib/apt/apt-helper", "download-file", uri, filepath.Join(a.root, "probe"))
@@ -303,7 +303,7 @@ func (a *apt) exists(ctx context.Context, uri string) (bool, error) {
 	return err == nil, err
 }
 
-// notThere is how apt's transports (http, https; file) say that a file is not there.
+// notThere is the message of apt's transports (http, https; file) for a missing file.
 var notThere = regexp.MustCompile(`(?m)^E: Failed to fetch \S+ +(404 |File not found)`)
 
 // snapshot returns the date of the newest of the release files, as a snapshot archive writes it.

@@ -39,10 +39,10 @@ func TestReadList(t *testing.T) {
 
 // Every lock holds what its list asks for, and nothing that the repository rules could not check.
 func TestLocks(t *testing.T) {
-	folder := filepath.Join("..", "..", "..", "third_party", "debian")
-	lists, err := filepath.Glob(filepath.Join(folder, "*.packages"))
+	directory := filepath.Join("..", "..", "..", "third_party", "debian")
+	lists, err := filepath.Glob(filepath.Join(directory, "*.packages"))
 	if err != nil || len(lists) == 0 {
-		t.Fatalf("no lists in %s: %v", folder, err)
+		t.Fatalf("no lists in %s: %v", directory, err)
 	}
 	for _, list := range lists {
 		name := strings.TrimSuffix(list, ".packages")
@@ -83,7 +83,7 @@ func TestLocks(t *testing.T) {
 	}
 }
 
-// archive is a Debian archive of one package, in a folder as mirrors serve it.
+// archive is a Debian archive of one package, in a directory as mirrors serve it.
 type archive struct {
 	suite, date, packages string
 }

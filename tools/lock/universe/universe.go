@@ -1,7 +1,7 @@
 // Package universe writes the lock of a universe: a go.mod that names, version for version, what upstream's own go.mod
 // names, and the go.sum that goes with it.
 //
-// Upstreams that develop several modules in one repository replace them by local folders. Those replacements are
+// Upstreams that develop several modules in one repository replace them by local directories. Those replacements are
 // turned into the published versions of the same modules.
 package universe
 
@@ -123,7 +123,7 @@ func parseUpstream(s string) (path, fetched, version string, err error) {
 	return path, fetched, version, nil
 }
 
-// upstreamMod gives a module's own go.mod and the time of its version.
+// upstreamMod returns a module's own go.mod and the time of its version.
 func upstreamMod(ctx context.Context, path, version string) (*modfile.File, string, error) {
 	out, err := run(ctx, "", "go", "mod", "download", "-json", path+"@"+version)
 	if err != nil {
