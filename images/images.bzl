@@ -10,9 +10,9 @@ IMAGES = {
     "dind-e2e": "e2e",
 }
 
-# All licences that the Debian packages' copyright files declare and SPDX has a name for; //images:sbom_test holds
-# the list against the bills of materials. The last one stands for all others: theirs are in /usr/share/doc/PACKAGE/copyright and,
-# of Go modules, in the modules.
+# All licences that the Debian packages' copyright files declare and SPDX has a name for;
+# //images:sbom_test holds the list against the bills of materials. The last one stands for all
+# others: theirs are in /usr/share/doc/PACKAGE/copyright and, of Go modules, in the modules.
 _LICENSES = [
     "Apache-2.0",
     "BSD-2-Clause",

@@ -1,4 +1,5 @@
-// Package images tests the bills of materials of the images that are shipped, against the images themselves.
+// Package images tests the bills of materials of the images that are shipped, against the images
+// themselves.
 package images
 
 import (

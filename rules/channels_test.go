@@ -1,5 +1,5 @@
-// Package rules_test runs a real Bazel on the two input channels: against a Debian mirror and a Go module proxy of
-// its own, good and bad.
+// Package rules_test runs a real Bazel on the two input channels: against a Debian mirror and a Go
+// module proxy of its own, good and bad.
 package rules_test
 
 import (
@@ -86,8 +86,9 @@ func TestDebianPackage(t *testing.T) {
 	}
 }
 
-// Where packages come from is the machine's own affair: the environment, else apt's sources. It is no input of what was
-// fetched, so that one Bazel server serves callers with and without scripts/bazel's environment.
+// Where packages come from is the machine's own affair: the environment, else apt's sources. It is
+// no input of what was fetched, so that one Bazel server serves callers with and without
+// scripts/bazel's environment.
 func TestDebianMirror(t *testing.T) {
 	bazel := newBazel(t)
 	bazel.copyRules(t)
@@ -379,7 +380,8 @@ func TestDirHash(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", what, got, err, want(dir))
 		}
 	}
-	// Names that sort differently with and without directories, and in locales; a hash with bytes of all kinds.
+	// Names that sort differently with and without directories, and in locales; a hash with bytes
+	// of all kinds.
 	for i, name := range []string{
 		"a", "a.b", "a/b", "a-b", "B/c", "b", "with space", "-option", "ä.txt", "*", "$x", "'quoted'", "x/.hidden", "x/y/z/deep",
 	} {
@@ -443,8 +445,8 @@ func fill(t *testing.T, goCommand string, env []string, module string) {
 	}
 }
 
-// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists. What it says is
-// the result.
+// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all
+// that want lists. What it says is the result.
 func (b *bazel) check(t *testing.T, want, env []string, expression string) string {
 	t.Helper()
 	args := []string{"query", "--noenable_bzlmod", "--enable_workspace", "--repository_cache="}
@@ -472,7 +474,8 @@ func publish(t *testing.T, proxy, module string, files map[string]string) (sum s
 	return publishVersion(t, proxy, module, "v1.0.0", files)
 }
 
-// publishVersion puts a module into a proxy's directory, as `go help goproxy` describes it, and gives its hash.
+// publishVersion puts a module into a proxy's directory, as `go help goproxy` describes it, and
+// gives its hash.
 func publishVersion(t *testing.T, proxy, module, version string, files map[string]string) (sum string) {
 	t.Helper()
 	var archive bytes.Buffer

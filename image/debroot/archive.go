@@ -9,8 +9,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
-// Archive writes packages as a tar archive of a root: the files whose paths, without a leading slash, are to be kept, with the
-// owners, modes and times that the packages give them, and dpkg's database, in which all of the packages are installed.
+// Archive writes packages as a tar archive of a root: the files whose paths, without a leading
+// slash, are to be kept, with the owners, modes and times that the packages give them, and dpkg's
+// database, in which all of the packages are installed.
 func Archive(w io.Writer, packages []string, keep func(path string) bool) error {
 	a := &archive{tw: tar.NewWriter(w), directories: map[string]bool{}}
 	if err := each(packages, func(p *deb.Package) error { return a.add(p, keep) }); err != nil {

@@ -1,5 +1,6 @@
-// Package debroot lays Debian packages out, in a directory or as an archive, and runs their programs, as build actions do: with the
-// rights of the user that builds, without maintainer scripts, and with nothing of the machine but its kernel.
+// Package debroot lays Debian packages out, in a directory or as an archive, and runs their
+// programs, as build actions do: with the rights of the user that builds, without maintainer
+// scripts, and with nothing of the machine but its kernel.
 package debroot
 
 import (
@@ -19,8 +20,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
-// Lay unpacks packages into a directory: the files whose paths, without a leading slash, are to be kept. Their owner is the user
-// that calls it.
+// Lay unpacks packages into a directory: the files whose paths, without a leading slash, are to be
+// kept. Their owner is the user that calls it.
 func Lay(dir string, packages []string, keep func(path string) bool) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -37,8 +38,8 @@ func Lay(dir string, packages []string, keep func(path string) bool) error {
 	})
 }
 
-// each reads packages up to their data. base-files comes first: it brings the links from /bin to /usr/bin and so on, which the
-// others' files may go through.
+// each reads packages up to their data. base-files comes first: it brings the links from /bin to
+// /usr/bin and so on, which the others' files may go through.
 func each(packages []string, visit func(*deb.Package) error) error {
 	rank := func(name string) int {
 		if strings.HasPrefix(filepath.Base(name), "base-files") {
@@ -67,8 +68,8 @@ func open(name string, visit func(*deb.Package) error) error {
 	return visit(p)
 }
 
-// files calls visit for each entry of a package but the root. Paths, and what hard links lead to, are clean and without a leading
-// slash.
+// files calls visit for each entry of a package but the root. Paths, and what hard links lead to,
+// are clean and without a leading slash.
 func files(p *deb.Package, visit func(path string, hdr *tar.Header, content io.Reader) error) error {
 	return p.Data(func(hdr *tar.Header, content io.Reader) error {
 		name, err := clean(hdr.Name)
@@ -114,8 +115,8 @@ func lay(root *os.Root, path string, hdr *tar.Header, content io.Reader) error {
 	return fmt.Errorf("%s: unexpected kind of entry %q", hdr.Name, hdr.Typeflag)
 }
 
-// Program returns a command that runs one of the programs, named by a path in the directory that may hold wildcards, through
-// the dynamic loader beside it. It sees the machine's files.
+// Program returns a command that runs one of the programs, named by a path in the directory that
+// may hold wildcards, through the dynamic loader beside it. It sees the machine's files.
 func Program(dir, program string, args ...string) (*exec.Cmd, error) {
 	found, err := filepath.Glob(filepath.Join(dir, program))
 	if err != nil {
@@ -133,7 +134,8 @@ func Program(dir, program string, args ...string) (*exec.Cmd, error) {
 // entering is the name that this program has when it is started again, to enter a directory.
 const entering = "debroot-enter"
 
-// Init ends in the program that Inside was asked for, in a process that Inside has started. Call it first in main.
+// Init ends in the program that Inside was asked for, in a process that Inside has started. Call it
+// first in main.
 func Init() {
 	if os.Args[0] != entering {
 		return
@@ -143,8 +145,8 @@ func Init() {
 	os.Exit(127)
 }
 
-// Inside returns a command that runs a program with the directory as its root, as root, and with no processes but its
-// own. The main function must call Init.
+// Inside returns a command that runs a program with the directory as its root, as root, and with no
+// processes but its own. The main function must call Init.
 func Inside(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = append([]string{entering, dir}, args...)

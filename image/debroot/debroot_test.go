@@ -126,7 +126,8 @@ func TestInside(t *testing.T) {
 		t.Skip("this program needs libraries: build it with CGO_ENABLED=0, as Bazel does")
 	}
 	dir := t.TempDir()
-	// The test program itself, which is static, in the directory: it lists the directory and tells its process ID.
+	// The test program itself, which is static, in the directory: it lists the directory and tells
+	// its process ID.
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 """What the images leave out of Debian packages, once for this build and for dpkg in a container."""
 
-# Patterns as dpkg has them: a star matches slashes too. As Debian's own slim images have it: no documentation but the licences,
-# and nothing else that has no use here.
+# Patterns as dpkg has them: a star matches slashes too. As Debian's own slim images have it: no
+# documentation but the licences, and nothing else that has no use here.
 _EXCLUDE = [
     "/usr/share/doc/*",
     "/usr/share/info/*",

@@ -1,5 +1,5 @@
-// Command buildtar is the tar writer of rules_docker's container_image for layers that are complete already: it takes the
-// one archive it is given as it is, and refuses everything else.
+// Command buildtar is the tar writer of rules_docker's container_image for layers that are complete
+// already: it takes the one archive it is given as it is, and refuses everything else.
 package main
 
 import (

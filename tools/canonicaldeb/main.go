@@ -1,4 +1,5 @@
-// Canonicaldeb finishes a package that rules_pkg's pkg_deb has put together: see image/deb/canonical.
+// Canonicaldeb finishes a package that rules_pkg's pkg_deb has put together: see
+// image/deb/canonical.
 package main
 
 import (

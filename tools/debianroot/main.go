@@ -1,5 +1,5 @@
-// Debianroot lays packages out as an archive of a Debian root, for tests: files as the packages bring them, and dpkg's database,
-// which says that all are installed. No maintainer script is run.
+// Debianroot lays packages out as an archive of a Debian root, for tests: files as the packages
+// bring them, and dpkg's database, which says that all are installed. No maintainer script is run.
 package main
 
 import (

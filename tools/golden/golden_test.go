@@ -22,7 +22,8 @@ const large = "# layer large\n" + head + `./usr type=dir mode=0755
 const top = "# layer top\n" + head + `./etc/c size=3 sha256=cccccccccccc
 `
 
-// stored has small, large, and top with the directory above its file, each in a directory of its own, and large beside them.
+// stored has small, large, and top with the directory above its file, each in a directory of its
+// own, and large beside them.
 const stored = "# layer store\n" + head + `./store type=dir mode=0755
 ./store/1 type=dir mode=0755
 ./store/1/usr type=dir mode=0755
@@ -136,7 +137,8 @@ func TestRun(t *testing.T) {
 	if err := do(false); err != nil {
 		t.Error(err)
 	}
-	// Neither the content of the index nor the names of blobs count; how many there are does, and what was known no more.
+	// Neither the content of the index nor the names of blobs count; how many there are does, and
+	// what was known no more.
 	changed := strings.NewReplacer("index size=6", "index size=7", "sha256/4567", "sha256/89ab").Replace(stored)
 	write("store", changed)
 	if err := do(false); err != nil {

@@ -59,8 +59,9 @@ type match struct {
 	source source
 }
 
-// refer puts one line, `DIR/* layer=NAME`, in place of the files and directories of each layer that are all, as they are there,
-// in one directory here. Of two layers that have files in common the larger one counts.
+// refer puts one line, `DIR/* layer=NAME`, in place of the files and directories of each layer that
+// are all, as they are there, in one directory here. Of two layers that have files in common the
+// larger one counts.
 func (l *listing) refer(layers []source) {
 	says := map[string]string{}
 	for _, n := range *l {
@@ -124,7 +125,8 @@ func (k source) liesIn(dir string, says map[string]string) bool {
 	})
 }
 
-// files are the paths that the match stands for, and those of them that are no directories, which others may have too.
+// files are the paths that the match stands for, and those of them that are no directories, which
+// others may have too.
 func (m match) files() (all map[string]bool, files []string) {
 	all = map[string]bool{}
 	for _, n := range m.source.lines {
@@ -140,7 +142,8 @@ func (m match) files() (all map[string]bool, files []string) {
 	return all, files
 }
 
-// count puts one line, `DIR/* files=N`, in place of what is in each directory whose absolute path matches.
+// count puts one line, `DIR/* files=N`, in place of what is in each directory whose absolute path
+// matches.
 func (l *listing) count(match func(dir string) bool) {
 	var kept listing
 	counted, files := "", 0

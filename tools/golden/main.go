@@ -11,7 +11,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
-// specVariable names the file with what is to be done: Bazel's rules for tests and `bazel run` pass no arguments.
+// specVariable names the file with what is to be done: Bazel's rules for tests and `bazel run` pass
+// no arguments.
 const specVariable = "GOLDEN_SPEC"
 
 // spec is that file (JSON). Paths are relative to the current directory, of the runfiles.

@@ -17,7 +17,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// A store that is made of layers, as the images' are, is listed by their names, whatever kinds of files they have.
+// A store that is made of layers, as the images' are, is listed by their names, whatever kinds of
+// files they have.
 func TestStore(t *testing.T) {
 	dir := t.TempDir()
 	lower := debtest.Package{Name: "a", Files: []debtest.File{

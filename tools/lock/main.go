@@ -1,5 +1,5 @@
-// Lock writes the locks of the two channels through which everything enters the build: Go modules and Debian packages.
-// scripts/lock calls it.
+// Lock writes the locks of the two channels through which everything enters the build: Go modules
+// and Debian packages. scripts/lock calls it.
 package main
 
 import (

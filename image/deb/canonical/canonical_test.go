@@ -16,7 +16,8 @@ import (
 
 var date = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// pythonDeb writes a package the way pkg_deb does, at a chosen compression level and in a chosen order.
+// pythonDeb writes a package the way pkg_deb does, at a chosen compression level and in a chosen
+// order.
 func pythonDeb(t *testing.T, level int, files [][2]string) string {
 	t.Helper()
 	archive := func(files [][2]string) []byte {

@@ -1,7 +1,8 @@
 // Package canonical finishes packages that rules_pkg's pkg_deb has put together.
 //
-// pkg_deb is a Python program: the compressed bytes that it writes depend on the Python and zlib of the machine, and it writes
-// neither md5sums nor Installed-Size. Written anew, equal contents are equal bytes everywhere, with both added.
+// pkg_deb is a Python program: the compressed bytes that it writes depend on the Python and zlib of
+// the machine, and it writes neither md5sums nor Installed-Size. Written anew, equal contents are
+// equal bytes everywhere, with both added.
 package canonical
 
 import (
@@ -21,8 +22,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
-// Rewrite reads the package in, of files, directories and symbolic links, and writes it to out, with a Debian changelog of one
-// entry: @PACKAGE@, @VERSION@, @MAINTAINER@ and @DATE@ in it are filled in. The time is that of the entry and of every file.
+// Rewrite reads the package in, of files, directories and symbolic links, and writes it to out,
+// with a Debian changelog of one entry: @PACKAGE@, @VERSION@, @MAINTAINER@ and @DATE@ in it are
+// filled in. The time is that of the entry and of every file.
 func Rewrite(in, out, changelog string, mtime time.Time) error {
 	p, err := read(in)
 	if err != nil {
@@ -35,7 +37,8 @@ func Rewrite(in, out, changelog string, mtime time.Time) error {
 	return p.write(out, mtime)
 }
 
-// pkg is a package in memory, except for the contents of its files, which are spooled: programs are large.
+// pkg is a package in memory, except for the contents of its files, which are spooled: programs are
+// large.
 type pkg struct {
 	control deb.Control
 	members map[string][]byte
@@ -188,7 +191,8 @@ func (p *pkg) write(name string, mtime time.Time) error {
 			if _, err := io.Copy(io.MultiWriter(tw, sum), e.content); err != nil {
 				return err
 			}
-			// Of conffiles dpkg keeps a sum itself, of the version that the administrator was shown.
+			// Of conffiles dpkg keeps a sum itself, of the version that the administrator was
+			// shown.
 			if !slices.Contains(conffiles, "/"+e.path) {
 				fmt.Fprintf(&sums, "%x  %s\n", sum.Sum(nil), e.path)
 			}
@@ -269,8 +273,8 @@ func header(name string, kind byte, mode int64, mtime time.Time) *tar.Header {
 	}
 }
 
-// compress writes what fill writes, with gzip: every dpkg understands it, and it is made in Go, so that the bytes do not
-// depend on a library of the machine.
+// compress writes what fill writes, with gzip: every dpkg understands it, and it is made in Go, so
+// that the bytes do not depend on a library of the machine.
 func compress(w io.Writer, level int, fill func(io.Writer) error) error {
 	z, err := gzip.NewWriterLevel(w, level)
 	if err != nil {

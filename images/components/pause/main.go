@@ -1,7 +1,8 @@
 // Command build compiles upstream's pause.c into a small static program.
 //
-// The compiler, assembler, linker and C library come from locked Debian packages. They are unpacked into a temporary
-// directory and run through the package's own dynamic loader, so that nothing of the machine takes part.
+// The compiler, assembler, linker and C library come from locked Debian packages. They are unpacked
+// into a temporary directory and run through the package's own dynamic loader, so that nothing of
+// the machine takes part.
 package main
 
 import (

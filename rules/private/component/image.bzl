@@ -3,8 +3,8 @@
 load("@io_bazel_rules_docker//container:bundle.bzl", "container_bundle")
 load("@io_bazel_rules_docker//container:image.bzl", "container_image")
 
-# rules_docker's own tar writer is a Python program that drops file capabilities, and whose bytes depend on the Python
-# version. This one takes the layer as it is.
+# rules_docker's own tar writer is a Python program that drops file capabilities, and whose bytes
+# depend on the Python version. This one takes the layer as it is.
 _BUILD_TAR = "//tools/buildtar"
 
 def component_base(name, layer, **kwargs):

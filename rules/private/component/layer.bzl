@@ -8,7 +8,8 @@ ComponentLayerInfo = provider(
     fields = {"state": "File: the files and packages up to this layer, for tools/imager."},
 )
 
-# security.capability with CAP_NET_BIND_SERVICE permitted and effective (capabilities(7), struct vfs_cap_data, version 2).
+# security.capability with CAP_NET_BIND_SERVICE permitted and effective (capabilities(7), struct
+# vfs_cap_data, version 2).
 _CAPABILITIES = {
     "cap_net_bind_service=ep": "01000002" + "00040000" + "00000000" + "00000000" + "00000000",
 }

@@ -6,8 +6,9 @@ load("@rules_pkg//pkg:tar.bzl", "pkg_tar")
 
 _MAINTAINER = "The dind-cluster authors <dind-cluster@users.noreply.github.com>"
 
-# The date in the changelog and of all files: fixed, so that a package depends on its contents only, and not 1970, which
-# tar and lintian take for a mistake. It is the day on which the packaging was written.
+# The date in the changelog and of all files: fixed, so that a package depends on its contents only,
+# and not 1970, which tar and lintian take for a mistake. It is the day on which the packaging was
+# written.
 _DATE = 1790812800  # 2026-10-01
 
 _ARCHITECTURE = "amd64"

@@ -37,7 +37,8 @@ def download_module(ctx, module, version, sum):
         fail("fetching {}@{}: no go command on PATH. Install Go 1.21 or later, or start Bazel with scripts/bazel.".format(module, version))
     environment = {name: ctx.os.environ[name] for name in _ENVIRONMENT if name in ctx.os.environ}
 
-    # The lock holds the sum. The public checksum database does not know every module that the proxy serves.
+    # The lock holds the sum. The public checksum database does not know every module that the proxy
+    # serves.
     environment["GONOSUMDB"] = "*"
     environment["GOTOOLCHAIN"] = "local"
     environment["GOWORK"] = "off"
@@ -84,9 +85,10 @@ def copy_module(ctx, source, module, version, sum):
     if result.return_code != 0:
         fail("copying {}: {}".format(source, result.stderr))
     if module == "golang.org/toolchain":
-        # A go command that switches to a toolchain of the module cache first puts a copy of each _go.mod beside it, since
-        # no module can carry a go.mod in a directory (raceSafeCopy in cmd/go/internal/toolchain/select.go).
-        # Not by find's -execdir, which refuses a PATH with a relative directory.
+        # A go command that switches to a toolchain of the module cache first puts a copy of each
+        # _go.mod beside it, since no module can carry a go.mod in a directory (raceSafeCopy in
+        # cmd/go/internal/toolchain/select.go). Not by find's -execdir, which refuses a PATH with a
+        # relative directory.
         ctx.execute(["bash", "-c", """
             find . -name _go.mod -printf '%h\\0' | while IFS= read -r -d '' dir; do
               if cmp --silent "$dir/_go.mod" "$dir/go.mod"; then rm "$dir/go.mod"; fi
@@ -117,7 +119,8 @@ def vendor_modules(ctx, module):
     for command in [
         # -e: a module leaves out what only its own tests and nested modules need.
         ["vendor", "-e"],
-        # `vendor` compares the sums that the module cache remembers with go.sum, `verify` those with the files.
+        # `vendor` compares the sums that the module cache remembers with go.sum, `verify` those
+        # with the files.
         ["verify"],
     ]:
         result = ctx.execute([ctx.which("go"), "mod"] + command, environment = environment, timeout = 1200)

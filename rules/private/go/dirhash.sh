@@ -1,8 +1,10 @@
 #!/bin/bash
-# dirhash.sh DIR PREFIX: prints the hash of a module's files as go.sum has it, h1:…; PREFIX is MODULE@VERSION.
+# dirhash.sh DIR PREFIX: prints the hash of a module's files as go.sum has it, h1:…; PREFIX is
+# MODULE@VERSION.
 #
-# As golang.org/x/mod/sumdb/dirhash defines it: the SHA-256 of what sha256sum prints of the files, sorted by name. A module
-# has nothing but files and directories: anything else would be no part of the hash.
+# As golang.org/x/mod/sumdb/dirhash defines it: the SHA-256 of what sha256sum prints of the files,
+# sorted by name. A module has nothing but files and directories: anything else would be no part of
+# the hash.
 set -euo pipefail
 
 cd "$1"

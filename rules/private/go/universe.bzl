@@ -210,7 +210,8 @@ The lock must be complete, as `scripts/lock` writes it: no module is resolved he
 )
 
 _DIRECTIVES = {
-    # Tests of dependencies are not built, and some would split a package from the files that it embeds.
+    # Tests of dependencies are not built, and some would split a package from the files that it
+    # embeds.
     "*": ["exclude **/*_test.go"],
 }
 

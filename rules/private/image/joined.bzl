@@ -3,7 +3,8 @@
 load(":common.bzl", "IMAGER", "image_files", "write_description")
 load(":image_info.bzl", "ImageInfo")
 
-# A joined image is as large as all layers together and quickly made: a cache would only fill up with them.
+# A joined image is as large as all layers together and quickly made: a cache would only fill up
+# with them.
 _UNCACHED = {
     "no-cache": "1",
     "no-remote-cache": "1",

@@ -25,7 +25,8 @@ def _run_publisher(ctx, info):
     for manifest in info.bases:
         arguments += ["--base-manifest", runfiles_path(ctx, manifest)]
 
-    # What scripts/workspace-status said. It is read when images are pushed, and no input of any action.
+    # What scripts/workspace-status said. It is read when images are pushed, and no input of any
+    # action.
     arguments += ["--status", runfiles_path(ctx, ctx.info_file)]
     return [
         DefaultInfo(executable = executable, runfiles = info.runfiles.merge(ctx.runfiles([ctx.info_file] + info.bases))),

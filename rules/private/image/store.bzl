@@ -186,7 +186,8 @@ def _image_unpacked_impl(ctx):
     base = ctx.attr.base[ImageInfo]
     last = len(image.layers) - 1
 
-    # Which layer of the image's lies beside which own one. The first ones are the same, as both images have the same base.
+    # Which layer of the image's lies beside which own one. The first ones are the same, as both
+    # images have the same base.
     beside = {}
     for i, layer in enumerate(base.layers):
         if i > last or image.layers[i].blob != layer.blob:

@@ -14,8 +14,8 @@ _tags_transition = transition(
     outputs = [_TAGS],
 )
 
-# debug/buildinfo takes the module list from between two marks of this length and does not look at them. The go command's
-# own marks are no UTF-8 and could not be passed on.
+# debug/buildinfo takes the module list from between two marks of this length and does not look at
+# them. The go command's own marks are no UTF-8 and could not be passed on.
 _MARK = "0123456789abcdef"
 
 def _module_list(main, package, modules):
@@ -32,7 +32,8 @@ def _go_program_impl(ctx):
     archive = binary[GoArchive]
     repository = binary.label.repo_name
 
-    # What is linked decides what is listed: a module counts if at least one of its packages is in the program.
+    # What is linked decides what is listed: a module counts if at least one of its packages is in
+    # the program.
     known = {m.repository: m for m in binary[ModulesInfo].modules.to_list()}
     linked = {}
     for package in archive.transitive.to_list():

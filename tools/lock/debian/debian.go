@@ -1,11 +1,12 @@
-// Package debian resolves a list of Debian packages with apt itself, in a private apt root, and writes the lock: each
-// package's version, pool path and SHA-256.
+// Package debian resolves a list of Debian packages with apt itself, in a private apt root, and
+// writes the lock: each package's version, pool path and SHA-256.
 //
-// A suite comes with its updates: SUITE-updates, and SUITE-security from Debian's security archive, as Debian's own
-// machines have them. Where a mirror does not have these, the lock is made without, and a message says so.
+// A suite comes with its updates: SUITE-updates, and SUITE-security from Debian's security archive,
+// as Debian's own machines have them. Where a mirror does not have these, the lock is made without,
+// and a message says so.
 //
-// The list has one package a line; `#` starts a comment. A line `!NAME` says that another part of the build provides
-// NAME, so that apt neither selects it nor what only it needs.
+// The list has one package a line; `#` starts a comment. A line `!NAME` says that another part of
+// the build provides NAME, so that apt neither selects it nor what only it needs.
 package debian
 
 import (
@@ -30,7 +31,8 @@ import (
 
 const architecture = "amd64"
 
-// securityArchive is the archive of security updates, which mirrors keep apart from Debian's main one.
+// securityArchive is the archive of security updates, which mirrors keep apart from Debian's main
+// one.
 const securityArchive = "debian-security"
 
 // lockFile is the content of a NAME.lock.json.
@@ -39,8 +41,8 @@ type lockFile struct {
 	Suite string `json:"suite"`
 	// Updates are the suites of updates that were resolved together with Suite.
 	Updates []string `json:"updates,omitempty"`
-	// Snapshot is the date of the newest of the suites' release files, as a snapshot archive writes it
-	// (20060102T150405Z).
+	// Snapshot is the date of the newest of the suites' release files, as a snapshot archive writes
+	// it (20060102T150405Z).
 	Snapshot string   `json:"snapshot"`
 	Packages []locked `json:"packages"`
 }
@@ -49,9 +51,11 @@ type locked struct {
 	Name         string `json:"name"`
 	Version      string `json:"version"`
 	Architecture string `json:"architecture"`
-	// Archive is debian-security for a package from there, and empty for one from Debian's main archive.
+	// Archive is debian-security for a package from there, and empty for one from Debian's main
+	// archive.
 	Archive string `json:"archive,omitempty"`
-	// Path is relative to the archive's root: pool/main/…, or pool/updates/main/… in debian-security.
+	// Path is relative to the archive's root: pool/main/…, or pool/updates/main/… in
+	// debian-security.
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
@@ -63,14 +67,14 @@ type Options struct {
 	Packages, Output string
 	// Suite may be empty: that of the present lock.
 	Suite string
-	// Main and Security are the roots of Debian's archives: URLs, perhaps with a user and password. Security may be empty:
-	// not known.
+	// Main and Security are the roots of Debian's archives: URLs, perhaps with a user and password.
+	// Security may be empty: not known.
 	Main, Security string
 	// Log takes messages to the user.
 	Log io.Writer
 
-	// trust is the option of each apt source that says whose signature its release file must have: a key of this machine's,
-	// none that a mirror brings, when empty.
+	// trust is the option of each apt source that says whose signature its release file must have:
+	// a key of this machine's, none that a mirror brings, when empty.
 	trust string
 }
 
@@ -145,7 +149,8 @@ func readList(file string) (wanted, provided []string, err error) {
 	return wanted, provided, nil
 }
 
-// mirrors are the roots of Debian's archives, URLs without a slash at the end, perhaps with a user and password.
+// mirrors are the roots of Debian's archives, URLs without a slash at the end, perhaps with a user
+// and password.
 type mirrors struct {
 	main string
 	// security may be empty: not known.
@@ -193,8 +198,8 @@ func newAPT(m mirrors, trust string, provided []string) (*apt, error) {
 	return a, nil
 }
 
-// splitLogin takes user and password out of a mirror's URL, so that they are in no message and in no program's arguments, and
-// returns a line of apt's auth.conf with them.
+// splitLogin takes user and password out of a mirror's URL, so that they are in no message and in
+// no program's arguments, and returns a line of apt's auth.conf with them.
 func splitLogin(mirror string) (bare, login string) {
 	u, err := url.Parse(mirror)
 	if err != nil || u.User == nil {
@@ -239,7 +244,8 @@ func (a *apt) run(ctx context.Context, name string, args ...string) (stdout stri
 		"-o", "Acquire::Check-Valid-Until=false",
 		"-o", "Acquire::Languages=none",
 		"-o", "Acquire::http::Timeout=30",
-		// What cannot be fetched is an error, not a warning: a lock must not depend on the network's mood.
+		// What cannot be fetched is an error, not a warning: a lock must not depend on the
+		// network's mood.
 		"-o", "APT::Update::Error-Mode=any",
 		"-o", "Acquire::ForceHash=SHA256",
 	}, args...)...)
@@ -253,7 +259,8 @@ func (a *apt) run(ctx context.Context, name string, args ...string) (stdout stri
 	return out.String(), nil
 }
 
-// update fetches the package lists of a suite and of the updates to it, and returns the suites of updates that there are.
+// update fetches the package lists of a suite and of the updates to it, and returns the suites of
+// updates that there are.
 func (a *apt) update(ctx context.Context, suite string, log io.Writer) (updates []string, err error) {
 	type source struct{ mirror, suite string }
 	var optional []source
@@ -292,8 +299,8 @@ func (a *apt) update(ctx context.Context, suite string, log io.Writer) (updates 
 	return updates, err
 }
 
-// exists reports whether a mirror has a file, and fails if that cannot be found out: a mirror that is down is no reason to do
-// without security updates.
+// exists reports whether a mirror has a file, and fails if that cannot be found out: a mirror that
+// is down is no reason to do without security updates.
 func (a *apt) exists(ctx context.Context, uri string) (bool, error) {
 	_, err := a.run(ctx, "/usr/lib/apt/apt-helper", "download-file", uri, filepath.Join(a.root, "probe"))
 	var failed *aptError

@@ -1,8 +1,8 @@
-// Package universe writes the lock of a universe: a go.mod that names, version for version, what upstream's own go.mod
-// names, and the go.sum that goes with it.
+// Package universe writes the lock of a universe: a go.mod that names, version for version, what
+// upstream's own go.mod names, and the go.sum that goes with it.
 //
-// Upstreams that develop several modules in one repository replace them by local directories. Those replacements are
-// turned into the published versions of the same modules.
+// Upstreams that develop several modules in one repository replace them by local directories. Those
+// replacements are turned into the published versions of the same modules.
 package universe
 
 import (
@@ -21,9 +21,10 @@ import (
 	"golang.org/x/mod/semver"
 )
 
-// Lock writes dir/go.mod and dir/go.sum; dir/programs.go imports the programs that the universe builds. An upstream is
-// MODULE@VERSION, or MODULE=FETCHED@VERSION where the module is only published under another path; without any, those of the
-// present lock are locked again. It needs the go command.
+// Lock writes dir/go.mod and dir/go.sum; dir/programs.go imports the programs that the universe
+// builds. An upstream is MODULE@VERSION, or MODULE=FETCHED@VERSION where the module is only
+// published under another path; without any, those of the present lock are locked again. It needs
+// the go command.
 func Lock(ctx context.Context, dir string, upstreams []string) error {
 	modFile := filepath.Join(dir, "go.mod")
 	if len(upstreams) == 0 {
@@ -67,7 +68,8 @@ func Lock(ctx context.Context, dir string, upstreams []string) error {
 				// A Kubernetes staging module: released as v0.X.Y beside v1.X.Y.
 				v = "v0" + strings.TrimPrefix(version, "v1")
 			}
-			// Upstreams with several modules: the highest version counts, as in minimal version selection.
+			// Upstreams with several modules: the highest version counts, as in minimal version
+			// selection.
 			if semver.Compare(v, requires[r.Path]) > 0 {
 				requires[r.Path] = v
 			}
@@ -84,7 +86,8 @@ func Lock(ctx context.Context, dir string, upstreams []string) error {
 	if err != nil {
 		return err
 	}
-	// Adds what only the programs need (ginkgo's command, say) and fails where a program does not resolve.
+	// Adds what only the programs need (ginkgo's command, say) and fails where a program does not
+	// resolve.
 	if _, err := run(ctx, dir, "go", append([]string{"list", "-deps", "-f", "{{.ImportPath}}"}, strings.Fields(string(out))...)...); err != nil {
 		return err
 	}
