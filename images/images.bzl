@@ -42,7 +42,8 @@ def annotations(description, kubernetes = None, role = None):
     Args:
       description: what the image is, in one sentence.
       kubernetes: the version of Kubernetes in it, if any: v1.37.2.
-      role: "cluster" if a container of it is a whole cluster: by this the launcher knows clusters, whatever they were started by.
+      role: "cluster" if a container of it is a whole cluster: by this the launcher knows clusters,
+        whatever they were started by.
 
     Returns:
       The annotations, for `image`.

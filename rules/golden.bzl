@@ -1,6 +1,7 @@
 """Goldens: the files of images, as listings that a reviewer reads as a diff.
 
-* `golden_test` compares the files of layers with a golden listing, and `bazel run NAME.update` writes it.
+* `golden_test` compares the files of layers with a golden listing, and `bazel run NAME.update`
+  writes it.
 * `golden_update` writes several.
 """
 

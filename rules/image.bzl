@@ -1,17 +1,18 @@
 """Container images: layers of Debian packages and files, assembled without a daemon.
 
 * `image_layer` makes one layer.
-* `image` makes an image of layers, over another image or none; with it come `NAME.tar` for `docker load`,
-  `NAME.layout`, an OCI layout, and `bazel run NAME.load`.
-* `image_store` makes a layer with images as containerd has them once it has unpacked them, and `image_unpacked` the
-  layers of an image that holds another image so.
+* `image` makes an image of layers, over another image or none; with it come `NAME.tar` for `docker
+  load`, `NAME.layout`, an OCI layout, and `bazel run NAME.load`.
+* `image_store` makes a layer with images as containerd has them once it has unpacked them, and
+  `image_unpacked` the layers of an image that holds another image so.
 * `image_push` pushes an image to a registry, `image_push_all` several together.
 * `image_sbom` writes what an image is made of as SPDX.
 
 Goldens of images are in golden.bzl.
 
-A layer is one blob, which is compressed once and then only referred to: by the image's manifest, by whatever
-sends it to an engine. What joins blobs into one file is built on request only, and not cached.
+A layer is one blob, which is compressed once and then only referred to: by the image's manifest, by
+whatever sends it to an engine. What joins blobs into one file is built on request only, and not
+cached.
 """
 
 load("//rules/private/image:image.bzl", _image = "image")

@@ -28,7 +28,8 @@ def component_image(name, repository, layer, tag, base = None, program = None, v
     """An image of one layer over a base, and its tarball.
 
     Args:
-      name: name of the tarball's target, whose file is NAME.tar: an archive as `docker save` writes it, its layers uncompressed.
+      name: name of the tarball's target, whose file is NAME.tar: an archive as `docker save` writes
+        it, its layers uncompressed.
       repository: name of the image, without a tag.
       layer: its layer, a `component_layer`.
       tag: the tag. `$(VERSION)` and `$(BARE_VERSION)` in it stand for the version of `program`.

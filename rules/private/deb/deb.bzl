@@ -81,8 +81,9 @@ def deb(
         **kwargs):
     """A Debian package.
 
-    pkg_deb puts it together; then it is written anew, byte for byte the same on every machine, with a Debian
-    changelog, md5sums and Installed-Size. The file is named as dpkg wants it: NAME_VERSION_ARCHITECTURE.deb.
+    pkg_deb puts it together; then it is written anew, byte for byte the same on every machine, with
+    a Debian changelog, md5sums and Installed-Size. The file is named as dpkg wants it:
+    NAME_VERSION_ARCHITECTURE.deb.
 
     Args:
       name: name of the package and of the target.

@@ -60,8 +60,8 @@ debian_packages = repository_rule(
     implementation = _debian_packages_impl,
     doc = """Declares the packages of a lock.
 
-`@NAME//:PACKAGE` is the .deb file of a package. `@NAME//:packages.bzl` offers `PACKAGES`, the labels of all of them,
-and `debian_package_repositories()`, which WORKSPACE calls.""",
+`@NAME//:PACKAGE` is the .deb file of a package. `@NAME//:packages.bzl` offers `PACKAGES`, the
+labels of all of them, and `debian_package_repositories()`, which WORKSPACE calls.""",
     attrs = {
         "lock": attr.label(mandatory = True, doc = "The lock, as `scripts/lock debian` writes it."),
     },

@@ -71,7 +71,8 @@ The module was changed after it was locked, or the lock is wrong. Find out which
 def copy_module(ctx, source, module, version, sum):
     """Copies an unpacked module into the repository, writable, since the module cache is read-only, and checks its hash.
 
-    The go command compares a sum that the module cache remembers from the download, not the files that are there now.
+    The go command compares a sum that the module cache remembers from the download, not the files
+    that are there now.
 
     Args:
       ctx: the repository context. The repository must be empty.

@@ -1,7 +1,8 @@
 """go_universe: all modules of one upstream, with upstream's own versions.
 
-A *universe* is a set of Go modules in which each module has one version: the one that upstream's go.mod selects. Its
-repositories carry the universe's name as a prefix (`etcd__org_golang_x_net`), so universes do not share modules.
+A *universe* is a set of Go modules in which each module has one version: the one that upstream's
+go.mod selects. Its repositories carry the universe's name as a prefix (`etcd__org_golang_x_net`),
+so universes do not share modules.
 """
 
 def _words(line):
@@ -229,13 +230,16 @@ def go_universe(name, lock, prefix = None, upstreams = [], directives = {}, patc
 
     Args:
       name: name of the universe's repository.
-      lock: the package with the lock's go.mod and go.sum, as `scripts/lock go` writes them: `//third_party/etcd`.
-      prefix: put before the name of each module's repository; NAME and two underscores unless given.
-      upstreams: paths of the modules that the universe is made for. Their own go.mod is a file that tests can hold the
-        lock against.
-      directives: Gazelle directives for single modules, by module path or `prefix*`, in place of the common ones.
-      patch_commands: shell commands to run in single modules after Gazelle made their build files, by module path or
-        `prefix*`.
+      lock: the package with the lock's go.mod and go.sum, as `scripts/lock go` writes them:
+        `//third_party/etcd`.
+      prefix: put before the name of each module's repository; NAME and two underscores unless
+        given.
+      upstreams: paths of the modules that the universe is made for. Their own go.mod is a file that
+        tests can hold the lock against.
+      directives: Gazelle directives for single modules, by module path or `prefix*`, in place of
+        the common ones.
+      patch_commands: shell commands to run in single modules after Gazelle made their build files,
+        by module path or `prefix*`.
       **kwargs: further attributes of the rule: build_tags, link_values.
     """
     commands = _PATCH_COMMANDS | patch_commands

@@ -87,27 +87,30 @@ _golden_write = rule(
 def golden_test(name, of, golden, known = [], ignore_content = [], count = [], size = "small", tags = [], **kwargs):
     """Compares the files of layers with a golden listing, so that a reviewer sees what a change does to images.
 
-    `bazel run NAME.update` writes the golden. It is in the format of mtree(5): one line for each path of each layer, with
-    what is not so of most files: type, mode, owner, size, the first digits of the checksum, extended attributes.
+    `bazel run NAME.update` writes the golden. It is in the format of mtree(5): one line for each
+    path of each layer, with what is not so of most files: type, mode, owner, size, the first digits
+    of the checksum, extended attributes.
 
-    All layers have a golden, those of stores of unpacked images as well, which would be the longest of all: a store in
-    dind-cluster has the files of the whole of dind-node, again, and dind-node those of all components. What matters there
-    is that a store's directory has exactly the files of some layer. So a layer that lies in a directory file for file, with the
-    same modes, owners and contents, is one line there, `./DIR/* layer=LABEL`; its files are listed once, in the golden
-    of that layer. Listed besides are the directories that the store made, and whatever is not as in any layer. This is worked
-    out from whole listings, so it also covers contents that no golden has (`ignore_content`).
+    All layers have a golden, those of stores of unpacked images as well, which would be the longest
+    of all: a store in dind-cluster has the files of the whole of dind-node, again, and dind-node
+    those of all components. What matters there is that a store's directory has exactly the files of
+    some layer. So a layer that lies in a directory file for file, with the same modes, owners and
+    contents, is one line there, `./DIR/* layer=LABEL`; its files are listed once, in the golden of
+    that layer. Listed besides are the directories that the store made, and whatever is not as in
+    any layer. This is worked out from whole listings, so it also covers contents that no golden has
+    (`ignore_content`).
 
     Args:
       name: the test.
-      of: images and layers: `image`, `image_layer`, `image_store`, `image_unpacked`, `component_layer`. Of an image only
-        the layers above its base image count.
+      of: images and layers: `image`, `image_layer`, `image_store`, `image_unpacked`,
+        `component_layer`. Of an image only the layers above its base image count.
       golden: the golden, a file of this package.
-      known: images and layers that have goldens of their own. Where a directory of a layer here has all that one of them has,
-        the golden names it.
-      ignore_content: patterns of absolute paths of which neither size nor checksum is listed: programs that every edit
-        changes. A star matches slashes too.
-      count: patterns of absolute paths of directories of which only the number of files is listed: those whose files are named
-        by their digests, for example.
+      known: images and layers that have goldens of their own. Where a directory of a layer here has
+        all that one of them has, the golden names it.
+      ignore_content: patterns of absolute paths of which neither size nor checksum is listed:
+        programs that every edit changes. A star matches slashes too.
+      count: patterns of absolute paths of directories of which only the number of files is listed:
+        those whose files are named by their digests, for example.
       size: the test's size.
       tags: tags of the test.
       **kwargs: further attributes of both targets: visibility …

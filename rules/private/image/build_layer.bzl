@@ -8,16 +8,19 @@ def build_layer(ctx, name, files, inputs, debs, declarations, below, compression
     Args:
       ctx: the context of a rule with the attributes symlinks and _imager.
       name: name of the layer, in its listing and in messages.
-      files: a list of dicts with source, path, mode and label, one for each file to put into the layer.
+      files: a list of dicts with source, path, mode and label, one for each file to put into the
+        layer.
       inputs: a list of Files: the sources of files.
       debs: a list of Files: the packages to unpack.
-      declarations: a list of Files: what to take from the packages, and what their scripts would do.
+      declarations: a list of Files: what to take from the packages, and what their scripts would
+        do.
       below: File or None: the state of the layer below.
       compression: zstd, gzip or none.
       tars: a list of Files: archives whose entries are taken as they are.
 
     Returns:
-      A struct of Files: blob (a tar archive), metadata, mtree (its listing), and state (what layers above need to know).
+      A struct of Files: blob (a tar archive), metadata, mtree (its listing), and state (what layers
+      above need to know).
     """
     spec = ctx.actions.declare_file(ctx.label.name + ".spec.json")
     ctx.actions.write(spec, json.encode_indent({

@@ -108,12 +108,13 @@ _image = rule(
     implementation = _image_impl,
     doc = """Makes an image of layers: its config, its manifest and its digest, which refer to the layers' blobs.
 
-The default output is a description of the image's files by their paths among the runfiles, for programs that
-send or start the image; the runfiles have the files themselves.""",
+The default output is a description of the image's files by their paths among the runfiles, for
+programs that send or start the image; the runfiles have the files themselves.""",
     attrs = {
         "annotations": attr.string_dict(
             doc = """What the image says about itself, by the keys of the OCI image specification or one's own: annotations of its
-manifest, where registries look, and labels, where engines do. Title and version are there, from the image's name.
+manifest, where registries look, and labels, where engines do. Title and version are there, from the
+image's name.
 
 The manifest also says what its base is, and which Debian packages the image has.""",
         ),
@@ -140,7 +141,8 @@ def image(name, tags = [], visibility = None, **kwargs):
 
     Args:
       name: the image. `NAME.tar` is a file for `docker load`, `NAME.layout` an OCI layout, and
-        `bazel run NAME.load` loads the image into the local Docker. All three are built on request only.
+        `bazel run NAME.load` loads the image into the local Docker. All three are built on request
+        only.
       tags: tags for all of them.
       visibility: visibility of all of them.
       **kwargs: see the rule's attributes.

@@ -66,9 +66,10 @@ image_layer = rule(
     implementation = _image_layer_impl,
     doc = """Makes one layer of Debian packages, files and links.
 
-The layer's bytes depend on its inputs alone: its entries are sorted, have numeric owners, root's unless something says
-otherwise, and a fixed time. Packages are unpacked without running their scripts, so each script's effects are
-declared, and a script that is not acknowledged fails the build. So do two sources of different content for one path.""",
+The layer's bytes depend on its inputs alone: its entries are sorted, have numeric owners, root's
+unless something says otherwise, and a fixed time. Packages are unpacked without running their
+scripts, so each script's effects are declared, and a script that is not acknowledged fails the
+build. So do two sources of different content for one path.""",
     attrs = {
         "base": attr.label(
             doc = "The image or layer below: its packages, accounts and links are built upon, and clashes with it are found.",

@@ -95,8 +95,9 @@ image_store = rule(
     implementation = _image_store_impl,
     doc = """Makes a layer with images unpacked: one part of a store, laid out as containerd's root directory.
 
-With copies of the store's databases and links to the rest, containerd has these images as if it had pulled and
-unpacked them; containerd's blobs of layers are not in it, as with containerd's `discard_unpacked_layers`.""",
+With copies of the store's databases and links to the rest, containerd has these images as if it had
+pulled and unpacked them; containerd's blobs of layers are not in it, as with containerd's
+`discard_unpacked_layers`.""",
     attrs = {
         "archives": attr.label_list(
             allow_files = [".tar"],
@@ -232,10 +233,10 @@ image_unpacked = rule(
     implementation = _image_unpacked_impl,
     doc = """Makes the layers of an image that holds another image unpacked, of which both have the same base.
 
-Each layer holds the files of one own layer and those of one layer of the other image, as containerd has them once it
-has unpacked it. Files of the same path that are the same in both lie there once, as hard links of each other. The
-layers are all of the outer image: it has no `base` of its own, since the base's layers are among them, with
-what the store adds.""",
+Each layer holds the files of one own layer and those of one layer of the other image, as containerd
+has them once it has unpacked it. Files of the same path that are the same in both lie there once,
+as hard links of each other. The layers are all of the outer image: it has no `base` of its own,
+since the base's layers are among them, with what the store adds.""",
     attrs = {
         "base": attr.label(doc = "The image that both are built upon.", mandatory = True, providers = [ImageInfo]),
         "image": attr.label(doc = "The image to unpack.", mandatory = True, providers = [ImageInfo]),

@@ -77,9 +77,10 @@ go_program = rule(
     executable = True,
     doc = """Links a `go_binary` (or the test program of a `go_test`) of a universe, as upstream's release process would.
 
-rules_go's own link step leaves out what the go command embeds in a program: the list of its modules, which `go version
--m`, vulnerability scanners and `kubectl version` read, and GODEBUG's default. The list is made from the packages that are
-linked and from the repositories they come from, not from the lock, so that it can be held against the lock.
+rules_go's own link step leaves out what the go command embeds in a program: the list of its
+modules, which `go version -m`, vulnerability scanners and `kubectl version` read, and GODEBUG's
+default. The list is made from the packages that are linked and from the repositories they come
+from, not from the lock, so that it can be held against the lock.
 
 The rule offers the program's version to others as the make variables `VERSION` (`v1.2.3`) and `BARE_VERSION` (`1.2.3`).""",
     attrs = {
