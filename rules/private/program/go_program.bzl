@@ -15,7 +15,8 @@ _tags_transition = transition(
 )
 
 # debug/buildinfo takes the module list from between two marks of this length and does not look at
-# them. The go command's own marks are no UTF-8 and could not be passed on.
+# them (https://github.com/golang/go/blob/master/src/debug/buildinfo/buildinfo.go). The go command's
+# own marks are no UTF-8 and could not be passed on.
 _MARK = "0123456789abcdef"
 
 def _module_list(main, package, modules):
