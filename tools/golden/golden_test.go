@@ -80,6 +80,12 @@ func TestRefer(t *testing.T) {
 			t.Errorf("with %s:\n%s", to, got)
 		}
 	}
+	// Two layers lie in one directory.
+	l = parse(head + "./etc/c size=3 sha256=cccccccccccc\n./other size=1\n./usr type=dir mode=0755\n./usr/a size=1 sha256=aaaaaaaaaaaa\n")
+	l.refer(names)
+	if got, want := l.String(), head+"./other size=1\n./* layer=//:small,//:top\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 	// A directory is nothing that a layer could be known by.
 	l = parse(small)
 	l.refer([]source{{"//:directory", parse(head + "./usr type=dir mode=0755\n")}})

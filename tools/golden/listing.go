@@ -59,9 +59,9 @@ type match struct {
 	source source
 }
 
-// refer puts one line, `DIR/* layer=NAME`, in place of the files and directories of each layer that
-// are all, as they are there, in one directory here. Of two layers that have files in common the
-// larger one counts.
+// refer puts one line, `DIR/* layer=NAME`, in place of the files and directories of a layer that are
+// all, as they are there, in one directory here; of several layers, `layer=NAME,NAME`. Of two that
+// have files in common the larger one counts.
 func (l *listing) refer(layers []source) {
 	says := map[string]string{}
 	for _, n := range *l {
@@ -77,22 +77,30 @@ func (l *listing) refer(layers []source) {
 			}
 		}
 	}
-	slices.SortStableFunc(matches, func(a, b match) int { return cmp.Compare(len(b.source.lines), len(a.source.lines)) })
-	gone := map[string]bool{}    // paths
-	first := map[string][]line{} // the lines to put before a path
+	slices.SortStableFunc(matches, func(a, b match) int {
+		return cmp.Compare(len(b.source.lines), len(a.source.lines))
+	})
+	gone := map[string]bool{}      // paths
+	names := map[string][]string{} // of layers, by directory
+	first := map[string][]string{} // directories, by the path that their line comes before
 	for _, m := range matches {
 		paths, taken := m.files()
 		if slices.ContainsFunc(taken, func(p string) bool { return gone[p] }) {
 			continue
 		}
-		at := slices.IndexFunc(*l, func(n line) bool { return paths[n.path] })
-		p := m.dir + "/*"
-		first[(*l)[at].path] = append(first[(*l)[at].path], line{p, p + " layer=" + m.source.name})
+		if names[m.dir] == nil {
+			at := (*l)[slices.IndexFunc(*l, func(n line) bool { return paths[n.path] })].path
+			first[at] = append(first[at], m.dir)
+		}
+		names[m.dir] = append(names[m.dir], m.source.name)
 		maps.Copy(gone, paths)
 	}
 	var kept listing
 	for _, n := range *l {
-		kept = append(kept, first[n.path]...)
+		for _, dir := range first[n.path] {
+			p := dir + "/*"
+			kept = append(kept, line{p, p + " layer=" + strings.Join(names[dir], ",")})
+		}
 		if n.path == "" || !gone[n.path] {
 			kept = append(kept, n)
 		}
