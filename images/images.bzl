@@ -37,13 +37,13 @@ _LICENSES = [
 ]
 
 def annotations(description, kubernetes = None, role = None):
-    """What an image says about itself, besides its name and version.
+    """Returns what an image says about itself, besides its name and version.
 
     Args:
       description: what the image is, in one sentence.
       kubernetes: the version of Kubernetes in it, if any: v1.37.2.
-      role: "cluster" if a container of it is a whole cluster: by this the launcher knows clusters,
-        whatever they were started by.
+      role: "cluster" if a container of it is a whole cluster: by this the launcher knows clusters
+        that something else started, too.
 
     Returns:
       The annotations, for `image`.

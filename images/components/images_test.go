@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// image is what a tarball says and holds.
+// image has what a tarball says and holds.
 type image struct {
 	tags   []string
 	config struct {

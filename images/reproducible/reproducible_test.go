@@ -305,7 +305,7 @@ func digest(ctx context.Context, path string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
-// changes says which sources are not what was built any more.
+// changes lists the sources that are not what was built any more.
 func changes(place *elsewhere.Place) string {
 	changed, err := place.Changed()
 	if err != nil {

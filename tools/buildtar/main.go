@@ -13,7 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
-// manifest is what rules_docker writes for its tar writer.
+// manifest lists the files of a layer, as rules_docker writes it for its tar writer.
 type manifest struct {
 	Files         []any    `json:"files"`
 	Symlinks      []any    `json:"symlinks"`

@@ -12,7 +12,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
-// excluded is what no program in a test reads.
+// excluded lists prefixes of paths that no program in a test reads.
 var excluded = []string{
 	"usr/lib/python3/", "usr/lib/x86_64-linux-gnu/gconv/", "usr/share/doc/", "usr/share/fonts/", "usr/share/icons/",
 	"usr/share/info/", "usr/share/locale/", "usr/share/man/",

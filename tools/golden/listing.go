@@ -43,14 +43,14 @@ func (l listing) String() string {
 	return b.String()
 }
 
-// says is what is listed of a path.
+// says returns what is listed of a path.
 func (n line) says() string { return strings.TrimPrefix(n.text, n.path) }
 
 func (n line) isDir() bool {
 	return n.path != "" && slices.Contains(strings.Fields(n.text), "type=dir")
 }
 
-// under is the path of a line below a directory.
+// under returns the path of a line below a directory.
 func under(dir, path string) string { return dir + strings.TrimPrefix(path, ".") }
 
 // match is a directory that has all files of a layer.
@@ -108,7 +108,7 @@ func (l *listing) refer(layers []source) {
 	*l = kept
 }
 
-// places are the directories that have the first of a layer's files, as it is there.
+// places returns the directories that have the first of a layer's files, as it is there.
 func (k source) places(l listing) []string {
 	var dirs []string
 	for _, want := range k.lines {
@@ -133,7 +133,7 @@ func (k source) liesIn(dir string, says map[string]string) bool {
 	})
 }
 
-// files are the paths that the match stands for, and those of them that are no directories, which
+// files returns the paths that the match stands for, and those of them that are no directories, which
 // others may have too.
 func (m match) files() (all map[string]bool, files []string) {
 	all = map[string]bool{}

@@ -8,7 +8,7 @@ load("@io_bazel_rules_docker//container:image.bzl", "container_image")
 _BUILD_TAR = "//tools/buildtar"
 
 def component_base(name, layer, **kwargs):
-    """A base for component images.
+    """Makes a base for component images.
 
     Args:
       name: name of the image.
@@ -25,7 +25,7 @@ def component_base(name, layer, **kwargs):
     )
 
 def component_image(name, repository, layer, tag, base = None, program = None, visibility = None, **kwargs):
-    """An image of one layer over a base, and its tarball.
+    """Makes an image of one layer over a base, and its tarball.
 
     Args:
       name: name of the tarball's target, whose file is NAME.tar: an archive as `docker save` writes

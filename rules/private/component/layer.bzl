@@ -15,7 +15,7 @@ _CAPABILITIES = {
 }
 
 def _json_string(hex):
-    """A JSON string of the bytes, all of them below 0x80, that hex stands for."""
+    """Returns a JSON string of the bytes, all of them below 0x80, that hex stands for."""
     return '"' + "".join(["\\u00" + hex[i:i + 2] for i in range(0, len(hex), 2)]) + '"'
 
 def _component_layer_impl(ctx):

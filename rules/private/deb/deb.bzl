@@ -79,7 +79,7 @@ def deb(
         section = "admin",
         visibility = None,
         **kwargs):
-    """A Debian package.
+    """Makes a Debian package.
 
     pkg_deb puts it together; then it is written anew, byte for byte the same on every machine, with
     a Debian changelog, md5sums and Installed-Size. The file is named as dpkg wants it:

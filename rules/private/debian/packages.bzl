@@ -10,7 +10,7 @@ def _debian_package_impl(ctx):
 
 debian_package = repository_rule(
     implementation = _debian_package_impl,
-    doc = "One locked .deb file. Declared by `debian_packages`.",
+    doc = "Downloads one locked .deb file. `debian_packages` declares it.",
     attrs = {
         "lock": attr.label(mandatory = True, doc = "The lock that names the package, for messages."),
         "package": attr.string(mandatory = True, doc = "The lock's entry, as JSON."),

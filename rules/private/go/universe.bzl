@@ -59,7 +59,7 @@ def _parse_lock(ctx):
     return modules
 
 def _repository_name(prefix, module):
-    """Gazelle's repository name for a module: `golang.org/x/net` is `org_golang_x_net`.
+    """Returns Gazelle's repository name for a module: `golang.org/x/net` is `org_golang_x_net`.
 
     Args:
       prefix: the universe's prefix, may be empty.

@@ -17,7 +17,7 @@ def _state_below(base):
     return state
 
 def _program(target):
-    """The program that `bazel run` would start, or None for a plain file, which Bazel takes for one too."""
+    """Returns the program that `bazel run` starts; None for a plain file, which Bazel takes for one too."""
     run = target[DefaultInfo].files_to_run
     return run.executable if run.runfiles_manifest else None
 

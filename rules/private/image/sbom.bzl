@@ -12,7 +12,7 @@ _MODULE = "github.com/dind-cluster/dind-cluster"
 _VENDOR = "dind-cluster"
 
 def _module_list(target):
-    """What the go command would embed in one of this workspace's own programs, which rules_go leaves out.
+    """Returns what the go command would embed in a program of this workspace; rules_go leaves it out.
 
     Args:
       target: the program.

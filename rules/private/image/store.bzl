@@ -152,7 +152,7 @@ def _list(ctx, layer, number):
     return listing
 
 def _unpack(ctx, description, image, number, own, listings, usages):
-    """Makes a layer with one layer of an image unpacked, and with the files of a layer of the outer image's own, if any.
+    """Makes a layer with one layer of an image unpacked, and with the files of an own layer, if any.
 
     Args:
       ctx: the rule's context.

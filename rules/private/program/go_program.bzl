@@ -20,7 +20,7 @@ _tags_transition = transition(
 _MARK = "0123456789abcdef"
 
 def _module_list(main, package, modules):
-    """The text that the go command would embed, the one `go version -m` shows."""
+    """Returns the text that the go command would embed, the one `go version -m` shows."""
     lines = ["path\t" + package, "mod\t{}\t{}".format(main.path, main.version)]
     lines += [
         "dep\t{}\t{}".format(path, version)

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// lock is what upstream's go.mod says.
+// lock has what upstream's go.mod says.
 type lock struct {
 	module   string
 	versions map[string]string

@@ -30,7 +30,7 @@ func TestParseUpstream(t *testing.T) {
 	}
 }
 
-// A lock tells which upstreams it was made for, so that it can be made anew without naming them.
+// A lock names the upstreams it was made for, so that it can be made anew without naming them.
 func TestLockedUpstreams(t *testing.T) {
 	got, err := lockedUpstreams(filepath.Join("..", "..", "..", "kubernetes", "1.37", "go.mod"))
 	if err != nil {
