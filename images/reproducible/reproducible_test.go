@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	source         = flag.String("source", "", "a file in the top directory of the workspace")
+	source         = flag.String("source", "", "a file in the top folder of the workspace")
 	images, others repeated.Strings
 	targets        repeated.Strings
 )
@@ -40,8 +40,7 @@ const (
 	needs = 16 << 30
 )
 
-// joining are the mnemonics of actions whose outputs are too large for a cache that is shared: they
-// only join what is there.
+// joining are the mnemonics of actions whose outputs are too large for a cache that is shared: they only join what is there.
 var joining = []string{"ImageArchive", "ImageLayout"}
 
 // local are the keys of execution info that keep an action out of a remote cache.
@@ -64,12 +63,11 @@ type output struct {
 	first string // the first build's
 }
 
-// TestReproducible builds everything that is shipped a second time, and compares it with what this
-// test was given.
+// TestReproducible builds everything that is shipped a second time, and compares it with what this test was given.
 //
-// The first build is the one that runs this test: so what it compares with is what people get from
-// this Bazel, with all of its caches. The second build has none, but for the packages of upstreams,
-// which rules_go compiled: it links, packs and compiles our own code anew.
+// The first build is the one that runs this test: so what it compares with is what people get from this Bazel, with all of its
+// caches. The second build has none, but for the packages of upstreams, which rules_go compiled: it links, packs and
+// compiles our own code anew.
 func TestReproducible(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -187,8 +185,7 @@ func checkAnew(t *testing.T, events string, cache *elsewhere.DiskCache) {
 	}
 	t.Logf("processes of the second build: %s", counts(metrics.Runners))
 	t.Logf("most of its actions: %s", counts(metrics.Actions))
-	// The cache is bounded and shared with other builds, so a key that is not in it proves no
-	// difference.
+	// The cache is bounded and shared with other builds, so a key that is not in it proves no difference.
 	t.Logf("keys of its actions: %d the same in both places (of them %d packages of upstreams, which were taken from the cache), %d not in the first one's cache",
 		n[elsewhere.Served]+n[elsewhere.Withheld], n[elsewhere.Served], n[elsewhere.Unknown])
 }
@@ -243,8 +240,8 @@ func checkShared(ctx context.Context, t *testing.T, place *elsewhere.Place) {
 	t.Logf("%d of %d actions can be in a remote cache; the others join layers", len(graph.Actions)-joined, len(graph.Actions))
 }
 
-// compareAll compares all outputs, and writes the first build's digests as sha256sum does. It gives
-// the number of those that differ.
+// compareAll compares all outputs, and writes the first build's digests as sha256sum does. It gives the number of those
+// that differ.
 func compareAll(ctx context.Context, t *testing.T, place *elsewhere.Place, outputs []output, digests string) int {
 	t.Helper()
 	type sums struct{ first, second string }
@@ -305,7 +302,7 @@ func digest(ctx context.Context, path string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
-// changes lists the sources that are not what was built any more.
+// changes says which sources are not what was built any more.
 func changes(place *elsewhere.Place) string {
 	changed, err := place.Changed()
 	if err != nil {
