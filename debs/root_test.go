@@ -22,7 +22,8 @@ var (
 	packages    repeated.Strings
 )
 
-// insideVariable marks the test program as started again, in namespaces of its own, to enter the root.
+// insideVariable marks the test program as started again, in namespaces of its own, to enter the
+// root.
 const insideVariable = "DEBS_TEST_ROOT"
 
 func TestMain(m *testing.M) {

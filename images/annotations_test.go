@@ -22,7 +22,8 @@ var notLabels = []string{image.BaseName, image.BaseDigest, image.Packages}
 // longest label, key and value together, that containerd takes.
 const longest = 4096
 
-// largest is how many bytes of layers a download of each image may take. Who needs more says here what for.
+// largest is how many bytes of layers a download of each image may take. A change that needs more
+// says here what for.
 var largest = map[string]int64{"dind-base": 46e6, "dind-node": 192e6, "dind-cluster": 252e6, "dind-e2e": 332e6}
 
 // TestSizes keeps images from growing unnoticed.
@@ -168,8 +169,8 @@ func packages(d *document) string {
 	return strings.Join(all, " ")
 }
 
-// licences is an expression for all that is in the image: every licence that the document declares of a Debian package, and one
-// name for those that it does not know.
+// licences is an expression for all that is in the image: every licence that the document declares
+// of a Debian package, and one name for those that it does not know.
 func licences(d *document) string {
 	var single []string
 	var choices [][]string

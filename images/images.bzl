@@ -2,7 +2,7 @@
 
 load("//:version.bzl", PROJECT_VERSION = "VERSION")
 
-# The images, the lowest first, and the folders that they are made in.
+# The images, the lowest first, and the directories that they are made in.
 IMAGES = {
     "dind-base": "base",
     "dind-node": "node",
@@ -10,9 +10,9 @@ IMAGES = {
     "dind-e2e": "e2e",
 }
 
-# All licences that the Debian packages' copyright files declare and SPDX has a name for; //images:sbom_test holds
-# the list against the bills of materials. The last one stands for all others: theirs are in /usr/share/doc/PACKAGE/copyright and,
-# of Go modules, in the modules.
+# All licences that the Debian packages' copyright files declare and SPDX has a name for;
+# //images:sbom_test holds the list against the bills of materials. The last one stands for all
+# others: theirs are in /usr/share/doc/PACKAGE/copyright and, of Go modules, in the modules.
 _LICENSES = [
     "Apache-2.0",
     "BSD-2-Clause",
@@ -37,12 +37,13 @@ _LICENSES = [
 ]
 
 def annotations(description, kubernetes = None, role = None):
-    """What an image says about itself, besides its name and version.
+    """Returns what an image says about itself, besides its name and version.
 
     Args:
       description: what the image is, in one sentence.
       kubernetes: the version of Kubernetes in it, if any: v1.37.2.
-      role: "cluster" if a container of it is a whole cluster: by this the launcher knows clusters, whatever they were started by.
+      role: "cluster" if a container of it is a whole cluster: by this the launcher knows clusters
+        that something else started, too.
 
     Returns:
       The annotations, for `image`.

@@ -1,4 +1,5 @@
-// Package images tests the bills of materials of the images that are shipped, against the images themselves.
+// Package images tests the bills of materials of the images that are shipped, against the images
+// themselves.
 package images
 
 import (
@@ -341,7 +342,7 @@ func TestInside(t *testing.T) {
 				t.Errorf("%s has the modules %v", p.File, modules)
 			}
 			if len(p.sha256()) != 64 {
-				t.Errorf("%s has no check sum", p.File)
+				t.Errorf("%s has no checksum", p.File)
 			}
 		}
 		t.Logf("%d programs, %d modules, %d elements", len(programs), len(d.within(d.root, isModule)), len(d.Packages))

@@ -1,5 +1,5 @@
-// Package rules_test runs a real Bazel on the two input channels: against a Debian mirror and a Go module proxy of
-// its own, good and bad.
+// Package rules_test runs a real Bazel on the two input channels: against a Debian mirror and a Go
+// module proxy of its own, good and bad.
 package rules_test
 
 import (
@@ -86,8 +86,9 @@ func TestDebianPackage(t *testing.T) {
 	}
 }
 
-// Where packages come from is the machine's own affair: the environment, else apt's sources. It is no input of what was
-// fetched, so that one Bazel server serves callers with and without scripts/bazel's environment.
+// Where packages come from is the machine's own affair: the environment, else apt's sources. It is
+// no input of what was fetched, so that one Bazel server serves callers with and without
+// scripts/bazel's environment.
 func TestDebianMirror(t *testing.T) {
 	bazel := newBazel(t)
 	bazel.copyRules(t)
@@ -104,7 +105,7 @@ func TestDebianMirror(t *testing.T) {
 		len(deb), sha256.Sum256(deb)))
 	bazel.write("none/x", "")
 	bazel.write("apt/sources.list", "deb "+mirror.URL+"/debian trixie main\n")
-	apt := func(folder string) string { return "APT_ETC=" + filepath.Join(bazel.workspace, folder) }
+	apt := func(directory string) string { return "APT_ETC=" + filepath.Join(bazel.workspace, directory) }
 	for _, tc := range []struct {
 		name     string
 		env      []string
@@ -226,7 +227,7 @@ func TestGoModule(t *testing.T) {
 		{name: "a file changed in the cache", proxy: proxy, sum: sum, want: changed, change: func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "hello.txt"), []byte("bye\n"), 0o644)
 		}},
-		{name: "a link in the cache", proxy: proxy, sum: sum, want: []string{changed[0], "there:  ./link is neither a file nor a folder"}, change: func(dir string) error {
+		{name: "a link in the cache", proxy: proxy, sum: sum, want: []string{changed[0], "there:  ./link is neither a file nor a directory"}, change: func(dir string) error {
 			return os.Symlink("hello.txt", filepath.Join(dir, "link"))
 		}},
 	} {
@@ -379,7 +380,8 @@ func TestDirHash(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", what, got, err, want(dir))
 		}
 	}
-	// Names that sort differently with and without folders, and in locales; a hash with bytes of all kinds.
+	// Names that sort differently with and without directories, and in locales; a hash with bytes
+	// of all kinds.
 	for i, name := range []string{
 		"a", "a.b", "a/b", "a-b", "B/c", "b", "with space", "-option", "ä.txt", "*", "$x", "'quoted'", "x/.hidden", "x/y/z/deep",
 	} {
@@ -404,11 +406,11 @@ func TestDirHash(t *testing.T) {
 	if err := os.Symlink("b", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := run(dir); err == nil || !strings.Contains(got, "./link is neither a file nor a folder") {
+	if got, err := run(dir); err == nil || !strings.Contains(got, "./link is neither a file nor a directory") {
 		t.Errorf("a link: %q, %v", got, err)
 	}
 	if out, err := run(filepath.Join(dir, "gone")); err == nil {
-		t.Errorf("a folder that is not there has the hash %s", out)
+		t.Errorf("a directory that is not there has the hash %s", out)
 	}
 }
 
@@ -422,11 +424,11 @@ func needGo(t *testing.T) string {
 	return path
 }
 
-// moduleEnv has modules come from a proxy in a folder into an empty cache.
+// moduleEnv has modules come from a proxy in a directory into an empty cache.
 func moduleEnv(proxy, cache string) []string {
 	return []string{
 		"GOPROXY=file://" + proxy,
-		// -modcacherw: so that the test can change its folder, and remove it.
+		// -modcacherw: so that the test can change its directory, and remove it.
 		"GOFLAGS=-modcacherw",
 		"GOMODCACHE=" + cache,
 	}
@@ -443,8 +445,8 @@ func fill(t *testing.T, goCommand string, env []string, module string) {
 	}
 }
 
-// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all that want lists. What it says is
-// the result.
+// check makes Bazel fetch what expression needs: it succeeds where want is empty, and else says all
+// that want lists. What it says is the result.
 func (b *bazel) check(t *testing.T, want, env []string, expression string) string {
 	t.Helper()
 	args := []string{"query", "--noenable_bzlmod", "--enable_workspace", "--repository_cache="}
@@ -466,13 +468,14 @@ func (b *bazel) check(t *testing.T, want, env []string, expression string) strin
 	return out
 }
 
-// publish puts version v1.0.0 of a module into a proxy's folder and gives its hash.
+// publish puts version v1.0.0 of a module into a proxy's directory and gives its hash.
 func publish(t *testing.T, proxy, module string, files map[string]string) (sum string) {
 	t.Helper()
 	return publishVersion(t, proxy, module, "v1.0.0", files)
 }
 
-// publishVersion puts a module into a proxy's folder, as `go help goproxy` describes it, and gives its hash.
+// publishVersion puts a module into a proxy's directory, as `go help goproxy` describes it, and
+// gives its hash.
 func publishVersion(t *testing.T, proxy, module, version string, files map[string]string) (sum string) {
 	t.Helper()
 	var archive bytes.Buffer

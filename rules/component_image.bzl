@@ -1,8 +1,11 @@
 """Images of Kubernetes' components, as tarballs for `docker load` and for containerd, made with rules_docker.
 
-* `component_layer` makes a layer's files with tools/imager: ours, and single ones from Debian packages.
-* `component_layer_golden` holds what is in a layer against a listing.
-* `component_image` makes an image of one layer over a base, and its tarball under the name that kubeadm asks for.
+* `component_layer` makes a layer's files with tools/imager: ours, and single ones from Debian
+  packages.
+* `component_layer_golden` compares what is in a layer with a listing; `bazel run NAME.update`
+  writes the listing.
+* `component_image` makes an image of one layer over a base, and its tarball under the name that
+  kubeadm asks for.
 """
 
 load("//rules/private/component:golden.bzl", _component_layer_golden = "component_layer_golden")

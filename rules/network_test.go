@@ -15,11 +15,11 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// probeVariable makes the test program the one that an action runs: it tries to reach what the variable lists, and writes
-// to a file what became of it.
+// probeVariable makes the test program the one that an action runs: it tries to reach what the
+// variable lists, and writes to a file what became of it.
 const probeVariable = "NETWORK_TEST_PROBE"
 
-// greeting is what whoever gets through is told, hostName what they may ask the name server for.
+// greeting is what a connection that gets through receives, hostName what the name server knows.
 const greeting, hostName = "hello", "host.test."
 
 // probeTimeout for one try. Without a network it fails at once.
@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// probe tries addresses, written as KIND=ADDRESS, and writes KIND and "" or what went wrong as JSON.
+// probe tries addresses, written as KIND=ADDRESS, and writes KIND and "" or what went wrong as
+// JSON.
 func probe(addresses, output string) error {
 	results := map[string]string{}
 	for _, one := range strings.Fields(addresses) {
@@ -83,8 +84,8 @@ func try(kind, address string) error {
 	return err
 }
 
-// listen offers all that an action could reach: TCP on the loopback and, where there is one, at the machine's own address; a
-// socket with an abstract name; a name server.
+// listen offers all that an action could reach: TCP on the loopback and, where there is one, at the
+// machine's own address; a socket with an abstract name; a name server.
 func listen(t *testing.T) map[string]string {
 	t.Helper()
 	greet := func(network, address string) string {
@@ -187,8 +188,8 @@ local_repository(name = "io_bazel_rules_go", path = "rules_go")
 local_repository(name = "io_bazel_rules_docker", path = "rules_docker")
 `
 
-// TestNetwork runs an action as .bazelrc has them run. It reaches nothing; and everything, where the flag says so, so that what
-// it tries to reach is there.
+// TestNetwork runs an action as .bazelrc has them run. It reaches nothing; and everything, where
+// the flag says so, so that what it tries to reach is there.
 func TestNetwork(t *testing.T) {
 	b := newBazel(t)
 	addresses := listen(t)

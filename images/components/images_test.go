@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// image is what a tarball says and holds.
+// image has what a tarball says and holds.
 type image struct {
 	tags   []string
 	config struct {
@@ -132,7 +132,8 @@ func TestNames(t *testing.T) {
 		t.Errorf("the images are\n  %s\nkubeadm asks for\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}
 
-	// A node's containerd must not take another one for pods' sandboxes, nor remove this one as unused.
+	// A node's containerd must not take another one for pods' sandboxes, nor remove this one as
+	// unused.
 	config, err := os.ReadFile("images/node/containerd/config.toml")
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,5 @@
-// Package upstream holds our programs against those that their upstreams' builds make of the same sources.
+// Package upstream holds our programs against those that their upstreams' builds make of the same
+// sources.
 package upstream
 
 import (
@@ -24,8 +25,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// tolerance is how far a size may be from that of upstream's build, in per cent. The lists of modules and the padding of
-// sections differ; a wrong build tag or linker flag shows with 5 % and more.
+// tolerance is how far a size may be from that of upstream's build, in per cent. The lists of
+// modules and the padding of sections differ; a wrong build tag or linker flag shows with 5 % and
+// more.
 const tolerance = 2
 
 func TestSizes(t *testing.T) {
@@ -73,9 +75,10 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// TestNoTrace: golang.org/x/net/trace brings text/template, which looks methods up by name, and so keeps the linker from leaving
-// out any method (https://github.com/grpc/grpc-go/issues/6904). Upstream's tag grpcnotrace keeps it out of
-// Kubernetes' programs; CoreDNS, built with the tag, too, has it by another way.
+// TestNoTrace: golang.org/x/net/trace brings text/template, which looks methods up by name, and so
+// keeps the linker from leaving out any method (https://github.com/grpc/grpc-go/issues/6904).
+// Upstream's tag grpcnotrace keeps it out of Kubernetes' programs; CoreDNS, built with the tag,
+// too, has it by another way.
 func TestNoTrace(t *testing.T) {
 	kubernetes := 0
 	for _, p := range programs {

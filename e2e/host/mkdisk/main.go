@@ -1,4 +1,5 @@
-// Command mkdisk makes a file system, ext4, of a tar archive. Its bytes depend on the archive alone.
+// Command mkdisk makes a file system, ext4, of a tar archive. Its bytes depend on the archive
+// alone.
 package main
 
 import (
@@ -17,7 +18,7 @@ func main() {
 	var packages repeated.Strings
 	flag.Var(&packages, "deb", "a Debian `package` of e2fsprogs or what it needs; repeat")
 	archive := flag.String("tar", "", "tar `archive` of the files")
-	free := flag.Int64("free", 0, "`bytes` that the file system shall have to spare")
+	free := flag.Int64("free", 0, "free space of the file system in `bytes`")
 	out := flag.String("out", "", "image to write")
 	flag.Parse()
 	if err := run(packages, *archive, *free, *out); err != nil {
@@ -26,7 +27,8 @@ func main() {
 	}
 }
 
-// id is the file system's, and the seed of its directories' hashes. Neither has to be unique: nobody looks for them.
+// id is the file system's, and the seed of its directories' hashes. Neither has to be unique:
+// nothing looks for them.
 const id = "6b1c7d5e-43f0-4c58-9c8e-0f6d2a1b9e37"
 
 func run(packages []string, archive string, free int64, out string) error {
@@ -43,7 +45,8 @@ func run(packages []string, archive string, free int64, out string) error {
 	if err != nil {
 		return err
 	}
-	// The archive has each file's content and half a kilobyte more, the file system up to a block and an inode.
+	// The archive has each file's content and half a kilobyte more, the file system up to a block
+	// and an inode.
 	size := info.Size() + info.Size()/8 + free
 	image, err := os.Create(out)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Command cabundle writes the certificates of Debian's ca-certificates package as one file, sorted by name, as
-// update-ca-certificates would. An image of static programs needs no more of that package.
+// Command cabundle writes the certificates of Debian's ca-certificates package as one file, sorted
+// by name, as update-ca-certificates would. An image of static programs needs no more of that
+// package.
 package main
 
 import (

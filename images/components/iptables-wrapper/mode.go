@@ -47,7 +47,7 @@ func (s system) mode() string {
 	return nft
 }
 
-// legacyInUse tells whether there are any legacy tables. Asking the legacy program would create them.
+// legacyInUse reports whether there are any legacy tables. Asking the legacy program would create them.
 func (s system) legacyInUse() bool {
 	for _, list := range []string{"ip_tables_names", "ip6_tables_names"} {
 		if text, err := os.ReadFile(filepath.Join(s.proc, list)); err == nil && len(bytes.TrimSpace(text)) > 0 {

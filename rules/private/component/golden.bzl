@@ -1,22 +1,18 @@
-"""component_layer_golden: what is in a layer, held against a listing that a review can read."""
+"""component_layer_golden: a golden of one `component_layer`."""
 
-load("@bazel_skylib//rules:diff_test.bzl", "diff_test")
+load("//rules/private/golden:golden.bzl", "golden_test")
 
-def component_layer_golden(name, layer):
-    """Tests that a layer's listing (mtree(5)) is what testdata/LAYER.mtree says.
+def component_layer_golden(name, layer, **kwargs):
+    """Compares a layer with the listing testdata/LAYER.mtree, which `bazel run NAME.update` writes: see `golden_test`.
 
     Args:
       name: name of the test.
       layer: name of the `component_layer` target, without its `_layer`.
+      **kwargs: further attributes of golden_test.
     """
-    native.filegroup(
-        name = layer + "_mtree",
-        srcs = [layer + "_layer"],
-        output_group = "mtree",
-    )
-    diff_test(
+    golden_test(
         name = name,
-        failure_message = "If the change is meant: images/components/update-listings",
-        file1 = "testdata/{}.mtree".format(layer),
-        file2 = layer + "_mtree",
+        golden = "testdata/{}.mtree".format(layer),
+        of = [layer + "_layer"],
+        **kwargs
     )

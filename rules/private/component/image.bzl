@@ -3,12 +3,12 @@
 load("@io_bazel_rules_docker//container:bundle.bzl", "container_bundle")
 load("@io_bazel_rules_docker//container:image.bzl", "container_image")
 
-# rules_docker's own tar writer is a Python program that drops file capabilities, and whose bytes depend on the Python
-# version. This one takes the layer as it is.
-_BUILD_TAR = "//rules/private/component/buildtar"
+# rules_docker's own tar writer is a Python program that drops file capabilities, and whose bytes
+# depend on the Python version. This one takes the layer as it is.
+_BUILD_TAR = "//tools/buildtar"
 
 def component_base(name, layer, **kwargs):
-    """A base for component images.
+    """Makes a base for component images.
 
     Args:
       name: name of the image.
@@ -25,10 +25,11 @@ def component_base(name, layer, **kwargs):
     )
 
 def component_image(name, repository, layer, tag, base = None, program = None, visibility = None, **kwargs):
-    """An image of one layer over a base, and its tarball.
+    """Makes an image of one layer over a base, and its tarball.
 
     Args:
-      name: name of the tarball's target, whose file is NAME.tar: an archive as `docker save` writes it, its layers uncompressed.
+      name: name of the tarball's target, whose file is NAME.tar: an archive as `docker save` writes
+        it, its layers uncompressed.
       repository: name of the image, without a tag.
       layer: its layer, a `component_layer`.
       tag: the tag. `$(VERSION)` and `$(BARE_VERSION)` in it stand for the version of `program`.

@@ -8,13 +8,14 @@ ComponentLayerInfo = provider(
     fields = {"state": "File: the files and packages up to this layer, for tools/imager."},
 )
 
-# security.capability with CAP_NET_BIND_SERVICE permitted and effective (capabilities(7), struct vfs_cap_data, version 2).
+# security.capability with CAP_NET_BIND_SERVICE permitted and effective (capabilities(7), struct
+# vfs_cap_data, version 2).
 _CAPABILITIES = {
     "cap_net_bind_service=ep": "01000002" + "00040000" + "00000000" + "00000000" + "00000000",
 }
 
 def _json_string(hex):
-    """A JSON string of the bytes, all of them below 0x80, that hex stands for."""
+    """Returns a JSON string of the bytes, all of them below 0x80, that hex stands for."""
     return '"' + "".join(["\\u00" + hex[i:i + 2] for i in range(0, len(hex), 2)]) + '"'
 
 def _component_layer_impl(ctx):
@@ -32,7 +33,7 @@ def _component_layer_impl(ctx):
             "label": str(target.label),
         })
     for path in ctx.attr.modes:
-        if path not in ctx.attr.files.values() and path not in ctx.attr.directories:
+        if path not in ctx.attr.files.values():
             fail("modes: the layer has no {}".format(path))
 
     declarations = list(ctx.files.declarations)
@@ -51,6 +52,7 @@ def _component_layer_impl(ctx):
         inputs = inputs,
         debs = ctx.files.packages,
         declarations = declarations,
+        tars = ctx.files.tars,
         below = ctx.attr.below[ComponentLayerInfo].state if ctx.attr.below else None,
         compression = "none",
     )
@@ -68,9 +70,8 @@ The layer depends on its inputs alone: entries are sorted, owned by root, and fr
     attrs = {
         "below": attr.label(providers = [ComponentLayerInfo], doc = "The layer below, when packages or links in it matter to this one."),
         "files": attr.label_keyed_string_dict(allow_files = True, doc = "File to absolute path."),
-        "modes": attr.string_dict(doc = "Octal modes, by path, of files and directories; 0755 else."),
+        "modes": attr.string_dict(doc = "Octal modes of files, by path; 0755 else."),
         "capabilities": attr.string_dict(doc = "File capabilities, by path, in the notation of setcap."),
-        "directories": attr.string_list(doc = "Directories to make."),
         "symlinks": attr.string_dict(doc = "Symbolic links: path to target."),
         "packages": attr.label_list(allow_files = [".deb"], doc = "Debian packages to unpack."),
         "declarations": attr.label_list(

@@ -6,9 +6,15 @@ load("@rules_pkg//pkg:tar.bzl", "pkg_tar")
 
 _MAINTAINER = "The dind-cluster authors <dind-cluster@users.noreply.github.com>"
 
-# The date in the changelog and of all files: fixed, so that a package depends on its contents only, and not 1970, which
-# tar and lintian take for a mistake. It is the day on which the packaging was written.
+# The date in the changelog and of all files: fixed, so that a package depends on its contents only,
+# and not 1970, which tar and lintian take for a mistake. It is the day on which the packaging was
+# written.
 _DATE = 1790812800  # 2026-10-01
+
+_ARCHITECTURE = "amd64"
+
+# Upstream's version with a Debian revision.
+_VERSION = "$(BARE_VERSION)-1"
 
 def _version_file_impl(ctx):
     out = ctx.actions.declare_file(ctx.label.name)
@@ -17,12 +23,13 @@ def _version_file_impl(ctx):
 
 _version_file = rule(
     implementation = _version_file_impl,
-    attrs = {"text": attr.string(mandatory = True)},
+    doc = "Writes a text with the make variables of its toolchains filled in.",
+    attrs = {"text": attr.string(mandatory = True, doc = "The text.")},
 )
 
 def _canonical_impl(ctx):
     version = ctx.expand_make_variables("version", ctx.attr.version, {})
-    out = ctx.actions.declare_file("{}_{}_{}.deb".format(ctx.attr.package, version, ctx.attr.architecture))
+    out = ctx.actions.declare_file("{}_{}_{}.deb".format(ctx.attr.package, version, _ARCHITECTURE))
     args = ctx.actions.args()
     args.add("-in", ctx.file.deb)
     args.add("-out", out)
@@ -40,13 +47,22 @@ def _canonical_impl(ctx):
 
 _canonical = rule(
     implementation = _canonical_impl,
+    doc = "Writes a package of pkg_deb anew, as PACKAGE_VERSION_ARCHITECTURE.deb.",
     attrs = {
-        "deb": attr.label(mandatory = True, allow_single_file = [".deb"]),
-        "package": attr.string(mandatory = True),
-        "version": attr.string(mandatory = True),
-        "architecture": attr.string(mandatory = True),
-        "_canonical": attr.label(default = "//rules/private/deb/canonical", executable = True, cfg = "exec"),
-        "_changelog": attr.label(default = "//rules/private/deb:changelog", allow_single_file = True),
+        "deb": attr.label(mandatory = True, allow_single_file = [".deb"], doc = "The package as pkg_deb wrote it."),
+        "package": attr.string(mandatory = True, doc = "Name of the package."),
+        "version": attr.string(mandatory = True, doc = "Its version, with make variables."),
+        "_canonical": attr.label(
+            default = "//tools/canonicaldeb",
+            doc = "The program that does the work.",
+            executable = True,
+            cfg = "exec",
+        ),
+        "_changelog": attr.label(
+            default = "//rules/private/deb:changelog",
+            doc = "The Debian changelog, with marks for what is the package's own.",
+            allow_single_file = True,
+        ),
     },
 )
 
@@ -60,16 +76,14 @@ def deb(
         files = {},
         directories = [],
         lintian_overrides = None,
-        revision = "1",
-        architecture = "amd64",
         section = "admin",
         visibility = None,
-        tags = [],
         **kwargs):
-    """A Debian package.
+    """Makes a Debian package.
 
-    pkg_deb puts it together; then it is written anew, byte for byte the same on every machine, with a Debian
-    changelog, md5sums and Installed-Size. The file is named as dpkg wants it: NAME_VERSION_ARCHITECTURE.deb.
+    pkg_deb puts it together; then it is written anew, byte for byte the same on every machine, with
+    a Debian changelog, md5sums and Installed-Size. The file is named as dpkg wants it:
+    NAME_VERSION_ARCHITECTURE.deb.
 
     Args:
       name: name of the package and of the target.
@@ -81,11 +95,8 @@ def deb(
       files: absolute path to label, for files with mode 0644.
       directories: absolute paths of empty directories.
       lintian_overrides: file of lintian tags that are meant, with reasons.
-      revision: Debian revision: what is added to upstream's version.
-      architecture: Debian architecture.
       section: archive section.
       visibility: visibility of the package.
-      tags: tags of all targets.
       **kwargs: further attributes of pkg_deb: depends, conffiles, postinst …
     """
     doc = {"/usr/share/doc/{}/copyright".format(name): copyright}
@@ -100,7 +111,6 @@ def deb(
             srcs = content.values(),
             attributes = pkg_attributes(mode = mode),
             renames = {label: path.removeprefix("/") for path, label in content.items()},
-            tags = tags,
             visibility = ["//visibility:private"],
         )
         parts.append("{}_{}".format(name, part))
@@ -109,27 +119,24 @@ def deb(
             name = name + "_directories",
             attributes = pkg_attributes(mode = "0755"),
             dirs = [d.removeprefix("/") for d in directories],
-            tags = tags,
             visibility = ["//visibility:private"],
         )
         parts.append(name + "_directories")
     pkg_tar(
         name = name + "_data",
         srcs = parts,
-        tags = tags,
         visibility = ["//visibility:private"],
     )
 
     _version_file(
         name = name + "_version",
-        text = "$(BARE_VERSION)-" + revision,
-        tags = tags,
+        text = _VERSION,
         toolchains = [program],
         visibility = ["//visibility:private"],
     )
     pkg_deb(
         name = name + "_parts",
-        architecture = architecture,
+        architecture = _ARCHITECTURE,
         data = name + "_data",
         description = description,
         homepage = homepage,
@@ -137,18 +144,15 @@ def deb(
         package = name,
         priority = "optional",
         section = section,
-        tags = tags,
         version_file = name + "_version",
         visibility = ["//visibility:private"],
         **kwargs
     )
     _canonical(
         name = name,
-        architecture = architecture,
         deb = name + "_parts",
         package = name,
-        tags = tags,
         toolchains = [program],
-        version = "$(BARE_VERSION)-" + revision,
+        version = _VERSION,
         visibility = visibility,
     )

@@ -22,6 +22,11 @@ debian_root = rule(
 Documentation, translations and the like are left out. It is for tests: images are made by tools/imager.""",
     attrs = {
         "packages": attr.label_list(mandatory = True, allow_files = [".deb"], doc = "The packages, dependencies included."),
-        "_root": attr.label(default = "//rules/private/deb/root", executable = True, cfg = "exec"),
+        "_root": attr.label(
+            default = "//tools/debianroot",
+            doc = "The program that does the work.",
+            executable = True,
+            cfg = "exec",
+        ),
     },
 )

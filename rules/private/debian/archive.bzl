@@ -1,4 +1,4 @@
-"""debian_archive: a folder of one Debian package as a repository."""
+"""debian_archive: a directory of one Debian package as a repository."""
 
 load(":download.bzl", "download_package", "read_lock")
 
@@ -12,9 +12,9 @@ def _debian_archive_impl(ctx):
     ctx.extract(data[0], output = "data")
     root = ctx.path("data/" + ctx.attr.strip_prefix)
     if not root.exists:
-        fail("{}: {} has no folder {}".format(ctx.name, ctx.attr.package, ctx.attr.strip_prefix))
+        fail("{}: {} has no directory {}".format(ctx.name, ctx.attr.package, ctx.attr.strip_prefix))
 
-    # tar, not cp: some packages hold links that lead out of the folder.
+    # tar, not cp: some packages hold links that lead out of the directory.
     result = ctx.execute(["sh", "-c", 'tar -C "$1" -c . | tar -x', "sh", str(root)])
     if result.return_code != 0:
         fail("laying out {}: {}".format(ctx.attr.package, result.stderr))
@@ -26,11 +26,11 @@ def _debian_archive_impl(ctx):
 
 debian_archive = repository_rule(
     implementation = _debian_archive_impl,
-    doc = "Lays out a folder of one locked Debian package as a repository.",
+    doc = "Lays out a directory of one locked Debian package as a repository.",
     attrs = {
         "lock": attr.label(mandatory = True, doc = "The lock that names the package."),
         "package": attr.string(mandatory = True, doc = "Name of the package."),
-        "strip_prefix": attr.string(doc = "Folder inside the package that becomes the repository's root."),
+        "strip_prefix": attr.string(doc = "Directory inside the package that becomes the repository's root."),
         "patches": attr.label_list(doc = "Patches to apply, with one leading path element stripped."),
     },
 )

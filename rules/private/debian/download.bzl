@@ -1,4 +1,4 @@
-"""Downloading locked Debian packages from whatever mirror the machine uses."""
+"""Downloads locked Debian packages from the mirror that the machine uses."""
 
 # Debian's main archive, which the lock does not name, and the one of security updates.
 _MAIN = "debian"
@@ -86,7 +86,7 @@ def download_package(ctx, lock, package, output):
   path:   {path}
   sha256: {sha256}
   mirror: {mirror}
-The warning above tells what the mirror answered. If the package is gone from the mirror, lock its successor:
+The warning above has the mirror's answer. If the package is gone from the mirror, lock its successor:
   scripts/lock debian {list}
 or set {variable} to a snapshot archive's URL, with {{snapshot}} for the date. If the hash differs, find out why first.""".format(
             name = package["name"],

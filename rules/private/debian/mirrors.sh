@@ -1,16 +1,19 @@
 #!/bin/bash
-# mirrors.sh: prints the Debian archives that this machine uses, as lines "debian URL" and "debian-security URL".
+# mirrors.sh: prints the Debian archives that this machine uses, as lines "debian URL" and
+# "debian-security URL".
 #
-# DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR come first, then what apt's own sources name, where it is Debian's. The security
-# archive is else taken to lie next to the other one: …/debian-security and …/debian. An archive that is not known has no line.
-# APT_ETC and APT_LISTS are apt's folders, in place of /etc/apt and /var/lib/apt/lists.
+# DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR come first, then what apt's own sources name, where it is
+# Debian's. The security archive is else taken to lie next to the other one: …/debian-security and
+# …/debian. An archive that is not known has no line. APT_ETC and APT_LISTS are apt's directories,
+# in place of /etc/apt and /var/lib/apt/lists.
 set -euo pipefail
 
 etc=${APT_ETC:-/etc/apt}
 lists=${APT_LISTS:-/var/lib/apt/lists}
 
-# sources: apt's sources of binary packages, as lines "URL SUITE KEY COMPONENT…": one-line entries, then deb822 stanzas. KEY is
-# the file of keys that the source's signature must be of, "-" where apt takes any that it trusts.
+# sources: apt's sources of binary packages, as lines "URL SUITE KEY COMPONENT…": one-line entries,
+# then deb822 stanzas. KEY is the file of keys that the source's signature must be of, "-" where apt
+# takes any that it trusts.
 sources() {
   local file
   cat "$etc"/sources.list "$etc"/sources.list.d/*.list 2>/dev/null |
@@ -46,8 +49,8 @@ sources() {
   done
 }
 
-# candidates: of sources' lines those that may be Debian, as lines "ARCHIVE URL SUITE KEY". Third parties name their suites as
-# Debian does.
+# candidates: of sources' lines those that may be Debian, as lines "ARCHIVE URL SUITE KEY". Third
+# parties name their suites as Debian does.
 candidates() {
   awk -v release='((old)*stable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)' '
     { sub(/\/+$/, "", $1) }
@@ -56,8 +59,8 @@ candidates() {
     $2 ~ "^" release "(-security|/updates)$" { print "debian-security", $1, $2, $3 }'
 }
 
-# origin URL SUITE: prints whose archive it is, as apt's lists have it; fails where apt has none of it. A list's name is the URL
-# without user and scheme, as APT::URItoFileName quotes it.
+# origin URL SUITE: prints whose archive it is, as apt's lists have it; fails where apt has none of
+# it. A list's name is the URL without user and scheme, as APT::URItoFileName quotes it.
 origin() {
   local name=${1#*:} char code file line
   name=${name#//}
@@ -77,8 +80,9 @@ origin() {
   return 1
 }
 
-# choose: from sources' lines, the best one for each archive, as lines "ARCHIVE URL". What apt's lists say is known; else a source
-# with Debian's own keys is the best guess, one with other keys the worst.
+# choose: from sources' lines, the best one for each archive, as lines "ARCHIVE URL". What apt's
+# lists say is known; else a source with Debian's own keys is the best guess, one with other keys
+# the worst.
 choose() {
   local archive url suite key rank owner
   local -A best=() found=()
@@ -101,7 +105,8 @@ choose() {
   for archive in "${!found[@]}"; do echo "$archive ${found[$archive]}"; done
 }
 
-# check VARIABLE URL: a name without a scheme would only fail much later, and obscurely. The message is without a password.
+# check VARIABLE URL: a name without a scheme would only fail much later, and obscurely. The message
+# is without a password.
 check() {
   if [[ ! $2 =~ ^(https?|file)://?[^[:space:]]+$ ]]; then
     printf '%s is "%s": it must be a URL such as http://…/%s\n' "$1" "$(sed -E 's|(^[^/]*//)?[^/]*@|\1…@|' <<<"$2")" \
@@ -125,7 +130,8 @@ main() {
     check DEBIAN_MIRROR "$DEBIAN_MIRROR"
     debian=${DEBIAN_MIRROR%/}
   fi
-  # Next to the mirror that the user has chosen, rather than wherever the machine's own sources lead.
+  # Next to the mirror that the user has chosen, rather than wherever the machine's own sources
+  # lead.
   if [[ (-n ${DEBIAN_MIRROR:-} || -z $security) && $debian =~ ^([a-z]+:/+[^/].*)/debian(/[^/]*)?$ ]]; then
     security=${BASH_REMATCH[1]}/debian-security${BASH_REMATCH[2]}
   fi

@@ -10,7 +10,7 @@ def _debian_package_impl(ctx):
 
 debian_package = repository_rule(
     implementation = _debian_package_impl,
-    doc = "One locked .deb file. Declared by `debian_packages`.",
+    doc = "Downloads one locked .deb file. `debian_packages` declares it.",
     attrs = {
         "lock": attr.label(mandatory = True, doc = "The lock that names the package, for messages."),
         "package": attr.string(mandatory = True, doc = "The lock's entry, as JSON."),
@@ -60,8 +60,8 @@ debian_packages = repository_rule(
     implementation = _debian_packages_impl,
     doc = """Declares the packages of a lock.
 
-`@NAME//:PACKAGE` is the .deb file of a package. `@NAME//:packages.bzl` offers `PACKAGES`, the labels of all of them,
-and `debian_package_repositories()`, which WORKSPACE calls.""",
+`@NAME//:PACKAGE` is the .deb file of a package. `@NAME//:packages.bzl` offers `PACKAGES`, the
+labels of all of them, and `debian_package_repositories()`, which WORKSPACE calls.""",
     attrs = {
         "lock": attr.label(mandatory = True, doc = "The lock, as `scripts/lock debian` writes it."),
     },

@@ -27,10 +27,10 @@ go_module = repository_rule(
         "module": attr.string(mandatory = True, doc = "Module path."),
         "version": attr.string(mandatory = True, doc = "Module version."),
         "sum": attr.string(mandatory = True, doc = "Hash of the module as in go.sum (`h1:…`)."),
-        "executables": attr.string_list(doc = "Folders whose files are all programs. Files named *.sh always are."),
+        "executables": attr.string_list(doc = "Directories whose files are all programs. Files named *.sh always are."),
         "files": attr.string_dict(doc = "Files to add, path to content."),
         "patches": attr.label_list(doc = "Patches to apply, with one leading path element stripped."),
-        "vendor": attr.bool(doc = "Whether to fetch the module's own dependencies into its vendor folder."),
+        "vendor": attr.bool(doc = "Whether to fetch the module's own dependencies into its vendor directory."),
     },
     environ = ["GOPROXY", "GOFLAGS", "GOMODCACHE"],
 )

@@ -1,7 +1,8 @@
 """go_universe: all modules of one upstream, with upstream's own versions.
 
-A *universe* is a set of Go modules in which each module has one version: the one that upstream's go.mod selects. Its
-repositories carry the universe's name as a prefix (`etcd__org_golang_x_net`), so universes do not share modules.
+A *universe* is a set of Go modules in which each module has one version: the one that upstream's
+go.mod selects. Its repositories carry the universe's name as a prefix (`etcd__org_golang_x_net`),
+so universes do not share modules.
 """
 
 def _words(line):
@@ -58,7 +59,7 @@ def _parse_lock(ctx):
     return modules
 
 def _repository_name(prefix, module):
-    """Gazelle's repository name for a module: `golang.org/x/net` is `org_golang_x_net`.
+    """Returns Gazelle's repository name for a module: `golang.org/x/net` is `org_golang_x_net`.
 
     Args:
       prefix: the universe's prefix, may be empty.
@@ -128,10 +129,10 @@ def _patch_commands(ctx, modules, placeholders):
         for value in values:
             name, _, text = value.partition("=")
             definitions.append('"{}": "{}",'.format(name, text.format(**placeholders)))
-        commands[owner].append("sed -i 's|^    importpath = \"{package}\",$|&\\n    x_defs = {{ {definitions} }},|' ./{folder}/BUILD.bazel && grep -q x_defs ./{folder}/BUILD.bazel".format(
+        commands[owner].append("sed -i 's|^    importpath = \"{package}\",$|&\\n    x_defs = {{ {definitions} }},|' ./{directory}/BUILD.bazel && grep -q x_defs ./{directory}/BUILD.bazel".format(
             package = package,
             definitions = " ".join(definitions),
-            folder = package.removeprefix(owner).removeprefix("/"),
+            directory = package.removeprefix(owner).removeprefix("/"),
         ))
     return commands
 
@@ -154,7 +155,8 @@ def _go_universe_impl(ctx):
             "build_config": "@{}//:modules.WORKSPACE".format(ctx.name),
             "build_directives": ["gazelle:" + d for d in _lookup(ctx.attr.directives, m.path)],
             "build_file_generation": "clean",
-            "build_file_proto_mode": ctx.attr.proto_mode,
+            # Upstreams check generated code in, so none is generated here.
+            "build_file_proto_mode": "disable_global",
         }
         if m.fetched != m.path:
             attributes["replace"] = m.fetched
@@ -205,12 +207,12 @@ The lock must be complete, as `scripts/lock` writes it: no module is resolved he
         "directives": attr.string_list_dict(doc = "Gazelle directives for a module, by module path or `prefix*`; the longest match counts."),
         "link_values": attr.string_list_dict(doc = "Variables that the linker sets, by package path: `NAME=VALUE`. {version}, {major}, {minor} and {time} stand for upstream's."),
         "patch_commands": attr.string_list_dict(doc = "Shell commands to run in a module after Gazelle made its build files, by module path or `prefix*`."),
-        "proto_mode": attr.string(default = "disable_global", doc = "Gazelle's proto mode. Upstreams check generated code in, so none is generated here."),
     },
 )
 
 _DIRECTIVES = {
-    # Tests of dependencies are not built, and some would split a package from the files that it embeds.
+    # Tests of dependencies are not built, and some would split a package from the files that it
+    # embeds.
     "*": ["exclude **/*_test.go"],
 }
 
@@ -228,14 +230,17 @@ def go_universe(name, lock, prefix = None, upstreams = [], directives = {}, patc
 
     Args:
       name: name of the universe's repository.
-      lock: the package with the lock's go.mod and go.sum, as `scripts/lock go` writes them: `//third_party/etcd`.
-      prefix: put before the name of each module's repository; NAME and two underscores unless given.
-      upstreams: paths of the modules that the universe is made for. Their own go.mod is a file that tests can hold the
-        lock against.
-      directives: Gazelle directives for single modules, by module path or `prefix*`, in place of the common ones.
-      patch_commands: shell commands to run in single modules after Gazelle made their build files, by module path or
-        `prefix*`.
-      **kwargs: further attributes of the rule: build_tags, link_values, proto_mode.
+      lock: the package with the lock's go.mod and go.sum, as `scripts/lock go` writes them:
+        `//third_party/etcd`.
+      prefix: put before the name of each module's repository; NAME and two underscores unless
+        given.
+      upstreams: paths of the modules that the universe is made for. Their own go.mod is a file that
+        tests can hold the lock against.
+      directives: Gazelle directives for single modules, by module path or `prefix*`, in place of
+        the common ones.
+      patch_commands: shell commands to run in single modules after Gazelle made their build files,
+        by module path or `prefix*`.
+      **kwargs: further attributes of the rule: build_tags, link_values.
     """
     commands = _PATCH_COMMANDS | patch_commands
     for module in upstreams:

@@ -2,21 +2,25 @@
 
 load(":common.bzl", "EXTENSIONS")
 
-def build_layer(ctx, name, files, inputs, debs, declarations, below, compression):
+def build_layer(ctx, name, files, inputs, debs, declarations, below, compression, tars = []):
     """Makes a layer with imager.
 
     Args:
-      ctx: the context of a rule with the attributes directories, modes, symlinks, tars and _imager.
+      ctx: the context of a rule with the attributes symlinks and _imager.
       name: name of the layer, in its listing and in messages.
-      files: a list of dicts with source, path, mode and label, one for each file to put into the layer.
+      files: a list of dicts with source, path, mode and label, one for each file to put into the
+        layer.
       inputs: a list of Files: the sources of files.
       debs: a list of Files: the packages to unpack.
-      declarations: a list of Files: what to take from the packages, and what their scripts would do.
+      declarations: a list of Files: what to take from the packages, and what their scripts would
+        do.
       below: File or None: the state of the layer below.
       compression: zstd, gzip or none.
+      tars: a list of Files: archives whose entries are taken as they are.
 
     Returns:
-      A struct of Files: blob (a tar archive), metadata, mtree (its listing), and state (what layers above need to know).
+      A struct of Files: blob (a tar archive), metadata, mtree (its listing), and state (what layers
+      above need to know).
     """
     spec = ctx.actions.declare_file(ctx.label.name + ".spec.json")
     ctx.actions.write(spec, json.encode_indent({
@@ -24,9 +28,8 @@ def build_layer(ctx, name, files, inputs, debs, declarations, below, compression
         "debs": [f.path for f in debs],
         "declarations": [f.path for f in declarations],
         "files": files,
-        "directories": [{"path": path, "mode": ctx.attr.modes.get(path, "0755")} for path in ctx.attr.directories],
         "symlinks": [{"path": path, "target": target} for path, target in ctx.attr.symlinks.items()],
-        "tars": [f.path for f in ctx.files.tars],
+        "tars": [f.path for f in tars],
         "below": below.path if below else "",
         "compression": compression,
     }))
@@ -44,7 +47,7 @@ def build_layer(ctx, name, files, inputs, debs, declarations, below, compression
     ctx.actions.run(
         executable = ctx.executable._imager,
         arguments = [args],
-        inputs = [spec] + debs + declarations + inputs + ctx.files.tars + ([below] if below else []),
+        inputs = [spec] + debs + declarations + inputs + tars + ([below] if below else []),
         outputs = [blob, metadata, mtree, state],
         mnemonic = "ImageLayer",
         progress_message = "Building image layer %{label}",

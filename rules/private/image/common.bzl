@@ -16,7 +16,7 @@ EXTENSIONS = {
 }
 
 def compression(ctx):
-    """How the layers of a rule are compressed.
+    """Returns how the layers of a rule are compressed.
 
     Args:
       ctx: the context of a rule with the attribute _compression.
@@ -34,7 +34,7 @@ IMAGER = attr.label(
 )
 
 def runfiles_path(ctx, file):
-    """Where a file is among the runfiles of whoever has it.
+    """Returns where a file is among runfiles.
 
     Args:
       ctx: the rule's context.
@@ -48,7 +48,7 @@ def runfiles_path(ctx, file):
     return ctx.workspace_name + "/" + file.short_path
 
 def describe(name, config, manifest, layers, path):
-    """The description of an image's files which imager reads.
+    """Describes an image's files for imager.
 
     Args:
       name: the image's name with its tag.
@@ -68,7 +68,7 @@ def describe(name, config, manifest, layers, path):
     }
 
 def image_files(info):
-    """All files of an image.
+    """Lists all files of an image.
 
     Args:
       info: the image's ImageInfo.
@@ -79,7 +79,7 @@ def image_files(info):
     return [info.config, info.manifest] + [f for layer in info.layers for f in (layer.metadata, layer.blob)]
 
 def exec_path(file):
-    """A file's path for actions, as a function.
+    """Returns a file's path for actions.
 
     Args:
       file: the file.

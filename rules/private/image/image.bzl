@@ -19,14 +19,11 @@ def _annotations(ctx):
 def _config(ctx):
     config = {
         "entrypoint": ctx.attr.entrypoint,
-        "cmd": ctx.attr.cmd,
         "env": ctx.attr.env,
-        "labels": _annotations(ctx) | ctx.attr.labels,
+        "labels": _annotations(ctx),
         "volumes": ctx.attr.volumes,
         "exposedPorts": ctx.attr.exposed_ports,
         "stopSignal": ctx.attr.stop_signal,
-        "workingDir": ctx.attr.working_dir,
-        "user": ctx.attr.user,
     }
     if ctx.attr.healthcheck:
         config["healthcheck"] = {
@@ -111,17 +108,17 @@ _image = rule(
     implementation = _image_impl,
     doc = """Makes an image of layers: its config, its manifest and its digest, which refer to the layers' blobs.
 
-The default output is a description of the image's files by their paths among the runfiles, for programs that
-send or start the image; the runfiles have the files themselves.""",
+The default output is a description of the image's files by their paths among the runfiles, for
+programs that send or start the image; the runfiles have the files themselves.""",
     attrs = {
         "annotations": attr.string_dict(
             doc = """What the image says about itself, by the keys of the OCI image specification or one's own: annotations of its
-manifest, where registries look, and labels, where engines do. Title and version are there, from the image's name.
+manifest, where registries look, and labels, where engines do. Title and version are there, from the
+image's name.
 
 The manifest also says what its base is, and which Debian packages the image has.""",
         ),
         "base": attr.label(doc = "The image below, whose config this one's builds upon.", providers = [ImageInfo]),
-        "cmd": attr.string_list(doc = "Default arguments of the entry point."),
         "entrypoint": attr.string_list(doc = "The program that a container starts, with its first arguments."),
         "env": attr.string_dict(doc = "Environment variables."),
         "exposed_ports": attr.string_list(doc = "Ports that containers listen on: 6443, 53/udp."),
@@ -129,15 +126,12 @@ The manifest also says what its base is, and which Debian packages the image has
         "health_retries": attr.int(doc = "After how many failures in a row a container is unhealthy."),
         "health_start_interval": attr.string(doc = "Time between two checks while a container starts."),
         "health_start_period": attr.string(doc = "How long a container may take to start before failures count."),
-        "health_timeout": attr.string(doc = "When a check that does not end has failed."),
-        "healthcheck": attr.string_list(doc = "The command that tells by its status whether a container is healthy."),
+        "health_timeout": attr.string(doc = "After how long a check that does not end has failed."),
+        "healthcheck": attr.string_list(doc = "The command whose exit status reports whether a container is healthy."),
         "image_name": attr.string(doc = "The image's name with its tag, as engines know it: dind-base:v1.", mandatory = True),
-        "labels": attr.string_dict(doc = "Further labels."),
         "layers": attr.label_list(doc = "The layers, from the lowest to the highest.", providers = [LayerInfo]),
         "stop_signal": attr.string(doc = "The signal that asks the entry point to end: SIGRTMIN+3."),
-        "user": attr.string(doc = "The user that containers run as."),
         "volumes": attr.string_list(doc = "Paths that each container gets a volume of its own for."),
-        "working_dir": attr.string(doc = "The folder that containers start in."),
         "_imager": IMAGER,
     },
 )
@@ -147,7 +141,8 @@ def image(name, tags = [], visibility = None, **kwargs):
 
     Args:
       name: the image. `NAME.tar` is a file for `docker load`, `NAME.layout` an OCI layout, and
-        `bazel run NAME.load` brings the image into the local Docker. All three are built on request only.
+        `bazel run NAME.load` loads the image into the local Docker. All three are built on request
+        only.
       tags: tags for all of them.
       visibility: visibility of all of them.
       **kwargs: see the rule's attributes.

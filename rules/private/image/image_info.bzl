@@ -6,9 +6,9 @@ ImageInfo = provider(
         "bases": "list of File: the manifests of the images below, the lowest first.",
         "config": "File: the image's config.",
         "image_name": "string: the image's name with its tag.",
-        "layers": "list of struct(blob, metadata, mtree, golden): all layers, those of the base image first.",
+        "layers": "list of struct(blob, metadata, mtree): all layers, those of the base image first.",
         "manifest": "File: the image's manifest.",
-        "own_layers": "list of struct(blob, metadata, mtree, golden): the layers that the base image does not have.",
+        "own_layers": "list of struct(blob, metadata, mtree): the layers that the base image does not have.",
         "state": "File or None: the paths, packages and accounts of the image, for layers above.",
     },
 )

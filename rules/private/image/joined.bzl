@@ -1,9 +1,10 @@
-"""image_archive and image_layout: all of an image in one place, as a file or a folder."""
+"""image_archive and image_layout: all of an image in one place, as a file or a directory."""
 
 load(":common.bzl", "IMAGER", "image_files", "write_description")
 load(":image_info.bzl", "ImageInfo")
 
-# A joined image is as large as all layers together and quickly made: a cache would only fill up with them.
+# A joined image is as large as all layers together and quickly made: a cache would only fill up
+# with them.
 _UNCACHED = {
     "no-cache": "1",
     "no-remote-cache": "1",
@@ -47,6 +48,6 @@ def _image_layout_impl(ctx):
 
 image_layout = rule(
     implementation = _image_layout_impl,
-    doc = "Writes an image as a folder in the OCI image layout. The target's name is the folder's.",
+    doc = "Writes an image as a directory in the OCI image layout. The target's name is the directory's.",
     attrs = _ATTRS,
 )

@@ -17,7 +17,7 @@ def _state_below(base):
     return state
 
 def _program(target):
-    """The program that `bazel run` would start, or None for a plain file, which Bazel takes for one too."""
+    """Returns the program that `bazel run` starts; None for a plain file, which Bazel takes for one too."""
     run = target[DefaultInfo].files_to_run
     return run.executable if run.runfiles_manifest else None
 
@@ -29,21 +29,19 @@ def _file_specs(ctx):
         if not dest.startswith("/"):
             fail("files: {} of {} is not an absolute path".format(repr(dest), target.label))
         if not dest.endswith("/") and len(files) != 1:
-            fail("files: {} is {} files; end {} with a slash to put them all into a folder".format(target.label, len(files), repr(dest)))
+            fail("files: {} is {} files; end {} with a slash to put them all into a directory".format(target.label, len(files), repr(dest)))
         for file in files:
             path = dest + file.basename if dest.endswith("/") else dest
             mode = "0755" if file == _program(target) else "0644"
             specs.append({
                 "source": file.path,
                 "path": path,
-                # Of a folder's files each keeps what it is.
+                # Of a directory's files each keeps what it is.
                 "mode": modes.pop(path, "" if file.is_directory else mode),
                 "label": str(target.label),
             })
-    for path in ctx.attr.directories:
-        modes.pop(path, None)
     if modes:
-        fail("modes: no file or directory of this layer is at {}".format(", ".join(modes.keys())))
+        fail("modes: no file of this layer is at {}".format(", ".join(modes.keys())))
     return specs
 
 def _image_layer_impl(ctx):
@@ -57,7 +55,7 @@ def _image_layer_impl(ctx):
         below = _state_below(ctx.attr.base),
         compression = ctx.attr.compression or compression(ctx),
     )
-    layer = struct(blob = built.blob, metadata = built.metadata, mtree = built.mtree, golden = built.mtree)
+    layer = struct(blob = built.blob, metadata = built.metadata, mtree = built.mtree)
     return [
         DefaultInfo(files = depset([built.blob, built.metadata, built.mtree])),
         OutputGroupInfo(blob = depset([built.blob]), mtree = depset([built.mtree])),
@@ -66,11 +64,12 @@ def _image_layer_impl(ctx):
 
 image_layer = rule(
     implementation = _image_layer_impl,
-    doc = """Makes one layer of Debian packages, files, directories and links.
+    doc = """Makes one layer of Debian packages, files and links.
 
-The layer's bytes depend on its inputs alone: its entries are sorted, have numeric owners, root's unless something says
-otherwise, and a fixed time. Packages are unpacked without running their scripts, so each script's effects are
-declared, and a script that nobody acknowledged fails the build. So do two sources of different content for one path.""",
+The layer's bytes depend on its inputs alone: its entries are sorted, have numeric owners, root's
+unless something says otherwise, and a fixed time. Packages are unpacked without running their
+scripts, so each script's effects are declared, and a script that is not acknowledged fails the
+build. So do two sources of different content for one path.""",
     attrs = {
         "base": attr.label(
             doc = "The image or layer below: its packages, accounts and links are built upon, and clashes with it are found.",
@@ -88,20 +87,15 @@ declared, and a script that nobody acknowledged fails the build. So do two sourc
             allow_files = [".yaml", ".json"],
             doc = "Effects of the packages' maintainer scripts, as data (see image/declare).",
         ),
-        "directories": attr.string_list(doc = "Directories to make: absolute paths."),
         "files": attr.label_keyed_string_dict(
             allow_files = True,
-            doc = """Where files go: a target to an absolute path. One that ends with a slash is a folder, for all files of
+            doc = """Where files go: a target to an absolute path. One that ends with a slash is a directory, for all files of
 the target. A directory's content goes to the path itself.""",
         ),
         "modes": attr.string_dict(
-            doc = "Octal modes of files and directories by path, where they are not 0755 for executables and directories and 0644 otherwise.",
+            doc = "Octal modes of files by path, where they are not 0755 for executables and 0644 otherwise.",
         ),
         "symlinks": attr.string_dict(doc = "Symbolic links to make: an absolute path to what it links to."),
-        "tars": attr.label_list(
-            allow_files = [".tar", ".tar.gz", ".tar.zst", ".tgz"],
-            doc = "Archives whose entries are taken as they are.",
-        ),
         "_compression": COMPRESSION,
         "_imager": IMAGER,
     },

@@ -18,14 +18,15 @@ def _run_publisher(ctx, info):
     executable = ctx.actions.declare_file(ctx.label.name)
     ctx.actions.symlink(output = executable, target_file = ctx.executable._publisher, is_executable = True)
 
-    # A program that `bazel run` starts is in its workspace's folder of the runfiles.
+    # A program that `bazel run` starts is in its workspace's directory of the runfiles.
     arguments = ["--target", str(ctx.label).lstrip("@"), "--root", ".."] + info.arguments
     for name in info.siblings:
         arguments += ["--sibling", name]
     for manifest in info.bases:
         arguments += ["--base-manifest", runfiles_path(ctx, manifest)]
 
-    # What scripts/workspace-status said. It is read when images are pushed, and no input of any action.
+    # What scripts/workspace-status said. It is read when images are pushed, and no input of any
+    # action.
     arguments += ["--status", runfiles_path(ctx, ctx.info_file)]
     return [
         DefaultInfo(executable = executable, runfiles = info.runfiles.merge(ctx.runfiles([ctx.info_file] + info.bases))),

@@ -8,8 +8,11 @@ load(":image_info.bzl", "ImageInfo")
 # The module that this workspace is, as go.mod has it.
 _MODULE = "github.com/dind-cluster/dind-cluster"
 
+# Who made the images, and the Debian packages that no lock has.
+_VENDOR = "dind-cluster"
+
 def _module_list(target):
-    """What the go command would embed in one of this workspace's own programs, which rules_go leaves out.
+    """Returns what the go command would embed in a program of this workspace; rules_go leaves it out.
 
     Args:
       target: the program.
@@ -39,7 +42,7 @@ def _image_sbom_impl(ctx):
     args = ctx.actions.args()
     args.add("--image", description)
     args.add_all(ctx.files.locks, before_each = "--lock")
-    args.add("--vendor", ctx.attr.vendor)
+    args.add("--vendor", _VENDOR)
     for i, target in enumerate(ctx.attr.programs):
         modules = ctx.actions.declare_file("{}.{}.modules".format(ctx.label.name, i))
         ctx.actions.write(modules, _module_list(target))
@@ -67,19 +70,18 @@ It reads the layers, so it finds what is in them, whatever rule put it there. Th
         "image": attr.label(doc = "The image.", mandatory = True, providers = [ImageInfo]),
         "locks": attr.label_list(
             allow_files = [".json"],
-            doc = "Locks of the Debian packages, for the check sums of their files; a package in none of them is the vendor's.",
+            doc = "Locks of the Debian packages, for the checksums of their files; a package in none of them is the vendor's.",
         ),
         "programs": attr.label_list(
             aspects = [modules_aspect],
             doc = "This workspace's own `go_binary` targets in the image: unlike `go_program`s they carry no list of their modules.",
             providers = [GoArchive],
         ),
-        "vendor": attr.string(doc = "Who made the image, and the Debian packages that no lock has."),
         "_sbom": attr.label(default = "//tools/sbom", doc = "The program that does the work.", executable = True, cfg = "exec"),
     },
 )
 
-def image_sbom(name, image, locks, programs = [], vendor = "dind-cluster", tags = [], **kwargs):
+def image_sbom(name, image, locks, programs = [], tags = [], **kwargs):
     """Writes what an image is made of as IMAGE.spdx.json, on request only.
 
     Args:
@@ -87,7 +89,6 @@ def image_sbom(name, image, locks, programs = [], vendor = "dind-cluster", tags 
       image: the image.
       locks: the locks of its Debian packages.
       programs: this workspace's own `go_binary` targets in the image, or in an image inside it.
-      vendor: who made the image, and the Debian packages that no lock has.
       tags: the target's tags.
       **kwargs: further attributes of the rule.
     """
@@ -97,6 +98,5 @@ def image_sbom(name, image, locks, programs = [], vendor = "dind-cluster", tags 
         locks = locks,
         programs = programs,
         tags = tags + ["manual"],
-        vendor = vendor,
         **kwargs
     )

@@ -11,7 +11,7 @@ ImageStoreInfo = provider(
     },
 )
 
-# The folder from which on the layers have entries for folders: those above are Debian's.
+# The directory from which on the layers have entries for directories: those above are Debian's.
 _UNDER = "/usr/lib/dind-cluster"
 
 _STORE = attr.label(
@@ -63,7 +63,7 @@ def _write_layer(ctx, verb, name, what, arguments, inputs, outputs = []):
         mnemonic = "ImageStore",
         progress_message = "Unpacking {} for %{{label}}".format(what),
     )
-    return struct(blob = blob, metadata = metadata, mtree = mtree, golden = None)
+    return struct(blob = blob, metadata = metadata, mtree = mtree)
 
 def _layer_files(layers):
     return depset([f for layer in layers for f in (layer.blob, layer.metadata, layer.mtree)])
@@ -95,8 +95,9 @@ image_store = rule(
     implementation = _image_store_impl,
     doc = """Makes a layer with images unpacked: one part of a store, laid out as containerd's root directory.
 
-Whoever copies the store's databases and links the rest has these images in containerd, as if it had pulled and
-unpacked them; containerd's blobs of layers are not in it, as with containerd's `discard_unpacked_layers`.""",
+With copies of the store's databases and links to the rest, containerd has these images as if it had
+pulled and unpacked them; containerd's blobs of layers are not in it, as with containerd's
+`discard_unpacked_layers`.""",
     attrs = {
         "archives": attr.label_list(
             allow_files = [".tar"],
@@ -109,13 +110,13 @@ unpacked them; containerd's blobs of layers are not in it, as with containerd's 
             providers = [[ImageInfo], [LayerInfo]],
         ),
         "below": attr.label(
-            doc = "The `image_store` with the store's other part; it is not repeated what both have in common.",
+            doc = "The `image_store` with the store's other part; what both have in common is not repeated.",
             providers = [ImageStoreInfo],
         ),
         "databases": attr.bool(doc = "Whether this part has the databases, of all parts: so the last one does."),
         "namespace": _NAMESPACE,
         "path": attr.string(
-            doc = "The absolute path of this part's folder. The other parts are next to it.",
+            doc = "The absolute path of this part's directory. The other parts are next to it.",
             mandatory = True,
         ),
         "_compression": COMPRESSION,
@@ -151,7 +152,7 @@ def _list(ctx, layer, number):
     return listing
 
 def _unpack(ctx, description, image, number, own, listings, usages):
-    """Makes a layer with one layer of an image unpacked, and with the files of a layer of the outer image's own, if any.
+    """Makes a layer with one layer of an image unpacked, and with the files of an own layer, if any.
 
     Args:
       ctx: the rule's context.
@@ -179,26 +180,20 @@ def _unpack(ctx, description, image, number, own, listings, usages):
         arguments += ["--below", listing]
     for other in usages:
         arguments += ["--with-usage", other]
-    layer = _write_layer(ctx, "layer", name, what, arguments, inputs, [usage])
-    return struct(
-        blob = layer.blob,
-        metadata = layer.metadata,
-        mtree = layer.mtree,
-        # The image has a golden of its own.
-        golden = own.golden if own else None,
-    ), usage
+    return _write_layer(ctx, "layer", name, what, arguments, inputs, [usage]), usage
 
 def _image_unpacked_impl(ctx):
     image = ctx.attr.image[ImageInfo]
     base = ctx.attr.base[ImageInfo]
     last = len(image.layers) - 1
 
-    # Which layer of the image's lies beside which own one. The first ones are the same, as both images have the same base.
+    # Which layer of the image's lies beside which own one. The first ones are the same, as both
+    # images have the same base.
     beside = {}
     for i, layer in enumerate(base.layers):
         if i > last or image.layers[i].blob != layer.blob:
             fail("base = {}: it is not the base of {}".format(ctx.attr.base.label, ctx.attr.image.label))
-        beside[i] = struct(blob = layer.blob, metadata = layer.metadata, mtree = layer.mtree, golden = None)
+        beside[i] = layer
     numbers = {layer.blob.owner: i for i, layer in enumerate(image.layers)}
     own = []
     state = base.state
@@ -238,10 +233,10 @@ image_unpacked = rule(
     implementation = _image_unpacked_impl,
     doc = """Makes the layers of an image that holds another image unpacked, of which both have the same base.
 
-Each layer holds the files of one own layer and those of one layer of the other image, as containerd has them once it
-has unpacked it. Files of the same path that are the same in both lie there once, as hard links of each other. The
-layers are all of the outer image: it has no `base` of its own, since the base's layers are among them, with
-what the store adds.""",
+Each layer holds the files of one own layer and those of one layer of the other image, as containerd
+has them once it has unpacked it. Files of the same path that are the same in both lie there once,
+as hard links of each other. The layers are all of the outer image: it has no `base` of its own,
+since the base's layers are among them, with what the store adds.""",
     attrs = {
         "base": attr.label(doc = "The image that both are built upon.", mandatory = True, providers = [ImageInfo]),
         "image": attr.label(doc = "The image to unpack.", mandatory = True, providers = [ImageInfo]),
@@ -251,7 +246,7 @@ what the store adds.""",
 to lie in the same layer, or with an empty text.""",
             providers = [LayerInfo],
         ),
-        "path": attr.string(doc = "The absolute path of the store's folder.", mandatory = True),
+        "path": attr.string(doc = "The absolute path of the store's directory.", mandatory = True),
         "_compression": COMPRESSION,
         "_store": _STORE,
     },

@@ -14,12 +14,13 @@ _tags_transition = transition(
     outputs = [_TAGS],
 )
 
-# debug/buildinfo takes the module list from between two marks of this length and does not look at them. The go command's
+# debug/buildinfo takes the module list from between two marks of this length and does not look at
+# them (https://github.com/golang/go/blob/master/src/debug/buildinfo/buildinfo.go). The go command's
 # own marks are no UTF-8 and could not be passed on.
 _MARK = "0123456789abcdef"
 
 def _module_list(main, package, modules):
-    """The text that the go command would embed, the one `go version -m` shows."""
+    """Returns the text that the go command would embed, the one `go version -m` shows."""
     lines = ["path\t" + package, "mod\t{}\t{}".format(main.path, main.version)]
     lines += [
         "dep\t{}\t{}".format(path, version)
@@ -32,7 +33,8 @@ def _go_program_impl(ctx):
     archive = binary[GoArchive]
     repository = binary.label.repo_name
 
-    # What is linked decides what is listed: a module counts if at least one of its packages is in the program.
+    # What is linked decides what is listed: a module counts if at least one of its packages is in
+    # the program.
     known = {m.repository: m for m in binary[ModulesInfo].modules.to_list()}
     linked = {}
     for package in archive.transitive.to_list():
@@ -53,7 +55,7 @@ def _go_program_impl(ctx):
         options.append("-X=runtime.godebugDefault=" + ctx.attr.godebug)
     options += ["-X={}={}".format(name, value) for name, value in ctx.attr.x_defs.items()]
 
-    # In a folder of its own, as go_binary does: a program may be named as a package below is.
+    # In a directory of its own, as go_binary does: a program may be named as a package below is.
     executable = ctx.actions.declare_file("{}_/{}".format(ctx.label.name, ctx.attr.program or ctx.label.name))
     go = go_context(ctx, go_context_data = ctx.attr._go_context_data)
     go.link(go, archive = archive, executable = executable, gc_linkopts = options)
@@ -76,9 +78,10 @@ go_program = rule(
     executable = True,
     doc = """Links a `go_binary` (or the test program of a `go_test`) of a universe, as upstream's release process would.
 
-rules_go's own link step leaves out what the go command embeds in a program: the list of its modules, which `go version
--m`, vulnerability scanners and `kubectl version` read, and GODEBUG's default. The list is made from the packages that are
-linked and from the repositories they come from, not from the lock, so that it can be held against the lock.
+rules_go's own link step leaves out what the go command embeds in a program: the list of its
+modules, which `go version -m`, vulnerability scanners and `kubectl version` read, and GODEBUG's
+default. The list is made from the packages that are linked and from the repositories they come
+from, not from the lock, so that it can be held against the lock.
 
 The rule offers the program's version to others as the make variables `VERSION` (`v1.2.3`) and `BARE_VERSION` (`1.2.3`).""",
     attrs = {

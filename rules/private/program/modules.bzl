@@ -1,4 +1,4 @@
-"""Which Go modules the packages of a program come from."""
+"""modules_aspect: the Go modules that the packages of a program come from."""
 
 load("@rules_license//rules:providers.bzl", "PackageInfo")
 
@@ -8,7 +8,8 @@ ModulesInfo = provider(
 )
 
 def _modules_aspect_impl(target, ctx):
-    # The name of the attribute that a repository's default_package_metadata fills has changed over Bazel's releases.
+    # The name of the attribute that a repository's default_package_metadata fills has changed over
+    # Bazel's releases.
     metadata = getattr(ctx.rule.attr, "package_metadata", None) or getattr(ctx.rule.attr, "applicable_licenses", None) or []
     direct = []
     for dep in metadata:

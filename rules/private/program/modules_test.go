@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// lock is what upstream's go.mod says.
+// lock has what upstream's go.mod says.
 type lock struct {
 	module   string
 	versions map[string]string
@@ -79,7 +79,8 @@ func parse(text string) (*lock, error) {
 // check compares one module of a program with the lock.
 func (l *lock) check(mainVersion, module, version string) error {
 	if l.local[module] {
-		// Published from the same commit, with the same version, or, as Kubernetes does, with 0 for its major version.
+		// Published from the same commit, with the same version, or, as Kubernetes does, with 0 for
+		// its major version.
 		_, rest, _ := strings.Cut(mainVersion, ".")
 		if version != mainVersion && version != "v0."+rest {
 			return fmt.Errorf("%s is %s; upstream %s builds it from its own tree", module, version, mainVersion)

@@ -9,8 +9,9 @@ def _package_metadata_impl(_ctx):
 
 _package_metadata = rule(
     implementation = _package_metadata_impl,
+    doc = "Carries a module's package URL.",
     attrs = {
-        "purl": attr.string(),
+        "purl": attr.string(doc = "The package URL."),
     },
 )
 

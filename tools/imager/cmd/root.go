@@ -18,7 +18,7 @@ func New() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(newLayer(), newImage(), newArchive(), newLayout(), newLoad(), newGolden())
+	c.AddCommand(newLayer(), newImage(), newArchive(), newLayout(), newLoad())
 	return c
 }
 
