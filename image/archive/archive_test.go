@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/internal/compression/compresstest"
 )
 
@@ -437,7 +438,7 @@ func without(t *testing.T, b []byte, name string) []byte {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if cleanName(hdr.Name) == name {
+		if rootfs.Clean(hdr.Name) == name {
 			continue
 		}
 		tw.WriteHeader(hdr)

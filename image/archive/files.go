@@ -7,11 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // The index of an archive is in memory.
@@ -65,36 +66,35 @@ type tarFiles struct {
 
 type entry struct {
 	offset, size int64
-	link         string // a symbolic or hard link's target, cleaned, from the archive's root
+	link         string // what a symbolic or hard link leads to: docker save once linked a repeated layer to the first copy
 	sparse       bool
 }
 
 func (t *tarFiles) blob(name string) (*blob, error) {
-	key := cleanName(name)
-	for range 8 { // docker-save archives of old link a repeated layer to the first copy
-		e, ok := t.entries[key]
-		switch {
-		case !ok:
-			return nil, fs.ErrNotExist
-		case e.sparse:
-			return nil, fmt.Errorf("%s is a sparse file", name)
-		case e.link != "":
-			key = e.link
-			continue
-		}
-		return &blob{name: cleanName(name), size: e.size, open: func() (io.ReadCloser, error) {
-			return section{io.NewSectionReader(t.r, e.offset, e.size)}, nil
-		}}, nil
+	name = rootfs.Clean(name)
+	at, err := rootfs.Resolve(name, func(p string) (string, bool) {
+		e, ok := t.entries[p]
+		return e.link, ok && e.link != ""
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("too many links from %s", name)
+	e, ok := t.entries[at]
+	switch {
+	case !ok:
+		return nil, fs.ErrNotExist
+	case e.sparse:
+		return nil, fmt.Errorf("%s is a sparse file", name)
+	}
+	return &blob{name: name, size: e.size, open: func() (io.ReadCloser, error) {
+		return section{io.NewSectionReader(t.r, e.offset, e.size)}, nil
+	}}, nil
 }
 
 // section is a part of the archive's file, which is closed with the archive. It can seek, for those who want to skip.
 type section struct{ *io.SectionReader }
 
 func (section) Close() error { return nil }
-
-func cleanName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
 // indexTar reads the headers of an archive and skips over the content.
 func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
@@ -126,7 +126,7 @@ func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
 		if len(hdr.Name) > nameLimit || len(hdr.Linkname) > nameLimit {
 			return nil, fmt.Errorf("%s is no archive of images: after %s, it has a file whose name is longer than %d bytes", name, last, nameLimit)
 		}
-		key := cleanName(hdr.Name)
+		key := rootfs.Clean(hdr.Name)
 		switch hdr.Typeflag {
 		case tar.TypeReg:
 			e := entry{offset: offset, size: hdr.Size}
@@ -140,9 +140,9 @@ func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
 		case tar.TypeGNUSparse:
 			t.entries[key] = entry{sparse: true}
 		case tar.TypeSymlink:
-			t.entries[key] = entry{link: cleanName(path.Join(path.Dir("/"+hdr.Name), hdr.Linkname))}
+			t.entries[key] = entry{link: hdr.Linkname}
 		case tar.TypeLink:
-			t.entries[key] = entry{link: cleanName(hdr.Linkname)}
+			t.entries[key] = entry{link: "/" + rootfs.Clean(hdr.Linkname)}
 		}
 		last = key
 	}

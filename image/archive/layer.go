@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"path"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // Layer is a layer as the archive holds it, compressed or not. It implements v1.Layer.
@@ -106,8 +106,8 @@ func (l *Layer) SelfContained() bool {
 		} else if err != nil {
 			return false
 		}
-		name := cleanName(hdr.Name)
-		if dir, _ := path.Split(name); !dirs[strings.TrimSuffix(dir, "/")] {
+		name := rootfs.Clean(hdr.Name)
+		if !dirs[rootfs.Dir(name)] {
 			return false
 		}
 		if hdr.Typeflag == tar.TypeDir {

@@ -5,7 +5,8 @@ import (
 	"archive/tar"
 	"io"
 	"path"
-	"strings"
+
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // File is a file, folder, link or device of an image.
@@ -37,43 +38,16 @@ func ReadLayer(r io.Reader) (Files, error) {
 	}
 }
 
-// maxLinks is how many links Resolve follows, as Linux does.
-const maxLinks = 40
-
 // Resolve finds the file at a path, following links; nil if there is none.
 func (f Files) Resolve(p string) *File {
-	for range maxLinks {
-		file := f[p]
-		if file == nil {
-			// A folder above may be a link.
-			up, rest := f.linkAbove(p)
-			if up == nil {
-				return nil
-			}
-			p = path.Join(target(path.Clean(up.Name), up.Linkname), rest)
-			continue
+	p, err := rootfs.Resolve(p, func(p string) (string, bool) {
+		if link := f[p]; link != nil && link.Typeflag == tar.TypeSymlink {
+			return link.Linkname, true
 		}
-		if file.Typeflag != tar.TypeSymlink {
-			return file
-		}
-		p = target(p, file.Linkname)
+		return "", false
+	})
+	if err != nil {
+		return nil
 	}
-	return nil
-}
-
-// linkAbove finds the nearest link among the folders above a path, and the path's rest below it.
-func (f Files) linkAbove(p string) (link *File, rest string) {
-	for dir := path.Dir(p); dir != "." && dir != "/"; dir = path.Dir(dir) {
-		if d := f[dir]; d != nil && d.Typeflag == tar.TypeSymlink {
-			return d, p[len(dir)+1:]
-		}
-	}
-	return nil, ""
-}
-
-func target(link, to string) string {
-	if path.IsAbs(to) {
-		return strings.TrimPrefix(path.Clean(to), "/")
-	}
-	return path.Join(path.Dir(link), to)
+	return f[p]
 }

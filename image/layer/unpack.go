@@ -81,14 +81,7 @@ func (a *archive) entry(hdr *tar.Header, content io.Reader) (*tree.Entry, error)
 		return nil, err
 	}
 	e := &tree.Entry{Path: p, Type: hdr.Typeflag, Mode: modeBits(hdr), UID: hdr.Uid, GID: hdr.Gid, Source: a.source}
-	for key, value := range hdr.PAXRecords {
-		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
-			if e.Xattrs == nil {
-				e.Xattrs = map[string][]byte{}
-			}
-			e.Xattrs[name] = []byte(value)
-		}
-	}
+	e.SetXattrs(hdr)
 	switch hdr.Typeflag {
 	case tar.TypeReg:
 		e.Size = hdr.Size

@@ -82,20 +82,13 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func (c *counter) digest() string { return "sha256:" + hex.EncodeToString(c.sum.Sum(nil)) }
 
-// WriteBlob writes entries as a layer blob.
+// WriteBlob writes entries, which come sorted by path, as a layer blob. Of the spec, its name and compression count.
 func WriteBlob(w io.Writer, entries []*tree.Entry, spec *Spec) (*Metadata, error) {
-	return WriteArchive(w, spec.Name, spec.Compression, func(w io.Writer) error {
-		return WriteTar(w, entries, func(*tree.Entry) time.Time { return time.Unix(0, 0) })
-	})
-}
-
-// WriteArchive writes a tar archive as a layer blob. The name is for the image's history; the compression is zstd, gzip or none.
-func WriteArchive(w io.Writer, name, compression string, write func(io.Writer) error) (*Metadata, error) {
-	m := &Metadata{Name: name}
+	m := &Metadata{Name: spec.Name}
 	blob := &counter{w: w, sum: sha256.New()}
 	plain := &counter{w: blob, sum: sha256.New()}
 	var closer io.Closer
-	switch compression {
+	switch spec.Compression {
 	case "", "zstd":
 		m.MediaType = MediaTypeZstd
 		z, err := zstd.NewWriter(blob, zstd.WithEncoderLevel(zstdLevel), zstd.WithWindowSize(zstdWindow))
@@ -116,10 +109,10 @@ func WriteArchive(w io.Writer, name, compression string, write func(io.Writer) e
 	case "none":
 		m.MediaType = MediaTypeUncompressed
 	default:
-		return nil, fmt.Errorf("unknown compression %q, it can be zstd, gzip or none", compression)
+		return nil, fmt.Errorf("unknown compression %q, it can be zstd, gzip or none", spec.Compression)
 	}
 	buffered := bufio.NewWriterSize(plain, 256<<10)
-	if err := write(buffered); err != nil {
+	if err := WriteTar(buffered, entries); err != nil {
 		return nil, err
 	}
 	if err := buffered.Flush(); err != nil {
@@ -150,9 +143,9 @@ func inOrder(entries []*tree.Entry) []*tree.Entry {
 	return ordered
 }
 
-// WriteTar writes entries, which come sorted by path, as a tar archive with numeric owners and the times that at has for
-// them: directories first, then files by size. Its format is USTAR wherever that suffices.
-func WriteTar(w io.Writer, entries []*tree.Entry, at func(*tree.Entry) time.Time) error {
+// WriteTar writes entries, which come sorted by path, as a tar archive with numeric owners: directories first, then files by
+// size. What has no time gets that of all files in our images, the epoch. Its format is USTAR wherever that suffices.
+func WriteTar(w io.Writer, entries []*tree.Entry) error {
 	tw := tar.NewWriter(w)
 	written := map[string]string{} // inode to path
 	for _, e := range inOrder(entries) {
@@ -160,11 +153,14 @@ func WriteTar(w io.Writer, entries []*tree.Entry, at func(*tree.Entry) time.Time
 			continue
 		}
 		hdr := &tar.Header{
-			Typeflag: e.Type, Name: e.Path, Mode: e.Mode, Uid: e.UID, Gid: e.GID, ModTime: at(e),
+			Typeflag: e.Type, Name: e.Path, Mode: e.Mode, Uid: e.UID, Gid: e.GID, ModTime: e.ModTime,
 			Linkname: e.Link, Devmajor: e.Major, Devminor: e.Minor,
 		}
 		if e.IsDir() {
 			hdr.Name += "/"
+		}
+		if e.ModTime.IsZero() {
+			hdr.ModTime = time.Unix(0, 0)
 		}
 		for name, value := range e.Xattrs {
 			if hdr.PAXRecords == nil {

@@ -42,6 +42,7 @@ import (
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/store/database"
 	"github.com/dind-cluster/dind-cluster/image/store/layout"
@@ -219,7 +220,7 @@ func openAll(t testing.TB, paths []string) (all []*Image) {
 func extract(t *testing.T, dir string, tree snapshot.Tree) {
 	t.Helper()
 	var b bytes.Buffer
-	if err := WriteTar(&b, tree); err != nil {
+	if err := layer.WriteTar(&b, tree.Sorted()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := archive.Apply(t.Context(), dir, &b); err != nil {

@@ -60,10 +60,10 @@ func NewGroup(at, under string, content *spool.Spool) (*Group, error) {
 // Entries are the group's entries by their paths in the outer image.
 func (g *Group) Entries() snapshot.Tree { return g.tree }
 
-func (g *Group) put(e *snapshot.Entry) { g.tree[e.Path] = e }
+func (g *Group) put(e *tree.Entry) { g.tree[e.Path] = e }
 
 func (g *Group) folder(p string, mode int64) {
-	g.put(&snapshot.Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Path: p, Type: tar.TypeDir, Mode: mode, Source: "image store"}})
+	g.put(&tree.Entry{Path: p, Type: tar.TypeDir, Mode: mode, Source: "image store", ModTime: time.Unix(0, 0)})
 }
 
 // folders makes the folders of a path relative to the group's.
@@ -82,9 +82,10 @@ func (g *Group) file(p string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	g.put(&snapshot.Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{
-		Path: path.Join(g.Path, p), Type: tar.TypeReg, Mode: 0o644, Size: int64(len(content)), SHA256: sum, Content: open, Source: "image store",
-	}})
+	g.put(&tree.Entry{
+		Path: path.Join(g.Path, p), Type: tar.TypeReg, Mode: 0o644, Size: int64(len(content)), SHA256: sum, Content: open,
+		Source: "image store", ModTime: time.Unix(0, 0),
+	})
 	return nil
 }
 
@@ -258,7 +259,7 @@ func (g *Group) AddImage(ctx context.Context, namespace string, i *Image, usage 
 // links, and lays both together. Only what no running system writes in place is shared: where a layer is not an overlay, a
 // write to one would be a write to both.
 func (g *Group) Share(root string, own snapshot.Tree) (snapshot.Tree, error) {
-	members := map[string][]*snapshot.Entry{} // a snapshot's files that are hard links of each other
+	members := map[string][]*tree.Entry{} // a snapshot's files that are hard links of each other
 	for p, e := range g.tree {
 		if !strings.HasPrefix(p, root+"/") || e.Type != tar.TypeReg {
 			continue

@@ -9,7 +9,11 @@ import (
 	"io"
 	"path"
 	"strings"
+	"time"
 )
+
+// xattrRecord begins the names of the PAX records with extended attributes.
+const xattrRecord = "SCHILY.xattr."
 
 // Entry is one path of the tree.
 type Entry struct {
@@ -36,6 +40,9 @@ type Entry struct {
 	Content Content `json:"-"`
 	// Implied marks a directory that nobody asked for by name.
 	Implied bool `json:"implied,omitempty"`
+
+	// ModTime is not set in layers of packages and files, which all have the same time.
+	ModTime time.Time `json:"modTime,omitzero"`
 }
 
 // Content opens the bytes of a file.
@@ -44,8 +51,35 @@ type Content func() (io.ReadCloser, error)
 // IsDir says whether the entry is a directory.
 func (e *Entry) IsDir() bool { return e.Type == tar.TypeDir }
 
-// IsLink says whether the entry is a symbolic link.
+// IsLink reports whether the entry is a symbolic link.
 func (e *Entry) IsLink() bool { return e.Type == tar.TypeSymlink }
+
+// Readlink returns what the entry leads to if it is there and a symbolic link.
+func (e *Entry) Readlink() (target string, ok bool) {
+	if e == nil || !e.IsLink() {
+		return "", false
+	}
+	return e.Link, true
+}
+
+// Identical reports whether two files can be one: content, mode, owner, extended attributes and time are the same.
+func (e *Entry) Identical(o *Entry) bool {
+	return e.Type == tar.TypeReg && e.Size == o.Size && e.ModTime.Equal(o.ModTime) && e.Same(o)
+}
+
+// SetXattrs takes the extended attributes of a tar header.
+func (e *Entry) SetXattrs(hdr *tar.Header) {
+	for record, value := range hdr.PAXRecords {
+		name, ok := strings.CutPrefix(record, xattrRecord)
+		if !ok {
+			continue
+		}
+		if e.Xattrs == nil {
+			e.Xattrs = map[string][]byte{}
+		}
+		e.Xattrs[name] = []byte(value)
+	}
+}
 
 // Same says whether two entries for one path mean the same.
 func (e *Entry) Same(o *Entry) bool {

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // Tree is a layer's files over those of the layers below it.
@@ -48,43 +50,11 @@ func (t *Tree) Follow(p string) *Entry {
 }
 
 // Resolve follows the symbolic links in a path, its last part included.
-func (t *Tree) Resolve(p string) (string, error) { return t.resolve(p, true) }
+func (t *Tree) Resolve(p string) (string, error) { return rootfs.Resolve(p, t.readlink) }
 
-func (t *Tree) resolveParent(p string) (string, error) { return t.resolve(p, false) }
+func (t *Tree) resolveParent(p string) (string, error) { return rootfs.ResolveParent(p, t.readlink) }
 
-// resolve follows links as a kernel would, but inside the tree's root. Parts that
-// do not exist are kept.
-func (t *Tree) resolve(p string, last bool) (string, error) {
-	rest := strings.Split(p, "/")
-	var done []string
-	for hops := 0; len(rest) > 0; {
-		part := rest[0]
-		rest = rest[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			if len(done) > 0 {
-				done = done[:len(done)-1]
-			}
-			continue
-		}
-		here := strings.Join(append(done[:len(done):len(done)], part), "/")
-		e := t.at(here)
-		if e == nil || !e.IsLink() || len(rest) == 0 && !last {
-			done = append(done, part)
-			continue
-		}
-		if hops++; hops > 40 {
-			return "", fmt.Errorf("too many symbolic links in /%s", p)
-		}
-		if path.IsAbs(e.Link) {
-			done = nil
-		}
-		rest = append(strings.Split(e.Link, "/"), rest...)
-	}
-	return strings.Join(done, "/"), nil
-}
+func (t *Tree) readlink(p string) (string, bool) { return t.at(p).Readlink() }
 
 // Add puts an entry into the tree. Links to directories which are already there
 // are followed in its parent path, so that /lib/x lands in /usr/lib/x. What

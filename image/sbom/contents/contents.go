@@ -14,6 +14,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 )
 
@@ -106,35 +107,18 @@ func (i *Image) describe(config *v1.ConfigFile, layers []v1.Descriptor) {
 // tree is a file system as a container sees it.
 type tree map[string]*scan.File
 
-// lookup finds the file at a path, following symbolic links. It returns nil if there is none.
+// lookup finds the file at a path, following links. It returns nil if there is none.
 func (t tree) lookup(p string) *scan.File {
-	for range 16 {
-		f := t[p]
-		if f == nil {
-			// A directory above may be a link.
-			dir := path.Dir(p)
-			for dir != "." && (t[dir] == nil || t[dir].Link == "") {
-				dir = path.Dir(dir)
-			}
-			if dir == "." {
-				return nil
-			}
-			p = path.Join(target(dir, t[dir].Link), strings.TrimPrefix(p, dir+"/"))
-			continue
+	p, err := rootfs.Resolve(p, func(p string) (string, bool) {
+		if f := t[p]; f != nil && f.Link != "" {
+			return f.Link, true
 		}
-		if f.Link == "" {
-			return f
-		}
-		p = target(p, f.Link)
+		return "", false
+	})
+	if err != nil {
+		return nil
 	}
-	return nil
-}
-
-func target(link, to string) string {
-	if path.IsAbs(to) {
-		return scan.Clean(to)
-	}
-	return scan.Clean(path.Join(path.Dir(link), to))
+	return t[p]
 }
 
 // fill adds what the image's files tell.

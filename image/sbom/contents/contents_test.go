@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 )
 
@@ -299,7 +300,7 @@ func layoutFiles(t testing.TB, dir, name string, img v1.Image) files {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f[scan.Clean(dir+"/"+sub+"/"+e.Name())] = string(b)
+			f[rootfs.Clean(dir+"/"+sub+"/"+e.Name())] = string(b)
 		}
 	}
 	return f
@@ -530,9 +531,12 @@ func TestLookup(t *testing.T) {
 	f := tree{
 		"a": file, "link": {Link: "a"}, "abs": {Link: "/dir/b"}, "dir/b": file, "dir/up": {Link: "../a"},
 		"dirlink": {Link: "dir"}, "loop": {Link: "loop"}, "to": {Link: "nowhere"}, "deep": {Link: "dirlink/up"},
+		"far/away": {Link: "/dir"}, "beside": {Link: "far/away/../a"},
 	}
 	for p, want := range map[string]bool{
-		"a": true, "link": true, "abs": true, "dir/up": true, "dirlink/b": true, "dirlink/up": true, "deep": true,
+		"a": true, "link": true, "abs": true, "dir/up": true, "dirlink/b": true, "dirlink/up": true, "deep": true, "far/away/b": true,
+		// The directory above dir is the root, not far.
+		"far/away/../a": true, "beside": true,
 		"loop": false, "to": false, "nothing": false, "loop/x": false, "a/b": false,
 	} {
 		if got := f.lookup(p) != nil; got != want {

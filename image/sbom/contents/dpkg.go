@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/image/deb"
-	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // Package is an installed Debian package.
@@ -97,7 +97,7 @@ var merged = regexp.MustCompile(`^(bin|sbin|lib|lib32|lib64|libx32)/`)
 
 func (db *database) own(pkg *Package, paths []string) {
 	for _, p := range paths {
-		if p = scan.Clean(p); p == "" {
+		if p = rootfs.Clean(p); p == "" {
 			continue
 		}
 		db.owners[p] = pkg

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
@@ -33,7 +34,7 @@ func inDockerSave(at string, t tree, o Options) ([]*Image, error) {
 	}
 	var all []*Image
 	for _, m := range manifest {
-		f := t.lookup(scan.Clean(m.Config))
+		f := t.lookup(rootfs.Clean(m.Config))
 		if f == nil || f.Text == nil {
 			return nil, fmt.Errorf("the image's config %s is missing", m.Config)
 		}
@@ -51,7 +52,7 @@ func inDockerSave(at string, t tree, o Options) ([]*Image, error) {
 		var layers []*scan.Archive
 		var descriptors []v1.Descriptor
 		for n, name := range m.Layers {
-			f, err := layerAt(t, scan.Clean(name))
+			f, err := layerAt(t, rootfs.Clean(name))
 			if err != nil {
 				return nil, err
 			}

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/store/layout"
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
@@ -40,7 +41,7 @@ type Archive struct {
 	Files map[string]*File
 	// Whiteouts are paths that this layer removes from those below, with all that is under them.
 	Whiteouts []string
-	// Opaque are directories of which nothing from the layers below is left. "." is the root.
+	// Opaque are directories of which nothing from the layers below is left. "" is the root.
 	Opaque []string
 }
 
@@ -49,9 +50,8 @@ type File struct {
 	Size int64
 	// SHA256 is the hexadecimal digest of the content where one of the fields below is set, and of blobs.
 	SHA256 string
-	// Link is what a symbolic or hard link leads to, as the archive has it.
+	// Link is what a symbolic link leads to, as the archive has it.
 	Link string
-	Hard bool
 	// Text is the content of records: dpkg's, licences, an image's JSON documents.
 	Text []byte
 	// Program is set for what the kernel or the dynamic loader loads.
@@ -126,8 +126,6 @@ func isTar(head []byte) bool {
 	return string(head[257:262]) == "ustar" || bytes.Count(head, []byte{0}) == headSize
 }
 
-const whiteout = ".wh."
-
 func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 	if s.depth++; s.depth > depthLimit {
 		return nil, fmt.Errorf("%s: archives lie in archives more than %d deep", name, depthLimit)
@@ -141,27 +139,31 @@ func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 		}
 		h, err := tr.Next()
 		if err == io.EOF {
-			a.followHardLinks()
 			return a, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, cut(err))
 		}
-		p := Clean(h.Name)
-		if dir, base := path.Split(p); strings.HasPrefix(base, whiteout) {
-			switch base = strings.TrimPrefix(base, whiteout); base {
-			case ".wh..opq":
-				a.Opaque = append(a.Opaque, path.Clean(dir))
-			default:
-				a.Whiteouts = append(a.Whiteouts, path.Join(dir, base))
+		p := rootfs.Clean(h.Name)
+		if removed, all, ok := rootfs.Whiteout(p); ok {
+			if all {
+				a.Opaque = append(a.Opaque, removed)
+			} else {
+				a.Whiteouts = append(a.Whiteouts, rootfs.Clean(removed))
 			}
 			continue
 		}
 		switch h.Typeflag {
 		case tar.TypeDir, tar.TypeXGlobalHeader:
 			continue
-		case tar.TypeSymlink, tar.TypeLink:
-			a.Files[p] = &File{Link: h.Linkname, Hard: h.Typeflag == tar.TypeLink}
+		case tar.TypeSymlink:
+			a.Files[p] = &File{Link: h.Linkname}
+		case tar.TypeLink:
+			// Another name of a file whose entry comes earlier, or of a lower layer's.
+			first := rootfs.Clean(h.Linkname)
+			if a.Files[p] = a.Files[first]; a.Files[p] == nil {
+				a.Files[p] = &File{Link: "/" + first}
+			}
 		case tar.TypeGNUSparse:
 			return nil, sparse(name, p)
 		case tar.TypeReg:
@@ -183,23 +185,6 @@ func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 
 // sparse is the error for a file whose holes are left out, which may pretend any size. No tool writes layers like this.
 func sparse(archive, p string) error { return fmt.Errorf("/%s of %s is a sparse file", p, archive) }
-
-// followHardLinks makes each hard link the file that it is another name of; tar has the first name's entry earlier.
-func (a *Archive) followHardLinks() {
-	for p, f := range a.Files {
-		for range 8 {
-			to := a.Files[Clean(f.Link)]
-			if !f.Hard || to == nil {
-				break
-			}
-			f = to
-		}
-		a.Files[p] = f
-	}
-}
-
-// Clean is a path of an archive without a leading slash, and without dots that lead anywhere.
-func Clean(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 
 func (s *scanner) file(archive, p string, size int64, r io.Reader) (*File, error) {
 	f := &File{Size: size}
@@ -309,7 +294,7 @@ func Squash(archives []*Archive) map[string]*File {
 			hidden[p] = true
 		}
 		for p := range all {
-			if slices.Contains(a.Opaque, ".") || isUnder(p, hidden, a.Opaque) {
+			if isUnder(p, hidden, a.Opaque) {
 				delete(all, p)
 			}
 		}
@@ -325,7 +310,8 @@ func isUnder(p string, hidden map[string]bool, opaque []string) bool {
 	if hidden[p] {
 		return true
 	}
-	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+	for dir := p; dir != ""; {
+		dir = rootfs.Dir(dir)
 		if hidden[dir] || slices.Contains(opaque, dir) {
 			return true
 		}

@@ -5,34 +5,19 @@ package snapshot
 
 import (
 	"archive/tar"
-	"bytes"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Entry is one path of a tree.
-type Entry struct {
-	tree.Entry
-	ModTime time.Time `json:"modTime"`
-}
-
-// Identical says whether two files could be one: content, mode, owner, extended attributes and time are the same.
-func (e *Entry) Identical(o *Entry) bool {
-	return e.Type == tar.TypeReg && o.Type == tar.TypeReg && e.Size == o.Size && e.SHA256 == o.SHA256 &&
-		e.Mode == o.Mode && e.UID == o.UID && e.GID == o.GID && e.ModTime.Equal(o.ModTime) &&
-		maps.EqualFunc(e.Xattrs, o.Xattrs, bytes.Equal)
-}
-
 // Tree is files by path. Every path has an entry for its directory, but for the root's, "", which may be missing.
-type Tree map[string]*Entry
+type Tree map[string]*tree.Entry
 
 // Sorted are the entries in the order of their paths, directories before what is in them.
-func (t Tree) Sorted() []*Entry {
-	return slices.SortedFunc(maps.Values(t), func(a, b *Entry) int { return compare(a.Path, b.Path) })
+func (t Tree) Sorted() []*tree.Entry {
+	return slices.SortedFunc(maps.Values(t), func(a, b *tree.Entry) int { return compare(a.Path, b.Path) })
 }
 
 // compare orders paths by their parts, so that a directory's content directly follows it.

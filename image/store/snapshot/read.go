@@ -6,20 +6,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path"
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/tree"
-)
-
-const (
-	whiteoutPrefix = ".wh."
-	opaque         = ".wh..wh..opq"
-	xattrRecord    = "SCHILY.xattr."
-	// linkLimit is how many symbolic links a path may lead through, as in the kernel.
-	linkLimit = 40
 )
 
 // Layer is a layer as its archive has it.
@@ -69,25 +61,17 @@ func (l *Layer) add(hdr *tar.Header, inode string, r io.Reader, content *spool.S
 	if err != nil {
 		return err
 	}
-	dir, base := path.Split(p)
-	dir = strings.TrimSuffix(dir, "/")
-	if strings.HasPrefix(base, whiteoutPrefix) {
-		return l.remove(dir, base)
+	if removed, all, ok := rootfs.Whiteout(p); ok {
+		return l.remove(p, removed, all)
 	}
-	e := &Entry{ModTime: hdr.ModTime}
-	e.Entry = tree.Entry{
+	e := &tree.Entry{
 		Path: p, Type: hdr.Typeflag, Mode: hdr.Mode & 0o7777, UID: hdr.Uid, GID: hdr.Gid,
-		Major: hdr.Devmajor, Minor: hdr.Devminor,
+		Major: hdr.Devmajor, Minor: hdr.Devminor, ModTime: hdr.ModTime,
 	}
-	for record, value := range hdr.PAXRecords {
+	e.SetXattrs(hdr)
+	for record := range hdr.PAXRecords {
 		if strings.HasPrefix(record, "GNU.sparse.") {
 			return fmt.Errorf("/%s is a sparse file; no tool writes layers like this", p)
-		}
-		if name, ok := strings.CutPrefix(record, xattrRecord); ok {
-			if e.Xattrs == nil {
-				e.Xattrs = map[string][]byte{}
-			}
-			e.Xattrs[name] = []byte(value)
 		}
 	}
 	switch hdr.Typeflag {
@@ -133,8 +117,8 @@ func (l *Layer) add(hdr *tar.Header, inode string, r io.Reader, content *spool.S
 
 // link makes a file that is a hard link of another one. Its own attributes, which the archive has once more, count for all of
 // them, as they do for who unpacks the archive.
-func (l *Layer) link(first, e *Entry) *Entry {
-	all := []*Entry{first}
+func (l *Layer) link(first, e *tree.Entry) *tree.Entry {
+	all := []*tree.Entry{first}
 	if first.Mode != e.Mode || first.UID != e.UID || first.GID != e.GID || !first.ModTime.Equal(e.ModTime) || len(e.Xattrs) > 0 {
 		for _, other := range l.Tree {
 			if other.Inode == first.Inode && other != first {
@@ -155,16 +139,15 @@ func (l *Layer) link(first, e *Entry) *Entry {
 	return &linked
 }
 
-func (l *Layer) remove(dir, base string) error {
-	if base == opaque {
-		l.Opaque = append(l.Opaque, dir)
+func (l *Layer) remove(p, removed string, all bool) error {
+	if all {
+		l.Opaque = append(l.Opaque, removed)
 		return nil
 	}
-	name := strings.TrimPrefix(base, whiteoutPrefix)
-	if name == "" || name == "." || name == ".." || strings.HasPrefix(name, whiteoutPrefix) {
-		return fmt.Errorf("/%s is not a whiteout of any path", path.Join(dir, base))
+	if _, _, again := rootfs.Whiteout(removed); again || removed == "" || removed != rootfs.Clean(removed) {
+		return fmt.Errorf("/%s is not a whiteout of any path", p)
 	}
-	l.Whiteouts = append(l.Whiteouts, path.Join(dir, name))
+	l.Whiteouts = append(l.Whiteouts, removed)
 	return nil
 }
 
@@ -174,40 +157,20 @@ func (l *Layer) place(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	todo := strings.Split(p, "/")
-	at := ""
-	for links := 0; len(todo) > 1; {
-		part := todo[0]
-		todo = todo[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			at = parent(at)
-			continue
-		}
-		next := path.Join(at, part)
-		e := l.Tree[next]
-		switch {
-		case e == nil || e.Type == tar.TypeDir:
-			at = next
-		case e.Type == tar.TypeSymlink:
-			if links++; links > linkLimit {
-				return "", fmt.Errorf("/%s leads through more than %d symbolic links", p, linkLimit)
-			}
-			if path.IsAbs(e.Link) {
-				at = ""
-			}
-			todo = append(strings.Split(e.Link, "/"), todo...)
-		default:
-			return "", fmt.Errorf("/%s is in /%s, which is not a directory", p, next)
+	at, err := rootfs.ResolveParent(p, func(p string) (string, bool) { return l.Tree[p].Readlink() })
+	if err != nil {
+		return "", err
+	}
+	for dir := rootfs.Dir(at); dir != ""; dir = rootfs.Dir(dir) {
+		if e := l.Tree[dir]; e != nil && !e.IsDir() {
+			return "", fmt.Errorf("/%s is in /%s, which is not a directory", p, dir)
 		}
 	}
-	return path.Join(at, todo[0]), nil
+	return at, nil
 }
 
 // put adds an entry in the place of what is there. Only a directory in the place of another one keeps what is in it.
-func (t Tree) put(e *Entry) {
+func (t Tree) put(e *tree.Entry) {
 	have := t[e.Path]
 	if have != nil && have.Type == tar.TypeDir {
 		if e.Implied {
@@ -223,20 +186,12 @@ func (t Tree) put(e *Entry) {
 // imply adds the directories above a path that have no entry yet.
 func (t Tree) imply(p string) {
 	for p != "" {
-		p = parent(p)
+		p = rootfs.Dir(p)
 		if p == "" || t[p] != nil {
 			return
 		}
-		t[p] = &Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Path: p, Type: tar.TypeDir, Mode: 0o755, Implied: true}}
+		t[p] = &tree.Entry{Path: p, Type: tar.TypeDir, Mode: 0o755, Implied: true, ModTime: time.Unix(0, 0)}
 	}
-}
-
-// parent is the directory of a path; the root's is "".
-func parent(p string) string {
-	if i := strings.LastIndexByte(p, '/'); i >= 0 {
-		return p[:i]
-	}
-	return ""
 }
 
 // dropUnder removes what is in a directory, but not the directory itself.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/image/mtree"
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 )
 
@@ -259,10 +260,10 @@ func FuzzStack(f *testing.F) {
 				if e.Path != p || strings.HasPrefix(p, "/") || slices.Contains(strings.Split(p, "/"), "..") {
 					t.Fatalf("%q is at %q", e.Path, p)
 				}
-				if over := tree[parent(p)]; over == nil || over.Type != tar.TypeDir {
+				if over := tree[rootfs.Dir(p)]; over == nil || over.Type != tar.TypeDir {
 					t.Fatalf("/%s is in no folder", p)
 				}
-				_ = mtree.Line(&e.Entry)
+				_ = mtree.Line(e)
 			}
 			tree.Usage()
 		}

@@ -49,7 +49,7 @@ func (t Tree) lay(l *Layer) {
 // complete adds the root, and gives directories that the layer has no entry for the attributes of those below, as
 // containerd does: an overlay shows those of its topmost one.
 func (t Tree) complete(lower []Tree) {
-	t[""] = &Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Type: tar.TypeDir, Mode: 0o755}}
+	t[""] = &tree.Entry{Type: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}
 	for p, e := range t {
 		if !e.Implied {
 			continue
