@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/state"
 )
@@ -68,17 +69,7 @@ type Healthcheck struct {
 }
 
 // ReadSpec reads a spec file.
-func ReadSpec(path string) (*Spec, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read image spec: %w", err)
-	}
-	s := &Spec{}
-	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("read image spec %s: %w", path, err)
-	}
-	return s, nil
-}
+func ReadSpec(path string) (*Spec, error) { return jsonfile.Read[Spec]("image spec", path) }
 
 // Build makes an image's config and manifest from the metadata of its layers.
 func Build(s *Spec) (config, manifest []byte, err error) {
@@ -126,19 +117,19 @@ func Build(s *Spec) (config, manifest []byte, err error) {
 func readBase(f *Files) (*v1.ConfigFile, *v1.Manifest, error) {
 	config, err := os.ReadFile(f.Config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image: %w", err)
+		return nil, nil, fmt.Errorf("reading base image: %w", err)
 	}
 	manifest, err := os.ReadFile(f.Manifest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image: %w", err)
+		return nil, nil, fmt.Errorf("reading base image: %w", err)
 	}
 	cf, err := v1.ParseConfigFile(bytes.NewReader(config))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image's config %s: %w", f.Config, err)
+		return nil, nil, fmt.Errorf("reading base image's config %s: %w", f.Config, err)
 	}
 	m, err := v1.ParseManifest(bytes.NewReader(manifest))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image's manifest %s: %w", f.Manifest, err)
+		return nil, nil, fmt.Errorf("reading base image's manifest %s: %w", f.Manifest, err)
 	}
 	return cf, m, nil
 }
@@ -149,7 +140,7 @@ func (s *Spec) annotations() (map[string]string, error) {
 	if s.Base != nil {
 		manifest, err := os.ReadFile(s.Base.Manifest)
 		if err != nil {
-			return nil, fmt.Errorf("read base image: %w", err)
+			return nil, fmt.Errorf("reading base image: %w", err)
 		}
 		all[BaseName], all[BaseDigest] = s.Base.Name, Hash(manifest).String()
 	}

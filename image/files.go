@@ -3,11 +3,9 @@
 package image
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
 	"path/filepath"
 
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/layer"
 )
 
@@ -29,13 +27,9 @@ type LayerFiles struct {
 
 // ReadFiles reads a description of an image's files, whose paths are relative to root.
 func ReadFiles(path, root string) (*Files, error) {
-	text, err := os.ReadFile(path)
+	f, err := jsonfile.Read[Files]("image description", path)
 	if err != nil {
-		return nil, fmt.Errorf("read image description: %w", err)
-	}
-	f := &Files{}
-	if err := json.Unmarshal(text, f); err != nil {
-		return nil, fmt.Errorf("read image description %s: %w", path, err)
+		return nil, err
 	}
 	f.under(root)
 	return f, nil

@@ -121,9 +121,9 @@ func TestBuildErrors(t *testing.T) {
 		want string
 	}{
 		"bad duration": {image.Spec{Config: image.Config{Healthcheck: &image.Healthcheck{Interval: "5"}}}, "health check"},
-		"no layer":     {image.Spec{Layers: []image.LayerFiles{{Metadata: "/nonexistent"}}}, "read layer metadata"},
+		"no layer":     {image.Spec{Layers: []image.LayerFiles{{Metadata: "/nonexistent"}}}, "reading layer metadata"},
 		"no state":     {image.Spec{State: "/nonexistent"}, "/nonexistent"},
-		"no base":      {image.Spec{Base: &image.Files{Config: "/nonexistent"}}, "read base image"},
+		"no base":      {image.Spec{Base: &image.Files{Config: "/nonexistent"}}, "reading base image"},
 	} {
 		_, _, err := image.Build(&c.spec)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -21,10 +21,10 @@ func NameAnnotations(name string) map[string]string {
 func WriteLayout(dir string, img v1.Image, name string) error {
 	p, err := layout.Write(dir, empty.Index)
 	if err != nil {
-		return fmt.Errorf("write OCI layout: %w", err)
+		return fmt.Errorf("writing OCI layout: %w", err)
 	}
 	if err := p.AppendImage(img, layout.WithAnnotations(NameAnnotations(name))); err != nil {
-		return fmt.Errorf("write OCI layout: %w", err)
+		return fmt.Errorf("writing OCI layout: %w", err)
 	}
 	return nil
 }

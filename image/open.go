@@ -18,24 +18,24 @@ func Open(f *Files) (v1.Image, error) {
 	core := &fileImage{layers: map[v1.Hash]*fileLayer{}}
 	var err error
 	if core.config, err = os.ReadFile(f.Config); err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	if core.manifest, err = os.ReadFile(f.Manifest); err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	m, err := v1.ParseManifest(bytes.NewReader(core.manifest))
 	if err != nil {
-		return nil, fmt.Errorf("open image %s: manifest %s: %w", f.Name, f.Manifest, err)
+		return nil, fmt.Errorf("opening image %s: manifest %s: %w", f.Name, f.Manifest, err)
 	}
 	core.mediaType = m.MediaType
 	metadata, err := f.metadata()
 	if err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	for i, m := range metadata {
 		l := &fileLayer{path: f.Layers[i].Blob, metadata: m}
 		if l.digest, err = v1.NewHash(m.Digest); err != nil {
-			return nil, fmt.Errorf("open image %s: layer %s: %w", f.Name, m.Name, err)
+			return nil, fmt.Errorf("opening image %s: layer %s: %w", f.Name, m.Name, err)
 		}
 		core.layers[l.digest] = l
 	}

@@ -125,7 +125,7 @@ func (i *Image) String() string {
 // LayerSize is the number of bytes that the image's layers take in the archive.
 func (i *Image) LayerSize() (n int64) {
 	for _, l := range i.layers {
-		n += l.blob.size
+		n += l.blob.Size
 	}
 	return n
 }
@@ -138,6 +138,8 @@ type Options struct {
 	SpoolDir string
 	// Platform selects from images for several platforms; this machine's if nil.
 	Platform *v1.Platform
+	// AllPlatforms has the images for all platforms, each under the same name.
+	AllPlatforms bool
 }
 
 func (o Options) spoolDir() string {
@@ -219,15 +221,21 @@ func openTar(name string, f *os.File, size int64, o Options) (*Archive, error) {
 }
 
 // open finds the archive's images. It closes an archive that is not good.
-func open(a *Archive, files files, o Options) (*Archive, error) {
-	platform, matches := o.platform()
-	images, err := (&reader{archive: a.Name, files: files, platform: platform, matches: matches}).images()
+func open(a *Archive, files Files, o Options) (*Archive, error) {
+	images, err := Images(a.Name, files, o)
 	if err != nil {
 		a.Close()
 		return nil, err
 	}
 	a.Images = images
 	return a, nil
+}
+
+// Images finds the images of an archive that has been taken apart. The name is for messages.
+func Images(name string, files Files, o Options) ([]*Image, error) {
+	r := &reader{archive: name, files: files, all: o.AllPlatforms}
+	r.platform, r.matches = o.platform()
+	return r.images()
 }
 
 // Close releases the archive's file.
@@ -300,6 +308,9 @@ func (e *MissingError) Error() string {
 
 // ErrNotArchive says that something is not an image archive at all.
 var ErrNotArchive = errors.New("not an image archive")
+
+// ErrNoImage says that an archive, though it is one of images, holds none.
+var ErrNoImage = errors.New("has no image in it")
 
 // ErrEmpty says that there is not a single byte.
 var ErrEmpty = fmt.Errorf("is empty, so it is %w", ErrNotArchive)

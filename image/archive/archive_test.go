@@ -322,7 +322,7 @@ func TestSelfContained(t *testing.T) {
 			}
 		}
 		tw.Close()
-		l := Layer{blob: &blob{open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil }}}
+		l := Layer{blob: &Blob{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil }}}
 		if got := l.SelfContained(); got != tt.want {
 			t.Errorf("%v: %v", tt.entries, got)
 		}

@@ -480,12 +480,12 @@ func TestLinks(t *testing.T) {
 // memory is a layout in memory.
 type memory set
 
-func (m memory) blob(name string) (*blob, error) {
+func (m memory) Blob(name string) (*Blob, error) {
 	content, ok := m[name]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return &blob{name: name, size: int64(len(content)), open: func() (io.ReadCloser, error) {
+	return &Blob{Name: name, Size: int64(len(content)), Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}}, nil
 }

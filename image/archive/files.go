@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +11,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/image/rootfs"
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
 // The index of an archive is in memory.
@@ -21,22 +24,60 @@ const (
 	nameLimit    = 1 << 10
 )
 
-// files is what an archive consists of, by slash separated path. A missing file is an fs.ErrNotExist.
-type files interface {
-	blob(name string) (*blob, error)
+// Files are what an archive consists of.
+type Files interface {
+	// Blob finds a file by its path, which has slashes. A missing one is an fs.ErrNotExist.
+	Blob(name string) (*Blob, error)
 }
 
-// blob is a file that can be read any number of times, at the same time too.
-type blob struct {
-	name string
-	size int64
-	open func() (io.ReadCloser, error)
+// Blob is a file that can be read any number of times, at the same time too.
+type Blob struct {
+	Name string
+	Size int64
+	Open func() (io.ReadCloser, error)
+	// Digest is the content's where it is known before it is read, and Compression what it is compressed with. A layer's
+	// content is not read then.
+	Digest      v1.Hash
+	Compression string
+}
+
+// digest returns the digest of the content.
+func (b *Blob) digest() (v1.Hash, error) {
+	if b.Digest != (v1.Hash{}) {
+		return b.Digest, nil
+	}
+	rc, err := b.Open()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	defer rc.Close()
+	h := sha256.New()
+	_, err = io.CopyBuffer(writerOnly{h}, rc, make([]byte, 256<<10))
+	return hashOf(h), err
+}
+
+// compression returns what the content is compressed with, by what it begins with.
+func (b *Blob) compression() (string, error) {
+	if b.Digest != (v1.Hash{}) {
+		return b.Compression, nil
+	}
+	rc, err := b.Open()
+	if err != nil {
+		return "", err
+	}
+	defer rc.Close()
+	head := make([]byte, compression.HeadSize)
+	n, err := io.ReadFull(rc, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	return compression.Of(head[:n]), nil
 }
 
 // directory is an OCI layout on disk. A link in it may lead to another of its files, not out of it.
 type directory struct{ root *os.Root }
 
-func (d directory) blob(name string) (*blob, error) {
+func (d directory) Blob(name string) (*Blob, error) {
 	if !filepath.IsLocal(name) {
 		return nil, fs.ErrNotExist
 	}
@@ -55,7 +96,7 @@ func (d directory) blob(name string) (*blob, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", name)
 	}
-	return &blob{name: name, size: info.Size(), open: func() (io.ReadCloser, error) { return open() }}, nil
+	return &Blob{Name: name, Size: info.Size(), Open: func() (io.ReadCloser, error) { return open() }}, nil
 }
 
 // tarFiles is an uncompressed archive: where each file's content is in it.
@@ -70,7 +111,7 @@ type entry struct {
 	sparse       bool
 }
 
-func (t *tarFiles) blob(name string) (*blob, error) {
+func (t *tarFiles) Blob(name string) (*Blob, error) {
 	name = rootfs.Clean(name)
 	at, err := rootfs.Resolve(name, func(p string) (string, bool) {
 		e, ok := t.entries[p]
@@ -86,7 +127,7 @@ func (t *tarFiles) blob(name string) (*blob, error) {
 	case e.sparse:
 		return nil, fmt.Errorf("%s is a sparse file", name)
 	}
-	return &blob{name: name, size: e.size, open: func() (io.ReadCloser, error) {
+	return &Blob{Name: name, Size: e.size, Open: func() (io.ReadCloser, error) {
 		return section{io.NewSectionReader(t.r, e.offset, e.size)}, nil
 	}}, nil
 }

@@ -3,7 +3,6 @@ package archive
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +18,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
-	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
@@ -44,7 +42,8 @@ const (
 // reader finds the images in an archive's files.
 type reader struct {
 	archive  string
-	files    files
+	files    Files
+	all      bool // platforms
 	platform platforms.Platform
 	matches  platforms.MatchComparer
 
@@ -68,7 +67,7 @@ func (r *reader) images() ([]*Image, error) {
 		if len(r.other) > 0 {
 			return nil, r.foreign("", r.other)
 		}
-		return nil, fmt.Errorf("%s has no image in it", r.archive)
+		return nil, fmt.Errorf("%s %w", r.archive, ErrNoImage)
 	}
 	named := map[string]*Image{}
 	for _, img := range r.found {
@@ -76,7 +75,7 @@ func (r *reader) images() ([]*Image, error) {
 			return nil, fmt.Errorf("%s: %w", r.archive, err)
 		}
 		for _, n := range img.Names {
-			if named[n] != nil {
+			if named[n] != nil && !r.all {
 				return nil, fmt.Errorf("%s has two images for %s that are named %s", r.archive, platforms.Format(r.platform), n)
 			}
 			named[n] = img
@@ -175,10 +174,11 @@ func (r *reader) collect(c *choice, desc v1.Descriptor, indexes []Index) error {
 	found := candidate{desc: desc, indexes: indexes, entry: c.entries}
 	if desc.Platform != nil {
 		p := platformOf(desc.Platform)
+		if p.OS == "unknown" {
+			return nil // an attestation, which is for unknown/unknown
+		}
 		if !r.matches.Match(p) {
-			if p.OS != "unknown" { // attestations are for unknown/unknown
-				c.others = append(c.others, platforms.Format(p))
-			}
+			c.others = append(c.others, platforms.Format(p))
 			return nil
 		}
 		found.platform = &p
@@ -257,10 +257,10 @@ func (r *reader) choose(c *choice) error {
 	best := c.candidates[0]
 	taken := map[int]bool{}
 	for _, found := range c.candidates {
-		if better(best, found) {
+		if better(best, found) && !r.all {
 			break
 		}
-		if taken[found.entry] {
+		if taken[found.entry] && !r.all {
 			continue
 		}
 		taken[found.entry] = true
@@ -382,12 +382,12 @@ func (r *reader) image(found candidate, names []string) error {
 		if err != nil {
 			return err
 		}
-		if b.size != ld.Size {
+		if b.Size != ld.Size {
 			// Say both digests, as for any other damage; hash what is there.
 			if err := l.Verify(context.Background()); err != nil {
 				return err
 			}
-			return fmt.Errorf("%s: layer %s has %d bytes, but the image's manifest says %d", r.archive, b.name, b.size, ld.Size)
+			return fmt.Errorf("%s: layer %s has %d bytes, but the image's manifest says %d", r.archive, b.Name, b.Size, ld.Size)
 		}
 		c.layers = append(c.layers, l)
 	}
@@ -492,7 +492,7 @@ func (r *reader) dockerSave() error {
 			}
 			if l.compression != "" {
 				// The archive promises only the diff ID; the blob's own digest becomes part of the manifest.
-				if l.digest, err = digestOf(b); err != nil {
+				if l.digest, err = b.digest(); err != nil {
 					return err
 				}
 				l.mediaType = types.DockerLayer
@@ -501,7 +501,7 @@ func (r *reader) dockerSave() error {
 				}
 			}
 			c.layers = append(c.layers, l)
-			m.Layers = append(m.Layers, v1.Descriptor{MediaType: l.mediaType, Size: b.size, Digest: l.digest})
+			m.Layers = append(m.Layers, v1.Descriptor{MediaType: l.mediaType, Size: b.Size, Digest: l.digest})
 		}
 		if c.manifest, err = json.Marshal(m); err != nil {
 			return err
@@ -567,21 +567,16 @@ func (r *reader) diffIDs(id v1.Hash, cf *v1.ConfigFile, layers int) ([]v1.Hash, 
 	return cf.RootFS.DiffIDs, nil
 }
 
-func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*Layer, error) {
-	rc, err := b.open()
+func (r *reader) layer(b *Blob, digest, diffID v1.Hash, mt types.MediaType) (*Layer, error) {
+	format, err := b.compression()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.archive, err)
+		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.Name, err)
 	}
-	defer rc.Close()
-	head := make([]byte, compression.HeadSize)
-	n, err := io.ReadFull(rc, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.name, err)
-	}
-	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: compression.Of(head[:n])}
-	if l.compression == "" && digest != diffID {
+	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: format}
+	switch {
+	case format == "" && digest != diffID:
 		// Either the layer is damaged at its very beginning, or manifest and config contradict each other.
-		got, err := digestOf(b)
+		got, err := b.digest()
 		if err != nil {
 			return nil, err
 		}
@@ -589,6 +584,8 @@ func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 			return nil, err
 		}
 		return nil, l.CheckDiffID(got)
+	case b.Digest != (v1.Hash{}) && (format == "" || digest != diffID):
+		return l, l.checkDigest(b.Digest)
 	}
 	return l, nil
 }
@@ -605,19 +602,19 @@ func (r *reader) promised(what string, desc v1.Descriptor) ([]byte, error) {
 	}
 	got, _, _ := v1.SHA256(bytes.NewReader(raw))
 	if got != desc.Digest {
-		return nil, &DigestError{Archive: r.archive, Blob: what + " " + b.name, Promise: "what refers to it", Want: desc.Digest, Got: got}
+		return nil, &DigestError{Archive: r.archive, Blob: what + " " + b.Name, Promise: "what refers to it", Want: desc.Digest, Got: got}
 	}
 	if desc.Size != int64(len(raw)) {
-		return nil, fmt.Errorf("%s: %s %s has %d bytes, but what refers to it says %d", r.archive, what, b.name, len(raw), desc.Size)
+		return nil, fmt.Errorf("%s: %s %s has %d bytes, but what refers to it says %d", r.archive, what, b.Name, len(raw), desc.Size)
 	}
 	return raw, nil
 }
 
-func (r *reader) blob(name string, want v1.Hash) (*blob, error) {
+func (r *reader) blob(name string, want v1.Hash) (*Blob, error) {
 	if want != (v1.Hash{}) && want.Algorithm != "sha256" {
 		return nil, fmt.Errorf("%s: %s: only sha256 digests are supported", r.archive, want)
 	}
-	b, err := r.files.blob(name)
+	b, err := r.files.Blob(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingError{Archive: r.archive, Blob: name, Want: want}
 	} else if err != nil {
@@ -628,28 +625,28 @@ func (r *reader) blob(name string, want v1.Hash) (*blob, error) {
 
 // file reads a file that is found by its own name. Its absence is an fs.ErrNotExist.
 func (r *reader) file(name string) ([]byte, error) {
-	b, err := r.files.blob(name)
+	b, err := r.files.Blob(name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.archive, err)
 	}
 	return r.read(b)
 }
 
-func (r *reader) read(b *blob) ([]byte, error) {
-	if b.size > jsonLimit {
-		return nil, fmt.Errorf("%s: %s has %d bytes; an index, manifest or config may have %d", r.archive, b.name, b.size, jsonLimit)
+func (r *reader) read(b *Blob) ([]byte, error) {
+	if b.Size > jsonLimit {
+		return nil, fmt.Errorf("%s: %s has %d bytes; an index, manifest or config may have %d", r.archive, b.Name, b.Size, jsonLimit)
 	}
-	if r.json += b.size; r.json > jsonTotal {
+	if r.json += b.Size; r.json > jsonTotal {
 		return nil, fmt.Errorf("%s: its indexes, manifests and configs have more than %d bytes together", r.archive, jsonTotal)
 	}
-	rc, err := b.open()
+	rc, err := b.Open()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.archive, err)
 	}
 	defer rc.Close()
-	raw, err := io.ReadAll(io.LimitReader(rc, b.size))
+	raw, err := io.ReadAll(io.LimitReader(rc, b.Size))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.name, err)
+		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.Name, err)
 	}
 	return raw, nil
 }
@@ -660,17 +657,6 @@ func digestInName(name string) (v1.Hash, bool) {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "blobs/sha256/"), "sha256:")
 	h, err := v1.NewHash("sha256:" + name)
 	return h, err == nil
-}
-
-func digestOf(b *blob) (v1.Hash, error) {
-	rc, err := b.open()
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	defer rc.Close()
-	h := sha256.New()
-	_, err = io.CopyBuffer(writerOnly{h}, rc, make([]byte, 256<<10))
-	return hashOf(h), err
 }
 
 // Normalise completes an image's name as the runtimes know it: debian becomes docker.io/library/debian:latest.

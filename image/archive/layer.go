@@ -20,7 +20,7 @@ import (
 // Layer is a layer as the archive holds it, compressed or not. It implements v1.Layer.
 type Layer struct {
 	archive     string
-	blob        *blob
+	blob        *Blob
 	digest      v1.Hash
 	diffID      v1.Hash
 	mediaType   types.MediaType
@@ -35,8 +35,11 @@ func (l *Layer) Digest() (v1.Hash, error) { return l.digest, nil }
 // DiffID implements v1.Layer: the digest of the uncompressed tar.
 func (l *Layer) DiffID() (v1.Hash, error) { return l.diffID, nil }
 
+// Name is the path of the layer in the archive.
+func (l *Layer) Name() string { return l.blob.Name }
+
 // Size implements v1.Layer.
-func (l *Layer) Size() (int64, error) { return l.blob.size, nil }
+func (l *Layer) Size() (int64, error) { return l.blob.Size, nil }
 
 // MediaType implements v1.Layer.
 func (l *Layer) MediaType() (types.MediaType, error) { return l.mediaType, nil }
@@ -44,7 +47,7 @@ func (l *Layer) MediaType() (types.MediaType, error) { return l.mediaType, nil }
 // Compressed implements v1.Layer: the blob as it is stored, compressed or not. The reader fails at the end when the
 // content does not have the layer's digest.
 func (l *Layer) Compressed() (io.ReadCloser, error) {
-	rc, err := l.blob.open()
+	rc, err := l.blob.Open()
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +67,7 @@ func (l *Layer) Uncompressed() (io.ReadCloser, error) {
 // Hashing twice would take as long as all the rest.
 func (l *Layer) Tar() (io.ReadCloser, error) {
 	if l.compression == "" {
-		return l.blob.open()
+		return l.blob.Open()
 	}
 	rc, err := l.Compressed()
 	if err != nil {
@@ -83,7 +86,7 @@ func (l *Layer) CheckDiffID(got v1.Hash) error {
 	if got == l.diffID {
 		return nil
 	}
-	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.name, Promise: "the image's config", Want: l.diffID, Got: got}
+	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.Name, Promise: "the image's config", Want: l.diffID, Got: got}
 }
 
 // SelfContained says that the layer has an entry for every directory it puts something in, so that unpacking it takes
@@ -93,7 +96,7 @@ func (l *Layer) SelfContained() bool {
 	if l.compression != "" {
 		return false
 	}
-	rc, err := l.blob.open()
+	rc, err := l.blob.Open()
 	if err != nil {
 		return false
 	}
@@ -120,11 +123,11 @@ func (l *Layer) checkDigest(got v1.Hash) error {
 	if got == l.digest {
 		return nil
 	}
-	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.name, Promise: "the image's manifest", Want: l.digest, Got: got}
+	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.Name, Promise: "the image's manifest", Want: l.digest, Got: got}
 }
 
 func (l *Layer) broken(err error) error {
-	return fmt.Errorf("%s: layer %s (%s): %s: %w", l.archive, l.blob.name, l.digest, l.compression, err)
+	return fmt.Errorf("%s: layer %s (%s): %s: %w", l.archive, l.blob.Name, l.digest, l.compression, err)
 }
 
 // Verify reads the layer to its end. When the stored blob itself is damaged it says so, rather than what the damage did

@@ -9,6 +9,9 @@ import (
 
 // platform returns the platform to choose images for, and what fits it.
 func (o Options) platform() (platforms.Platform, platforms.MatchComparer) {
+	if o.AllPlatforms {
+		return platforms.DefaultSpec(), platforms.All
+	}
 	if o.Platform != nil {
 		p := platformOf(o.Platform)
 		return p, platforms.Only(p)

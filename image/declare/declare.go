@@ -162,7 +162,7 @@ func ScriptKinds() []string { return slices.Clone(scriptKinds) }
 func Load(path string) (*Declaration, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read declaration: %w", err)
+		return nil, fmt.Errorf("reading declaration: %w", err)
 	}
 	d, err := Parse(text)
 	if err != nil {

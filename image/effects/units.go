@@ -38,7 +38,7 @@ func (s *System) enable(n declare.Named) error {
 	done := map[string]bool{}
 	for _, unit := range n.Enable {
 		if err := s.enableUnit(unit, n.Source, done); err != nil {
-			return fmt.Errorf("enable %s: %w", unit, err)
+			return fmt.Errorf("enabling %s: %w", unit, err)
 		}
 	}
 	return nil

@@ -126,7 +126,7 @@ func (b *builder) unpackDebs() error {
 			defer func() { <-slots }()
 			p, err := b.unpackDeb(path)
 			if err != nil {
-				errs[i] = fmt.Errorf("unpack %s: %w", path, err)
+				errs[i] = fmt.Errorf("unpacking %s: %w", path, err)
 			}
 			b.packages[i] = p
 		})

@@ -42,7 +42,7 @@ func (b *builder) addFiles() error {
 	}
 	for _, f := range b.spec.Files {
 		if err := b.addFile(f); err != nil {
-			return fmt.Errorf("add %s: %w", f.Source, err)
+			return fmt.Errorf("adding %s: %w", f.Source, err)
 		}
 	}
 	return nil
@@ -115,7 +115,7 @@ func sumContent(content tree.Content) (string, error) {
 func (b *builder) addTars() error {
 	for _, name := range b.spec.Tars {
 		if err := b.addTar(name); err != nil {
-			return fmt.Errorf("add %s: %w", name, err)
+			return fmt.Errorf("adding %s: %w", name, err)
 		}
 	}
 	return nil

@@ -20,22 +20,22 @@ type Outputs struct {
 func (o *Outputs) Write(entries []*tree.Entry, spec *Spec) error {
 	blob, err := os.Create(o.Blob)
 	if err != nil {
-		return fmt.Errorf("write layer: %w", err)
+		return fmt.Errorf("writing layer: %w", err)
 	}
 	defer blob.Close()
 	metadata, err := WriteBlob(blob, entries, spec)
 	if err != nil {
-		return fmt.Errorf("write layer %s: %w", spec.Name, err)
+		return fmt.Errorf("writing layer %s: %w", spec.Name, err)
 	}
 	if err := blob.Close(); err != nil {
-		return fmt.Errorf("write layer: %w", err)
+		return fmt.Errorf("writing layer: %w", err)
 	}
 	text, err := json.Marshal(metadata)
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(o.Metadata, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write layer: %w", err)
+		return fmt.Errorf("writing layer: %w", err)
 	}
 	if o.MTree == "" {
 		return nil
@@ -46,7 +46,7 @@ func (o *Outputs) Write(entries []*tree.Entry, spec *Spec) error {
 		return err
 	}
 	if err := os.WriteFile(o.MTree, listing.Bytes(), 0o644); err != nil {
-		return fmt.Errorf("write layer: %w", err)
+		return fmt.Errorf("writing layer: %w", err)
 	}
 	return nil
 }

@@ -2,11 +2,7 @@
 // effects to a blob whose bytes depend on nothing else.
 package layer
 
-import (
-	"encoding/json"
-	"fmt"
-	"os"
-)
+import "github.com/dind-cluster/dind-cluster/image/jsonfile"
 
 // Spec says what a layer is made of. The Bazel rule writes it.
 type Spec struct {
@@ -46,14 +42,4 @@ type Link struct {
 }
 
 // ReadSpec reads a spec file.
-func ReadSpec(path string) (*Spec, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read layer spec: %w", err)
-	}
-	s := &Spec{}
-	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("read layer spec %s: %w", path, err)
-	}
-	return s, nil
-}
+func ReadSpec(path string) (*Spec, error) { return jsonfile.Read[Spec]("layer spec", path) }

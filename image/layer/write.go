@@ -6,17 +6,16 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
@@ -55,15 +54,7 @@ type Metadata struct {
 
 // ReadMetadata reads a metadata file.
 func ReadMetadata(path string) (*Metadata, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read layer metadata: %w", err)
-	}
-	m := &Metadata{}
-	if err := json.Unmarshal(text, m); err != nil {
-		return nil, fmt.Errorf("read layer metadata %s: %w", path, err)
-	}
-	return m, nil
+	return jsonfile.Read[Metadata]("layer metadata", path)
 }
 
 // counter counts and sums what is written through it.

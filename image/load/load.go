@@ -47,7 +47,7 @@ func Image(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Re
 func earlierBuild(ctx context.Context, d *docker.Client, img v1.Image, tag string) (string, error) {
 	cf, err := img.ConfigFile()
 	if err != nil {
-		return "", fmt.Errorf("load %s: %w", tag, err)
+		return "", fmt.Errorf("loading %s: %w", tag, err)
 	}
 	old, err := d.InspectImage(ctx, tag)
 	if errors.Is(err, docker.ErrNotFound) {
@@ -85,11 +85,11 @@ func RemoveNameless(ctx context.Context, d *docker.Client, id string) (bool, err
 func bring(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Result, error) {
 	config, err := img.ConfigName()
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", tag, err)
+		return nil, fmt.Errorf("loading %s: %w", tag, err)
 	}
 	layers, err := img.Layers()
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", tag, err)
+		return nil, fmt.Errorf("loading %s: %w", tag, err)
 	}
 	r := &Result{ID: config.String(), Layers: len(layers)}
 	if err := tagPresent(ctx, d, r, img, tag); err == nil {
@@ -193,7 +193,7 @@ func send(ctx context.Context, d *docker.Client, r *Result, img v1.Image, tag st
 	// The engine may have stopped reading.
 	pr.CloseWithError(io.ErrClosedPipe)
 	if writeErr := <-written; writeErr != nil && !errors.Is(writeErr, io.ErrClosedPipe) {
-		return fmt.Errorf("read image %s: %w", tag, writeErr)
+		return fmt.Errorf("reading image %s: %w", tag, writeErr)
 	}
 	if err != nil {
 		return err

@@ -25,12 +25,12 @@ type Spool struct {
 func New() (*Spool, error) {
 	f, err := os.CreateTemp("", "imager-spool-")
 	if err != nil {
-		return nil, fmt.Errorf("make a temporary file: %w", err)
+		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
 	// Without a name nothing is left behind, however the process ends.
 	if err := os.Remove(f.Name()); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("make a temporary file: %w", err)
+		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
 	return &Spool{file: f}, nil
 }

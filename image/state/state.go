@@ -48,7 +48,7 @@ func New() *State {
 func Read(path string) (*State, error) {
 	s, err := read(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the state of the layers below from %s: %w", path, err)
+		return nil, fmt.Errorf("reading the state of the layers below from %s: %w", path, err)
 	}
 	return s, nil
 }
@@ -72,7 +72,7 @@ func read(path string) (*State, error) {
 // Write writes the state to a file, the same bytes for the same state.
 func (s *State) Write(path string) error {
 	if err := s.write(path); err != nil {
-		return fmt.Errorf("write the layer's state: %w", err)
+		return fmt.Errorf("writing the layer's state: %w", err)
 	}
 	return nil
 }

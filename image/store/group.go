@@ -128,7 +128,7 @@ func (g *Group) addBlobs(i *Image) error {
 func (g *Group) addDatabases(ctx context.Context, namespace string, all []*Image, known []database.Snapshot, numbers [][]int) error {
 	dir, err := os.MkdirTemp("", "store-")
 	if err != nil {
-		return fmt.Errorf("make a temporary folder: %w", err)
+		return fmt.Errorf("making a temporary folder: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	c := &database.Content{Namespace: namespace, Snapshots: known}

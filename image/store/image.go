@@ -17,6 +17,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/image"
 	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/store/database"
@@ -112,11 +113,11 @@ func Files(f *image.Files) (*Image, error) {
 	}
 	layers, err := img.Layers()
 	if err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	i, err := newImage(img, []string{name}, layers)
 	if err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	return i, nil
 }
@@ -169,15 +170,12 @@ func (i *Image) snapshot(n int, parent bool, usage snapshot.Usage) database.Snap
 }
 
 // ReadUsage reads what WriteUsage has written.
-func ReadUsage(path string) (u snapshot.Usage, err error) {
-	text, err := os.ReadFile(path)
+func ReadUsage(path string) (snapshot.Usage, error) {
+	u, err := jsonfile.Read[snapshot.Usage]("a snapshot's usage", path)
 	if err != nil {
-		return u, fmt.Errorf("read a snapshot's usage: %w", err)
+		return snapshot.Usage{}, err
 	}
-	if err := json.Unmarshal(text, &u); err != nil {
-		return u, fmt.Errorf("read a snapshot's usage: %s: %w", path, err)
-	}
-	return u, nil
+	return *u, nil
 }
 
 // WriteUsage writes what a snapshot takes on disk to a file.
@@ -187,7 +185,7 @@ func WriteUsage(path string, u snapshot.Usage) error {
 		return err
 	}
 	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write a snapshot's usage: %w", err)
+		return fmt.Errorf("writing a snapshot's usage: %w", err)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@
 package contents
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -82,12 +81,12 @@ func Read(name string, img v1.Image, layers []*scan.Archive, o Options) (*Image,
 		return nil, err
 	}
 	i := &Image{Name: name, Digest: digest}
-	i.describe(config, manifest.Layers)
+	i.describe(config, digests(manifest.Layers))
 	return i, i.fill(scan.Squash(layers), o)
 }
 
 // describe takes over what config and manifest say.
-func (i *Image) describe(config *v1.ConfigFile, layers []v1.Descriptor) {
+func (i *Image) describe(config *v1.ConfigFile, layers []v1.Hash) {
 	i.Created, i.Architecture = config.Created.Time.UTC(), config.Architecture
 	var history []string
 	for _, h := range config.History {
@@ -95,13 +94,21 @@ func (i *Image) describe(config *v1.ConfigFile, layers []v1.Descriptor) {
 			history = append(history, h.CreatedBy)
 		}
 	}
-	for n, l := range layers {
-		layer := Layer{Digest: l.Digest}
+	for n, digest := range layers {
+		layer := Layer{Digest: digest}
 		if len(history) == len(layers) {
 			layer.CreatedBy = history[n]
 		}
 		i.Layers = append(i.Layers, layer)
 	}
+}
+
+func digests(layers []v1.Descriptor) []v1.Hash {
+	all := make([]v1.Hash, len(layers))
+	for n, l := range layers {
+		all[n] = l.Digest
+	}
+	return all
 }
 
 // tree is a file system as a container sees it.
@@ -158,15 +165,15 @@ func (i *Image) fill(t tree, o Options) error {
 			}
 			i.Programs = append(i.Programs, program)
 		case f.Archive != nil && !isBlobOf(folders, p):
-			images, err := inArchive("/"+p, f.Archive.Files, o)
+			images, err := tree(f.Archive.Files).nested("/"+p, o)
 			if err != nil {
-				return fmt.Errorf("/%s: %w", p, err)
+				return err
 			}
 			i.Images = append(i.Images, images...)
 		case path.Base(p) == "oci-layout":
-			images, err := inLayout("/"+path.Dir(p), t.under(path.Dir(p)), o)
+			images, err := t.under(path.Dir(p)).nested("/"+path.Dir(p), o)
 			if err != nil {
-				return fmt.Errorf("/%s: %w", path.Dir(p), err)
+				return err
 			}
 			i.Images = append(i.Images, images...)
 		}
@@ -244,5 +251,3 @@ func parseOS(text string) *OS {
 	}
 	return &OS{ID: values["ID"], Name: values["PRETTY_NAME"], VersionID: values["VERSION_ID"], Codename: values["VERSION_CODENAME"]}
 }
-
-var errNotImage = errors.New("no image")

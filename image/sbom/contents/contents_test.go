@@ -375,13 +375,13 @@ func TestBadNestedImages(t *testing.T) {
 		content files
 		want    string
 	}{
-		"layout: no index":      {files{"oci-layout": good["oci-layout"]}, "no index.json"},
-		"layout: bad index":     {files{"oci-layout": good["oci-layout"], "index.json": "[1"}, "index.json"},
+		"layout: no index":      {files{"oci-layout": good["oci-layout"]}, "index.json is missing"},
+		"layout: bad index":     {files{"oci-layout": good["oci-layout"], "index.json": "[1"}, "index.json: "},
 		"layout: no manifest":   {without(`"layers"`), "is missing"},
 		"layout: no config":     {without(`"rootfs"`), "is missing"},
 		"layout: no layer":      {without("dpkg/status"), "is missing"},
 		"save: bad manifest":    {files{"manifest.json": "[1"}, "manifest.json"},
-		"save: no config":       {files{"manifest.json": `[{"Config":"c.json","Layers":[]}]`}, "config c.json is missing"},
+		"save: no config":       {files{"manifest.json": `[{"Config":"c.json","Layers":[]}]`}, "c.json is missing"},
 		"save: layer missing":   {saved(func(f files) { delete(f, layerOf(f)) }), "is missing"},
 		"save: no layer at all": {saved(func(f files) { f[layerOf(f)] = "text" }), "not a tar archive"},
 		"save: another layer":   {saved(func(f files) { f[layerOf(f)] = string(files{"x": "y"}.tar(t)) }), "is damaged"},
@@ -549,14 +549,18 @@ func TestLookup(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	f.Add(status, `[{"Config":"c.json","RepoTags":["a:1"],"Layers":["l/layer.tar"]}]`, `{"schemaVersion":2,"manifests":[]}`, "ID=debian\n")
 	f.Fuzz(func(t *testing.T, status, manifest, index, os string) {
-		config := &scan.File{Text: []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`)}
+		document := func(text string) *scan.File {
+			h, _, _ := v1.SHA256(strings.NewReader(text))
+			return &scan.File{Text: []byte(text), Size: int64(len(text)), SHA256: h.Hex}
+		}
+		config := document(`{"rootfs":{"type":"layers","diff_ids":[]}}`)
 		i := &Image{}
 		_ = i.fill(tree{
 			"var/lib/dpkg/status": {Text: []byte(status)},
 			"usr/lib/os-release":  {Text: []byte(os)},
-			"a.tar":               {Archive: &scan.Archive{Files: tree{"manifest.json": {Text: []byte(manifest)}, "c.json": config}}},
-			"l/oci-layout":        {Text: []byte(`{"imageLayoutVersion":"1.0.0"}`)},
-			"l/index.json":        {Text: []byte(index)},
+			"a.tar":               {Archive: &scan.Archive{Files: tree{"manifest.json": document(manifest), "c.json": config}}},
+			"l/oci-layout":        document(`{"imageLayoutVersion":"1.0.0"}`),
+			"l/index.json":        document(index),
 			// A store of unpacked images, with the same index.
 			"s/a" + storeDatabase:         {},
 			"s/a/index.json":              {Text: []byte(index)},

@@ -56,9 +56,9 @@ type File struct {
 	Text []byte
 	// Program is set for what the kernel or the dynamic loader loads.
 	Program *Program
-	// Archive is set for tar archives, compressed or not.
-	Archive    *Archive
-	Compressed bool
+	// Archive is set for tar archives, and Compression is what they are compressed with.
+	Archive     *Archive
+	Compression string
 }
 
 // Program is an ELF file.
@@ -196,15 +196,15 @@ func (s *scanner) file(archive, p string, size int64, r io.Reader) (*File, error
 	sum := sha256.New()
 	content := io.TeeReader(io.MultiReader(bytes.NewReader(head), r), sum)
 	blob := isBlobName(p)
-	compressed := compression.Of(head) != compression.None
+	format := compression.Of(head)
 	var err error
 	switch {
 	case bytes.HasPrefix(head, elfMagic):
 		f.Program, err = program(what, size, content)
 	case isRecord(p) || isDocument(p, head):
 		f.Text, err = text(what, size, content)
-	case isTar(head), blob && compressed:
-		f.Compressed = compressed
+	case isTar(head), blob && format != compression.None:
+		f.Compression = format
 		f.Archive, err = s.blob(what, content)
 	case !blob:
 		return f, nil

@@ -71,22 +71,22 @@ type Content struct {
 func Write(ctx context.Context, root string, c *Content) error {
 	work, err := os.MkdirTemp("", "store-database-")
 	if err != nil {
-		return fmt.Errorf("make a temporary folder: %w", err)
+		return fmt.Errorf("making a temporary folder: %w", err)
 	}
 	defer os.RemoveAll(work)
 	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		for _, dir := range []string{work, root} {
 			if err := os.MkdirAll(filepath.Join(dir, path.Dir(name)), 0o755); err != nil {
-				return fmt.Errorf("write databases: %w", err)
+				return fmt.Errorf("writing databases: %w", err)
 			}
 		}
 	}
 	if err := fill(namespaces.WithNamespace(ctx, c.Namespace), work, c); err != nil {
-		return fmt.Errorf("write databases: %w", err)
+		return fmt.Errorf("writing databases: %w", err)
 	}
 	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		if err := settle(filepath.Join(work, name), filepath.Join(root, name)); err != nil {
-			return fmt.Errorf("write databases: %s: %w", name, err)
+			return fmt.Errorf("writing databases: %s: %w", name, err)
 		}
 	}
 	return nil

@@ -52,7 +52,7 @@ func (f *goldenFlags) run(listings []string) error {
 	}
 	golden, err := os.ReadFile(f.golden)
 	if err != nil {
-		return fmt.Errorf("read golden: %w", err)
+		return fmt.Errorf("reading golden: %w", err)
 	}
 	differences, err := mtree.Diff(string(golden), actual)
 	if err != nil || len(differences) == 0 {
@@ -78,7 +78,7 @@ func (f *goldenFlags) join(listings []string) (string, error) {
 	for _, path := range listings {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			return "", fmt.Errorf("read listing: %w", err)
+			return "", fmt.Errorf("reading listing: %w", err)
 		}
 		all.Write(text)
 	}

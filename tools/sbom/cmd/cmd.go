@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/sbom/contents"
 	"github.com/dind-cluster/dind-cluster/image/sbom/document"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
@@ -69,7 +69,7 @@ func (f *flags) run(ctx context.Context) error {
 		return fmt.Errorf("image %s: %w", files.Name, err)
 	}
 	if err := os.WriteFile(f.output, doc, 0o644); err != nil {
-		return fmt.Errorf("write output: %w", err)
+		return fmt.Errorf("writing output: %w", err)
 	}
 	return nil
 }
@@ -106,18 +106,18 @@ func readPrograms(programs []string) (map[string]*debug.BuildInfo, error) {
 		}
 		text, err := os.ReadFile(list)
 		if err != nil {
-			return nil, fmt.Errorf("read module list: %w", err)
+			return nil, fmt.Errorf("reading module list: %w", err)
 		}
 		info, err := debug.ParseBuildInfo(string(text))
 		if err == nil && info.Main.Path == "" {
 			err = errors.New("it names no main module")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read module list %s: %w", list, err)
+			return nil, fmt.Errorf("reading module list %s: %w", list, err)
 		}
 		sum, err := digest(program)
 		if err != nil {
-			return nil, fmt.Errorf("read program: %w", err)
+			return nil, fmt.Errorf("reading program: %w", err)
 		}
 		all[sum] = info
 	}
@@ -147,13 +147,9 @@ type lock struct {
 func readLocks(files []string) (map[string]document.ArchiveFile, error) {
 	all := map[string]document.ArchiveFile{}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		l, err := jsonfile.Read[lock]("lock", file)
 		if err != nil {
-			return nil, fmt.Errorf("read lock: %w", err)
-		}
-		var l lock
-		if err := json.Unmarshal(text, &l); err != nil {
-			return nil, fmt.Errorf("read lock %s: %w", file, err)
+			return nil, err
 		}
 		for _, p := range l.Packages {
 			all[p.Name+" "+p.Version+" "+p.Architecture] = document.ArchiveFile{Name: path.Base(p.Path), SHA256: p.SHA256}
