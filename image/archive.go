@@ -9,17 +9,11 @@ import (
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
-
-// archiveManifest is an entry of the manifest.json of a docker-save archive.
-type archiveManifest struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
-}
 
 // WriteArchive writes a file for docker load, without the first skip layers: an
 // engine which has them already does not look for them.
@@ -53,15 +47,15 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	if err != nil {
 		return err
 	}
-	am := archiveManifest{Config: ocilayout.Blob(Hash(config)), RepoTags: []string{tag}}
+	saved := tarball.Descriptor{Config: ocilayout.Blob(Hash(config)), RepoTags: []string{tag}}
 	for _, l := range layers {
 		digest, err := l.Digest()
 		if err != nil {
 			return err
 		}
-		am.Layers = append(am.Layers, ocilayout.Blob(digest))
+		saved.Layers = append(saved.Layers, ocilayout.Blob(digest))
 	}
-	saved, err := compact([]archiveManifest{am})
+	list, err := compact(tarball.Manifest{saved})
 	if err != nil {
 		return err
 	}
@@ -73,9 +67,9 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 		content []byte
 	}{
 		{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)},
-		{"manifest.json", saved},
+		{"manifest.json", list},
 		{"index.json", index},
-		{am.Config, config},
+		{saved.Config, config},
 		{ocilayout.Blob(descriptor.Digest), manifest},
 	} {
 		if err := writeMember(tw, m.name, m.content); err != nil {
@@ -84,11 +78,11 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	}
 	written := map[string]bool{}
 	for i, l := range layers {
-		if i < skip || written[am.Layers[i]] {
+		if i < skip || written[saved.Layers[i]] {
 			continue
 		}
-		written[am.Layers[i]] = true
-		if err := writeLayer(tw, am.Layers[i], l); err != nil {
+		written[saved.Layers[i]] = true
+		if err := writeLayer(tw, saved.Layers[i], l); err != nil {
 			return fmt.Errorf("layer %d: %w", i, err)
 		}
 	}

@@ -183,7 +183,7 @@ func Read(ctx context.Context, name string, r io.Reader, o Options) (*Archive, e
 	if f, ok := r.(*os.File); ok {
 		return openFile(ctx, name, f, o)
 	}
-	return spool(ctx, name, r, o)
+	return spooled(ctx, name, r, o)
 }
 
 // openFile reads a regular, uncompressed file in place, and spools everything else. It takes over the file.
@@ -207,7 +207,7 @@ func openFile(ctx context.Context, name string, f *os.File, o Options) (*Archive
 		}
 	}
 	defer f.Close()
-	return spool(ctx, name, f, o)
+	return spooled(ctx, name, f, o)
 }
 
 // openTar indexes an uncompressed archive. It takes over the file.

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dind-cluster/dind-cluster/image/archive/room"
+	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
@@ -27,8 +25,8 @@ func decompress(format string, r io.Reader) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("%s compression is not supported; use gzip, zstd or none", format)
 }
 
-// spool keeps a stream, uncompressed, in a temporary file without a name, and opens that.
-func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, error) {
+// spooled keeps a stream, uncompressed, in a temporary file without a name, and opens that.
+func spooled(ctx context.Context, name string, r io.Reader, o Options) (*Archive, error) {
 	in := bufio.NewReaderSize(r, 1<<20)
 	head, err := in.Peek(compression.HeadSize)
 	if len(head) == 0 {
@@ -49,7 +47,7 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 		defer zr.Close()
 		src = zr
 	}
-	f, err := tempFile(o.spoolDir())
+	f, err := spool.TempFile(o.spoolDir())
 	if err != nil {
 		return nil, fmt.Errorf("spooling %s: %w", name, err)
 	}
@@ -98,16 +96,4 @@ func (e *errorReader) Read(p []byte) (int, error) {
 		e.err = err
 	}
 	return n, err
-}
-
-// tempFile makes a file that is gone with its last descriptor, whatever happens to the process.
-func tempFile(dir string) (*os.File, error) {
-	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
-		return os.NewFile(uintptr(fd), dir+"/(spool)"), nil
-	}
-	f, err := os.CreateTemp(dir, "loader-spool-") // for file systems without O_TMPFILE
-	if err != nil {
-		return nil, err
-	}
-	return f, os.Remove(f.Name())
 }

@@ -206,6 +206,3 @@ func (d *Declaration) validate() error {
 	}
 	return errors.Join(errs...)
 }
-
-// Path is the file the declaration was read from.
-func (d *Declaration) Path() string { return d.path }

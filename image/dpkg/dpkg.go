@@ -4,10 +4,7 @@ package dpkg
 
 import (
 	"bytes"
-	"crypto/md5"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -196,20 +193,6 @@ func diversionLines(diversions []declare.Diversion) string {
 		fmt.Fprintf(&b, "%s\n%s\n%s\n", d.Path, d.To, d.By)
 	}
 	return b.String()
-}
-
-// MD5 is the check sum that dpkg keeps of a file.
-func MD5(content tree.Content) (string, error) {
-	r, err := content()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	sum := md5.New()
-	if _, err := io.Copy(sum, r); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // MD5Of reads a package's own md5sums file.

@@ -30,15 +30,11 @@ type System struct {
 // Apply does all effects, kind by kind in the order of the fields of
 // declare.Effects, so that one package can rely on another's.
 func (s *System) Apply(all []declare.Named) error {
-	for _, step := range []func(declare.Named) error{
+	if err := each(all,
 		s.remove, s.directories, s.files, s.copies, s.symlinks,
 		s.readAccounts, s.sysusers, s.groups, s.users,
-	} {
-		for _, n := range all {
-			if err := step(n); err != nil {
-				return fmt.Errorf("%s: %w", n.Source, err)
-			}
-		}
+	); err != nil {
+		return err
 	}
 	if err := s.writeAccounts(all); err != nil {
 		return err
@@ -46,9 +42,12 @@ func (s *System) Apply(all []declare.Named) error {
 	if err := s.alternatives(all); err != nil {
 		return err
 	}
-	for _, step := range []func(declare.Named) error{
-		s.caBundle, s.defaultUnit, s.mask, s.enable, s.attributes,
-	} {
+	return each(all, s.caBundle, s.defaultUnit, s.mask, s.enable, s.attributes)
+}
+
+// each takes all declarations through one step after the other.
+func each(all []declare.Named, steps ...func(declare.Named) error) error {
+	for _, step := range steps {
 		for _, n := range all {
 			if err := step(n); err != nil {
 				return fmt.Errorf("%s: %w", n.Source, err)

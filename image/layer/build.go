@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -257,7 +256,3 @@ func (b *builder) sumUp(sys *effects.System) error {
 func inode(source, path string) string { return source + ":" + path }
 
 func modeBits(hdr *tar.Header) int64 { return hdr.Mode & 0o7777 }
-
-func openFile(path string) tree.Content {
-	return func() (r readCloser, err error) { return os.Open(path) }
-}

@@ -3,7 +3,6 @@ package layer
 import (
 	"archive/tar"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
@@ -90,25 +89,12 @@ func (b *builder) addFile(f File) error {
 		if e.Mode, err = effects.Mode(f.Mode, e.Mode); err != nil {
 			return err
 		}
-		e.Content = openFile(file)
-		if e.SHA256, err = sumContent(e.Content); err != nil {
+		e.Content = func() (io.ReadCloser, error) { return os.Open(file) }
+		if e.SHA256, err = e.Content.Sum(sha256.New()); err != nil {
 			return err
 		}
 		return b.add(e)
 	})
-}
-
-func sumContent(content tree.Content) (string, error) {
-	r, err := content()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, r); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // addTars adds the entries of tar archives, compressed or not.

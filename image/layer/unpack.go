@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"crypto/md5"
 	"fmt"
 	"io"
 	"os"
@@ -11,8 +12,6 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/dpkg"
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
-
-type readCloser = io.ReadCloser
 
 // unpackDeb reads one package, its files into the spool.
 func (b *builder) unpackDeb(path string) (*unpacked, error) {
@@ -56,7 +55,7 @@ func (b *builder) sumFiles(p *unpacked) error {
 		if e.Type != tar.TypeReg || listed && !strings.Contains(conffiles, "\n/"+e.Path+"\n") {
 			continue
 		}
-		sum, err := dpkg.MD5(e.Content)
+		sum, err := e.Content.Sum(md5.New())
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
@@ -23,16 +25,23 @@ type Spool struct {
 
 // New makes a spool whose file vanishes with the process.
 func New() (*Spool, error) {
-	f, err := os.CreateTemp("", "imager-spool-")
+	f, err := TempFile(os.TempDir())
 	if err != nil {
 		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
-	// Without a name nothing is left behind, however the process ends.
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("making a temporary file: %w", err)
-	}
 	return &Spool{file: f}, nil
+}
+
+// TempFile makes a file in a directory that is gone with its last descriptor, however the process ends.
+func TempFile(dir string) (*os.File, error) {
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), dir+"/(spool)"), nil
+	}
+	f, err := os.CreateTemp(dir, "dind-cluster-spool-") // for file systems without O_TMPFILE
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(f.Name())
 }
 
 // Close gives the space back.

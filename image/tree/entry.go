@@ -5,7 +5,9 @@ package tree
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
 	"path"
 	"strings"
@@ -47,6 +49,19 @@ type Entry struct {
 
 // Content opens the bytes of a file.
 type Content func() (io.ReadCloser, error)
+
+// Sum returns a file's checksum in hexadecimal, of the kind that a new hash computes.
+func (c Content) Sum(sum hash.Hash) (string, error) {
+	r, err := c()
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	if _, err := io.Copy(sum, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
 
 // IsDir says whether the entry is a directory.
 func (e *Entry) IsDir() bool { return e.Type == tar.TypeDir }
