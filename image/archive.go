@@ -15,12 +15,13 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
-// WriteArchive writes a file for docker load, without the first skip layers: an
-// engine which has them already does not look for them.
+// WriteArchive writes a file for docker load, without the first skip layers: a classic engine that
+// has them already does not look for them.
 //
-// The file is an OCI layout with the manifest.json of docker save beside it, as docker save itself has written it since
-// Docker 25. An engine that keeps its images in containerd reads the first, and so has the image under the digest that
-// registries have it under, with its layers' true media types; a classic one reads the second.
+// The file is an OCI layout that has the manifest.json of docker save as well, as the files of
+// docker save do since Docker 25 (https://github.com/moby/moby/pull/44598). An engine with
+// containerd's image store reads the layout, and so knows the image by the digest that registries
+// know it by, and its layers by their true media types; a classic one reads the manifest.json.
 func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	named, err := reference.ParseDockerRef(tag)
 	if err != nil {
@@ -60,8 +61,7 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 		return err
 	}
 	tw := tar.NewWriter(w)
-	// What is small comes first, so that a reader of the stream knows at once what
-	// it is getting.
+	// Small files come first, so that a reader of the stream knows at once what it contains.
 	for _, m := range []struct {
 		name    string
 		content []byte

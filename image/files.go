@@ -1,5 +1,5 @@
-// Package image is container images as build outputs: a config, a manifest, and
-// layers that stay where they are.
+// Package image handles container images as build outputs: a config, a manifest, and layers, each a
+// file of its own.
 package image
 
 import (
@@ -9,8 +9,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/layer"
 )
 
-// Files says where the parts of an image are. The Bazel rule writes it; its paths
-// are relative to the folder that a program is started in, or to its runfiles.
+// Files lists the files of an image. The Bazel rule writes it, as JSON; its paths are relative to
+// the working directory of a program, or to its runfiles.
 type Files struct {
 	// Name is the image's name with its tag.
 	Name     string       `json:"name"`

@@ -155,7 +155,8 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// TestArchiveIsLayout: an engine that keeps its images in containerd has the image under its true digest, with zstd's layers.
+// TestArchiveIsLayout: an engine that keeps its images in containerd has the image under its true
+// digest, with zstd's layers.
 func TestArchiveIsLayout(t *testing.T) {
 	img := open(t, imagetest.New(t, imagetest.Spec{Name: "a:1", Layers: []string{"one", "two"}}))
 	archive, err := os.Create(filepath.Join(t.TempDir(), "a.tar"))

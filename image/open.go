@@ -13,7 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/layer"
 )
 
-// Open opens an image. Its layers are read only when somebody asks for their bytes.
+// Open opens an image. A layer is read only when its bytes are asked for.
 func Open(f *Files) (v1.Image, error) {
 	core := &fileImage{layers: map[v1.Hash]*fileLayer{}}
 	var err error
@@ -42,7 +42,7 @@ func Open(f *Files) (v1.Image, error) {
 	return partial.CompressedToImage(core)
 }
 
-// fileImage is the least that go-containerregistry completes to an image.
+// fileImage implements what partial.CompressedToImage completes to an image.
 type fileImage struct {
 	config, manifest []byte
 	mediaType        types.MediaType

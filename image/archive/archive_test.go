@@ -66,7 +66,7 @@ func compressed(t testing.TB) v1.Image {
 	return img
 }
 
-// dockerSave is what `docker save` and rules_docker write.
+// dockerSave returns what `docker save` and rules_docker write.
 func dockerSave(t testing.TB, images map[string]v1.Image) []byte {
 	t.Helper()
 	refs := map[name.Reference]v1.Image{}
@@ -84,7 +84,7 @@ func dockerSave(t testing.TB, images map[string]v1.Image) []byte {
 	return buf.Bytes()
 }
 
-// layoutDir is an OCI layout directory with one image, named if name is not empty.
+// layoutDir returns an OCI layout directory with one image, named if name is not empty.
 func layoutDir(t testing.TB, img v1.Image, name string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -329,7 +329,8 @@ func TestSelfContained(t *testing.T) {
 	}
 }
 
-// TestDamaged changes good archives in one place. Whatever is changed must be noticed by opening and verifying.
+// TestDamaged changes good archives in one place. Whatever is changed must be noticed by opening
+// and verifying.
 func TestDamaged(t *testing.T) {
 	const ref = "registry.k8s.io/pause:3.10.2"
 	archives := map[string][]byte{
@@ -414,7 +415,7 @@ func blobsIn(t *testing.T, b []byte) (out []span) {
 	return out
 }
 
-// contentEnd is where an archive's last file ends; what follows is padding.
+// contentEnd returns where an archive's last file ends; what follows is padding.
 func contentEnd(t *testing.T, b []byte) (end int) {
 	t.Helper()
 	files, err := indexTar("x", bytes.NewReader(b), int64(len(b)))

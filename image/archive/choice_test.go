@@ -228,7 +228,8 @@ func TestSeveralPlatforms(t *testing.T) {
 	}
 }
 
-// TestLevels chooses among the levels of amd64: containerd's choice first, a higher one that the CPU has else.
+// TestLevels chooses among the levels of amd64: containerd's choice first, a higher one that the
+// CPU has else.
 func TestLevels(t *testing.T) {
 	if platforms.DefaultSpec().Architecture != "amd64" {
 		t.Skip("this machine has none")
@@ -387,7 +388,7 @@ func TestDigestInName(t *testing.T) {
 	}
 }
 
-// oldSave is an archive as docker save of old made it, of an image of a layout.
+// oldSave returns an archive as docker save of old made it, of an image of a layout.
 func oldSave(t testing.TB, s set, img v1.Descriptor, name string) []byte {
 	t.Helper()
 	m := blobOf(t, s, img)
@@ -512,7 +513,8 @@ func FuzzIndex(f *testing.F) {
 		a := Archive{Images: images}
 		names := map[string]bool{}
 		for _, img := range a.Images {
-			// Whatever the index says, what was opened is one of the two, under names that are true and its own.
+			// Whatever the index says, what was opened is one of the two, under names that are true
+			// and its own.
 			if d, err := img.Digest(); err != nil || d != one.Digest && d != two.Digest {
 				t.Errorf("image %s, %v", d, err)
 			}

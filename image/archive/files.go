@@ -18,7 +18,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// The index of an archive is in memory.
+// Limits of an archive's index, which is in memory.
 const (
 	entriesLimit = 1 << 16
 	nameLimit    = 1 << 10
@@ -35,8 +35,8 @@ type Blob struct {
 	Name string
 	Size int64
 	Open func() (io.ReadCloser, error)
-	// Digest is the content's where it is known before it is read, and Compression what it is compressed with. A layer's
-	// content is not read then.
+	// Digest is the content's where it is known before it is read, and Compression what it is
+	// compressed with. A layer's content is not read then.
 	Digest      v1.Hash
 	Compression string
 }
@@ -132,7 +132,8 @@ func (t *tarFiles) Blob(name string) (*Blob, error) {
 	}}, nil
 }
 
-// section is a part of the archive's file, which is closed with the archive. It can seek, for those who want to skip.
+// section is a part of the archive's file, which is closed with the archive. It can seek, so that
+// readers can skip.
 type section struct{ *io.SectionReader }
 
 func (section) Close() error { return nil }

@@ -22,14 +22,15 @@ import (
 )
 
 const (
-	// jsonLimit bounds an index, a manifest or a config, which are read into memory. It is what containerd takes of a registry:
+	// jsonLimit bounds an index, a manifest or a config, which are read into memory. It is what
+	// containerd accepts from a registry:
 	// https://github.com/containerd/containerd/blob/v2.3.7/core/remotes/docker/resolver.go
 	jsonLimit = 4 * 1048 * 1048
 	// jsonTotal bounds all of an archive's.
 	jsonTotal = 64 << 20
 	// depthLimit bounds indexes in indexes.
 	depthLimit = 4
-	// layersLimit is how many layers the kernel stacks, OVL_MAX_STACK.
+	// layersLimit is how many layers overlayfs stacks, OVL_MAX_STACK.
 	// https://github.com/torvalds/linux/blob/v6.18/fs/overlayfs/params.h
 	layersLimit = 500
 
@@ -48,7 +49,7 @@ type reader struct {
 	matches  platforms.MatchComparer
 
 	found []*Image
-	other []string // platforms that we passed by
+	other []string // platforms of images that have been skipped
 	json  int64    // bytes of JSON that have been read
 }
 
@@ -84,7 +85,8 @@ func (r *reader) images() ([]*Image, error) {
 	return r.found, nil
 }
 
-// foreign is the error for an image, or with an empty name an archive, that is for other machines only.
+// foreign returns the error for an image, or with an empty name an archive, that is for other
+// machines only.
 func (r *reader) foreign(name string, others []string) error {
 	slices.Sort(others)
 	others = slices.Compact(others)
@@ -116,7 +118,7 @@ func (r *reader) layout() error {
 	if err != nil {
 		return err
 	}
-	// What has the same name is one image for several platforms, and so is an index.
+	// Manifests with the same name are one image for several platforms, and so is an index.
 	var all []*choice
 	byName := map[string]*choice{}
 	for _, desc := range idx.Manifests {
@@ -158,12 +160,13 @@ type choice struct {
 // candidate is a manifest that this platform can use.
 type candidate struct {
 	desc     v1.Descriptor
-	platform *platforms.Platform // nil where nobody says
+	platform *platforms.Platform // nil if unknown
 	indexes  []Index             // that lead to it
 	entry    int
 }
 
-// collect finds the manifests that fit the platform. What the archive lacks is no fault unless it would be needed.
+// collect finds the manifests that match the platform. A missing blob is an error only if it is
+// needed.
 func (r *reader) collect(c *choice, desc v1.Descriptor, indexes []Index) error {
 	if len(indexes) > depthLimit {
 		return fmt.Errorf("%s: indexes are nested more than %d deep", r.archive, depthLimit)
@@ -225,8 +228,8 @@ func (r *reader) collect(c *choice, desc v1.Descriptor, indexes []Index) error {
 	return nil
 }
 
-// choose adds the image that fits best, as containerd chooses: of equals the first. Only of those without a name, which are
-// side by side in an archive's own index, equals are different images.
+// choose adds the image that matches best, as containerd chooses: the first of equals. Equals
+// without a name, side by side in an archive's own index, are different images.
 // https://github.com/containerd/containerd/blob/v2.3.7/core/images/image.go
 func (r *reader) choose(c *choice) error {
 	if len(c.candidates) == 0 {
@@ -283,8 +286,9 @@ func (r *reader) index(name string, mt types.MediaType, raw []byte) (*v1.IndexMa
 	return idx, nil
 }
 
-// checkType compares what refers to a manifest or index with what it says itself. Where they disagree, different programs
-// see different things: https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
+// checkType compares what refers to a manifest or index with what it says itself. Where they
+// disagree, programs differ in what they see:
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
 func (r *reader) checkType(name string, mt types.MediaType, raw []byte) error {
 	var doc struct {
 		MediaType                 types.MediaType
@@ -311,7 +315,7 @@ func platformOf(p *v1.Platform) platforms.Platform {
 	}
 }
 
-// configPlatform is the platform that an image's config names, nil if none.
+// configPlatform returns the platform that an image's config names, nil if none.
 func configPlatform(cf *v1.ConfigFile) *platforms.Platform {
 	if cf.Architecture == "" {
 		return nil
@@ -323,7 +327,7 @@ func configPlatform(cf *v1.ConfigFile) *platforms.Platform {
 func (r *reader) annotatedNames(annotations map[string]string) ([]string, error) {
 	name := annotations[annotationImageName]
 	if name == "" {
-		// The ref name may be a bare tag, which names nothing without its repository.
+		// The ref name may be a bare tag, which is no name without its repository.
 		if name = annotations[annotationRefName]; !strings.ContainsAny(name, ":/") {
 			return nil, nil
 		}
@@ -335,7 +339,7 @@ func (r *reader) annotatedNames(annotations map[string]string) ([]string, error)
 	return []string{normal}, nil
 }
 
-// manifest reads a manifest, and its config: nil if this is no image but an artifact.
+// manifest reads a manifest, and its config: nil for an artifact that is not an image.
 func (r *reader) manifest(desc v1.Descriptor) (raw, config []byte, err error) {
 	if raw, err = r.promised("manifest", desc); err != nil {
 		return nil, nil, err
@@ -383,7 +387,7 @@ func (r *reader) image(found candidate, names []string) error {
 			return err
 		}
 		if b.Size != ld.Size {
-			// Say both digests, as for any other damage; hash what is there.
+			// Report both digests, as for any other damage.
 			if err := l.Verify(context.Background()); err != nil {
 				return err
 			}
@@ -394,7 +398,7 @@ func (r *reader) image(found candidate, names []string) error {
 	return r.add(&Image{Names: names, Indexes: found.indexes}, c)
 }
 
-// add adds an image, or only its names when it is there already.
+// add adds an image, or only its names if the image is there already.
 func (r *reader) add(img *Image, c *core) error {
 	for _, have := range r.found {
 		if raw, err := have.RawManifest(); err != nil || !bytes.Equal(raw, c.manifest) {
@@ -491,7 +495,8 @@ func (r *reader) dockerSave() error {
 				return err
 			}
 			if l.compression != "" {
-				// The archive promises only the diff ID; the blob's own digest becomes part of the manifest.
+				// The archive has only the diff ID; the blob's own digest becomes part of the
+				// manifest.
 				if l.digest, err = b.digest(); err != nil {
 					return err
 				}
@@ -513,7 +518,8 @@ func (r *reader) dockerSave() error {
 	return nil
 }
 
-// namesFromDockerSave names the images of an OCI layout whose index does not, when it is a docker-save archive as well.
+// namesFromDockerSave names the images of an OCI layout whose index does not, when it is a
+// docker-save archive as well.
 func (r *reader) namesFromDockerSave() error {
 	if !slices.ContainsFunc(r.found, func(i *Image) bool { return len(i.Names) == 0 }) {
 		return nil
@@ -575,7 +581,8 @@ func (r *reader) layer(b *Blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: format}
 	switch {
 	case format == "" && digest != diffID:
-		// Either the layer is damaged at its very beginning, or manifest and config contradict each other.
+		// Either the layer is damaged at its very beginning, or manifest and config contradict each
+		// other.
 		got, err := b.digest()
 		if err != nil {
 			return nil, err
@@ -659,7 +666,10 @@ func digestInName(name string) (v1.Hash, bool) {
 	return h, err == nil
 }
 
-// Normalise completes an image's name as the runtimes know it: debian becomes docker.io/library/debian:latest.
+// Normalise completes an image's name as containerd does: debian becomes
+// docker.io/library/debian:latest. The package name of go-containerregistry cannot: it replaces
+// docker.io by index.docker.io (https://github.com/google/go-containerregistry/issues/68), and
+// drops the tag of a name with a digest.
 func Normalise(name string) (string, error) {
 	ref, err := reference.ParseDockerRef(name)
 	if err != nil {

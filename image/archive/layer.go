@@ -35,7 +35,7 @@ func (l *Layer) Digest() (v1.Hash, error) { return l.digest, nil }
 // DiffID implements v1.Layer: the digest of the uncompressed tar.
 func (l *Layer) DiffID() (v1.Hash, error) { return l.diffID, nil }
 
-// Name is the path of the layer in the archive.
+// Name returns the path of the layer in the archive.
 func (l *Layer) Name() string { return l.blob.Name }
 
 // Size implements v1.Layer.
@@ -44,8 +44,8 @@ func (l *Layer) Size() (int64, error) { return l.blob.Size, nil }
 // MediaType implements v1.Layer.
 func (l *Layer) MediaType() (types.MediaType, error) { return l.mediaType, nil }
 
-// Compressed implements v1.Layer: the blob as it is stored, compressed or not. The reader fails at the end when the
-// content does not have the layer's digest.
+// Compressed implements v1.Layer: the blob as it is stored, compressed or not. The reader fails at
+// the end when the content does not have the layer's digest.
 func (l *Layer) Compressed() (io.ReadCloser, error) {
 	rc, err := l.blob.Open()
 	if err != nil {
@@ -54,7 +54,8 @@ func (l *Layer) Compressed() (io.ReadCloser, error) {
 	return &verifier{r: rc, c: rc, h: sha256.New(), check: l.checkDigest}, nil
 }
 
-// Uncompressed implements v1.Layer. The reader fails at the end when the content has not both the layer's digests.
+// Uncompressed implements v1.Layer. The reader fails at the end when the content has not both the
+// layer's digests.
 func (l *Layer) Uncompressed() (io.ReadCloser, error) {
 	rc, err := l.Tar()
 	if err != nil {
@@ -63,8 +64,8 @@ func (l *Layer) Uncompressed() (io.ReadCloser, error) {
 	return &verifier{r: rc, c: rc, h: sha256.New(), check: l.CheckDiffID}, nil
 }
 
-// Tar is Uncompressed for a caller who computes the diff ID while reading: it is for him to pass it to CheckDiffID.
-// Hashing twice would take as long as all the rest.
+// Tar is Uncompressed for a caller that computes the diff ID while reading and passes it to
+// CheckDiffID: hashing twice would take as long as all the rest.
 func (l *Layer) Tar() (io.ReadCloser, error) {
 	if l.compression == "" {
 		return l.blob.Open()
@@ -89,9 +90,9 @@ func (l *Layer) CheckDiffID(got v1.Hash) error {
 	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.Name, Promise: "the image's config", Want: l.diffID, Got: got}
 }
 
-// SelfContained says that the layer has an entry for every directory it puts something in, so that unpacking it takes
-// nothing, such as a directory's mode, from the layers below. It reads headers only, and does not know of compressed
-// layers.
+// SelfContained reports whether the layer has an entry for each directory that it adds something
+// to, so that unpacking it needs nothing of the layers below, such as a directory's mode. It reads
+// headers only; for compressed layers it returns false.
 func (l *Layer) SelfContained() bool {
 	if l.compression != "" {
 		return false
@@ -130,8 +131,8 @@ func (l *Layer) broken(err error) error {
 	return fmt.Errorf("%s: layer %s (%s): %s: %w", l.archive, l.blob.Name, l.digest, l.compression, err)
 }
 
-// Verify reads the layer to its end. When the stored blob itself is damaged it says so, rather than what the damage did
-// to decompression.
+// Verify reads the layer to its end. If the stored blob is damaged, the error is about its digest
+// and not about decompression.
 func (l *Layer) Verify(ctx context.Context) error {
 	read := func(open func() (io.ReadCloser, error)) error {
 		rc, err := open()
@@ -196,7 +197,7 @@ func (d *decompressed) Read(p []byte) (int, error) {
 			err = tail
 		}
 	case err != nil:
-		// Damage usually makes decompression fail first; the digests say more.
+		// Damage usually makes decompression fail first; an error about digests says more.
 		if _, tail := io.Copy(io.Discard, d.blob); tail != nil {
 			err = tail
 		} else {

@@ -13,10 +13,11 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// measureTime is how long a stream that does not fit is read on, only to say how much room it needs.
+// measureTime is how long a stream that does not fit is read on, to report how much room it needs.
 const measureTime = 5 * time.Second
 
-// decompress reads what engines and containerd read, too. For others there are no media types.
+// decompress reads the formats that engines and containerd read:
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/media-types.md has no others.
 func decompress(format string, r io.Reader) (io.ReadCloser, error) {
 	switch format {
 	case compression.Gzip, compression.Zstd:
@@ -76,7 +77,8 @@ func spooled(ctx context.Context, name string, r io.Reader, o Options) (*Archive
 	return openTar(name, f, size, o)
 }
 
-// measure reads a stream of which n bytes have been read to its end, for a while: more says that it goes on.
+// measure reads a stream of which n bytes have been read to its end, for a while: more says that it
+// goes on.
 func measure(ctx context.Context, r io.Reader, n int64) (size int64, more bool) {
 	ctx, cancel := context.WithTimeout(ctx, measureTime)
 	defer cancel()
@@ -84,7 +86,7 @@ func measure(ctx context.Context, r io.Reader, n int64) (size int64, more bool) 
 	return n + rest, err != nil
 }
 
-// errorReader remembers that it was the source that failed, not the disk.
+// errorReader keeps the source's error, to tell it from the disk's.
 type errorReader struct {
 	r   io.Reader
 	err error

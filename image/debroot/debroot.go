@@ -1,5 +1,6 @@
-// Package debroot lays Debian packages out in a folder and runs their programs, as build actions do: with the rights of
-// whoever builds, without maintainer scripts, and with nothing of the machine but its kernel.
+// Package debroot unpacks Debian packages into a directory and runs their programs, for build
+// actions: with the rights of the user that builds, without maintainer scripts, and with nothing of
+// the machine but its kernel.
 package debroot
 
 import (
@@ -18,10 +19,11 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
-// Lay unpacks packages into a folder, as far as their paths, which begin without a slash, are to be kept. Owners are those
-// of who calls it.
+// Lay unpacks the paths of packages, without a leading slash, that keep selects. The user that
+// calls it owns all files.
 func Lay(dir string, packages []string, keep func(path string) bool) error {
-	// base-files brings the links from /bin to /usr/bin and so on, which the others' files may go through.
+	// base-files brings the links from /bin to /usr/bin and so on, which the others' files may go
+	// through.
 	first := func(p string) int {
 		if strings.HasPrefix(filepath.Base(p), "base-files") {
 			return 0
@@ -78,8 +80,8 @@ func unpack(name, dir string, keep func(path string) bool) error {
 	})
 }
 
-// Program returns a command that runs one of the programs, named by a path in the folder that may hold wildcards, through
-// the dynamic loader beside it. It sees the machine's files.
+// Program returns a command that runs one of the programs, named by a path in the directory that
+// may hold wildcards, through the dynamic loader beside it. It sees the machine's files.
 func Program(dir, program string, args ...string) (*exec.Cmd, error) {
 	found, err := filepath.Glob(filepath.Join(dir, program))
 	if err != nil {
@@ -94,10 +96,11 @@ func Program(dir, program string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// entering is the name that this program has when it is started again, to enter a folder.
+// entering is the name that this program has when it is started again, to enter a directory.
 const entering = "debroot-enter"
 
-// Init ends in the program that Inside was asked for, in a process that Inside has started. Call it first in main.
+// Init runs the program of Inside, in a process that Inside has started, and then does not return.
+// Call it first in main.
 func Init() {
 	if os.Args[0] != entering {
 		return
@@ -107,8 +110,8 @@ func Init() {
 	os.Exit(127)
 }
 
-// Inside returns a command that runs a program with the folder as its root, as root, and with nobody else's processes. The
-// main function must call Init.
+// Inside returns a command that runs a program with the directory as its root, as root, and in a
+// PID namespace of its own. The main function must call Init.
 func Inside(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Args = append([]string{entering, dir}, args...)

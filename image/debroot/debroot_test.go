@@ -42,7 +42,7 @@ func TestLay(t *testing.T) {
 	}
 }
 
-// A program in a folder sees nothing else, and its own processes only.
+// A program in a directory sees nothing else, and its own processes only.
 func TestInside(t *testing.T) {
 	if err := exec.Command("unshare", "--user", "--mount", "true").Run(); err != nil {
 		t.Skipf("this machine makes no user namespaces: %v", err)
@@ -53,7 +53,8 @@ func TestInside(t *testing.T) {
 		t.Skip("this program needs libraries: build it with CGO_ENABLED=0, as Bazel does")
 	}
 	dir := t.TempDir()
-	// The test program itself, which is static, in the folder: it lists the folder and tells its process ID.
+	// The test program itself, which is static, in the directory: it lists the directory and tells
+	// its process ID.
 	self, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)

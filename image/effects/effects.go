@@ -1,5 +1,4 @@
-// Package effects does to a tree what maintainer scripts would have done to a
-// running system, as declared.
+// Package effects applies to a tree the declared effects of maintainer scripts.
 package effects
 
 import (
@@ -27,8 +26,8 @@ type System struct {
 	accounts accounts
 }
 
-// Apply does all effects, kind by kind in the order of the fields of
-// declare.Effects, so that one package can rely on another's.
+// Apply applies all effects, kind by kind in the order of the fields of declare.Effects, so that
+// one package can rely on those of another.
 func (s *System) Apply(all []declare.Named) error {
 	if err := each(all,
 		s.remove, s.directories, s.files, s.copies, s.symlinks,
@@ -45,7 +44,7 @@ func (s *System) Apply(all []declare.Named) error {
 	return each(all, s.caBundle, s.defaultUnit, s.mask, s.enable, s.attributes)
 }
 
-// each takes all declarations through one step after the other.
+// each applies one step after the other to all declarations.
 func each(all []declare.Named, steps ...func(declare.Named) error) error {
 	for _, step := range steps {
 		for _, n := range all {
@@ -191,7 +190,7 @@ func (s *System) attributes(n declare.Named) error {
 	return nil
 }
 
-// share writes a file that layers above may write again.
+// share writes a file that layers above may rewrite.
 func (s *System) share(p, content string, mode int64, gid int, source string) error {
 	e, err := Text(p, content, mode, source)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package imagefiles has the files of an image as a container of it sees them, for tests.
+// Package imagefiles reads the files of an image as a container sees them, for tests.
 package imagefiles
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
-// File is a file, folder, link or device of an image.
+// File is a file, directory, link or device of an image.
 type File struct {
 	*tar.Header
 	Content []byte
@@ -18,8 +18,8 @@ type File struct {
 // Files are by path, without a leading slash.
 type Files map[string]*File
 
-// ReadLayer reads a layer: a tar archive that is not compressed. To lay layers over each other, copy the upper one's files over
-// the lower one's. What an upper layer removes is not looked at.
+// ReadLayer reads a layer: a tar archive that is not compressed. To lay layers over each other,
+// copy the upper one's files over the lower one's. Whiteouts are ignored.
 func ReadLayer(r io.Reader) (Files, error) {
 	files := Files{}
 	for tr := tar.NewReader(r); ; {

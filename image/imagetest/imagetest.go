@@ -27,7 +27,7 @@ type Spec struct {
 	State       string
 }
 
-// New makes an image in a temporary folder.
+// New makes an image in a temporary directory.
 func New(t testing.TB, s Spec) *image.Files {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,4 +1,5 @@
-// Package jsonfile reads the JSON files by which build actions and rules describe their outputs to each other.
+// Package jsonfile reads the JSON files by which build actions and rules describe their outputs to
+// each other.
 package jsonfile
 
 import (

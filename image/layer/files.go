@@ -47,9 +47,9 @@ func (b *builder) addFiles() error {
 	return nil
 }
 
-// addFile adds a file, or a folder with all that is in it.
+// addFile adds a file, or a directory with all that is in it.
 func (b *builder) addFile(f File) error {
-	// Bazel's inputs are links; what counts is what they lead to.
+	// Bazel's inputs are symbolic links to the files that are meant.
 	root, err := filepath.EvalSymlinks(f.Source)
 	if err != nil {
 		return err

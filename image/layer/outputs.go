@@ -10,13 +10,14 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Outputs are the files that a layer is written to: the blob, its metadata as JSON, and a listing of its files, which may be
-// empty if none is wanted.
+// Outputs are the files that a layer is written to: the blob, its metadata as JSON, and a listing
+// of its files, which may be empty if none is wanted.
 type Outputs struct {
 	Blob, Metadata, MTree string
 }
 
-// Write writes entries, which come sorted by path, as a layer. Of the spec, its name and compression count.
+// Write writes entries, which come sorted by path, as a layer. Of the spec, its name and
+// compression count.
 func (o *Outputs) Write(entries []*tree.Entry, spec *Spec) error {
 	blob, err := os.Create(o.Blob)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// unpackDeb reads one package, its files into the spool.
+// unpackDeb reads one package and puts its files into the spool.
 func (b *builder) unpackDeb(path string) (*unpacked, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -46,8 +46,8 @@ func (b *builder) unpackDeb(path string) (*unpacked, error) {
 	return p, b.sumFiles(p)
 }
 
-// sumFiles adds the MD5 sums that the package's own list lacks: those of
-// conffiles always, and all of them when there is no list.
+// sumFiles adds the MD5 sums that the package's own md5sums file lacks: always those of conffiles,
+// and all of them if there is no such file.
 func (b *builder) sumFiles(p *unpacked) error {
 	_, listed := p.Members["md5sums"]
 	conffiles := "\n" + string(p.Members["conffiles"]) + "\n"

@@ -19,7 +19,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Media types of layers: OCI's, since only OCI's manifests have annotations.
+// Media types of layers. They are the OCI's, since only the OCI's manifests have annotations.
 const (
 	MediaTypeZstd         = "application/vnd.oci.image.layer.v1.tar+zstd"
 	MediaTypeGzip         = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -27,17 +27,21 @@ const (
 )
 
 const (
-	// zstdLevel is the best that the encoder has, which is about zstd's own level 11. The encoder's version is locked and
-	// its output is the same for any number of cores: TestDeterminism.
+	// zstdLevel is the encoder's best level, about level 11 of zstd itself
+	// (https://pkg.go.dev/github.com/klauspost/compress/zstd#EncoderLevel). The encoder's version
+	// is locked and its output is the same for any number of cores: TestDeterminism.
 	zstdLevel = zstd.SpeedBestCompression
-	// zstdWindow is how far back a match may lie: far enough to find in one of Kubernetes' programs what another one has,
-	// which makes a layer of them a quarter smaller than with 8 MiB. It is the most that zstd's own tools take without
-	// being told to; the decoder of Docker, containerd and Podman takes four times that.
+	// zstdWindow is how far back, in bytes, a match may lie: far enough to find in one of
+	// Kubernetes' programs what another one has, which makes a layer of them a quarter smaller than
+	// with 8 MiB. It is the most that zstd accepts without --long or --memory
+	// (ZSTD_WINDOWLOG_LIMIT_DEFAULT, https://github.com/facebook/zstd/blob/v1.5.7/lib/zstd.h); the
+	// decoder of Docker, containerd and Podman accepts four times that.
 	zstdWindow = 128 << 20
-	// gzipLevel is where the next better one costs a third more time for 1 % of the size.
+	// gzipLevel is the highest level that is worth its time: the next one takes a third longer for
+	// 1 % less.
 	gzipLevel = 5
-	// gzipBlock is what one core compresses at a time. The blocks' bounds depend on
-	// nothing but this number, so the bytes do not depend on the number of cores.
+	// gzipBlock is what one core compresses at a time, in bytes. Only this number decides where
+	// blocks end, so the output does not depend on the number of cores.
 	gzipBlock = 1 << 20
 )
 
@@ -73,7 +77,8 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func (c *counter) digest() string { return "sha256:" + hex.EncodeToString(c.sum.Sum(nil)) }
 
-// WriteBlob writes entries, which come sorted by path, as a layer blob. Of the spec, its name and compression count.
+// WriteBlob writes entries, which come sorted by path, as a layer blob. Of the spec, its name and
+// compression count.
 func WriteBlob(w io.Writer, entries []*tree.Entry, spec *Spec) (*Metadata, error) {
 	m := &Metadata{Name: spec.Name}
 	blob := &counter{w: w, sum: sha256.New()}
@@ -119,9 +124,10 @@ func WriteBlob(w io.Writer, entries []*tree.Entry, spec *Spec) (*Metadata, error
 	return m, nil
 }
 
-// inOrder returns entries, which come sorted by path, in the order of an archive: directories and whatever else has no
-// content, then files by size. Programs from the same source are of similar size. Side by side they lie within the
-// compression's window, which makes a layer of Kubernetes' programs 5 % smaller than the order of their paths does.
+// inOrder returns entries, which are sorted by path, in the order of an archive: directories and
+// what else has no content, then files by size. Programs from the same source are of similar size.
+// Side by side they lie within the compression's window, which makes a layer of Kubernetes'
+// programs 5 % smaller than the order of their paths does.
 func inOrder(entries []*tree.Entry) []*tree.Entry {
 	size := func(e *tree.Entry) int64 {
 		if e.Type == tar.TypeReg {
@@ -134,8 +140,9 @@ func inOrder(entries []*tree.Entry) []*tree.Entry {
 	return ordered
 }
 
-// WriteTar writes entries, which come sorted by path, as a tar archive with numeric owners: directories first, then files by
-// size. What has no time gets that of all files in our images, the epoch. Its format is USTAR wherever that suffices.
+// WriteTar writes entries, which come sorted by path, as a tar archive with numeric owners:
+// directories first, then files by size. What has no time gets that of all files in our images, the
+// epoch. Its format is USTAR wherever that suffices.
 func WriteTar(w io.Writer, entries []*tree.Entry) error {
 	tw := tar.NewWriter(w)
 	written := map[string]string{} // inode to path

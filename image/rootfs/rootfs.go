@@ -1,5 +1,6 @@
-// Package rootfs resolves paths of a root file system that is not mounted: one that is known by a list of its entries, as a
-// package, a layer or an archive has it. Links are followed as Linux follows them in a container: none leads out.
+// Package rootfs resolves paths of a root file system that is not mounted: one that is known by a
+// list of its entries, as a package, a layer or an archive has it. Links are followed as Linux
+// follows them in a container: none leads out.
 //
 // Paths have neither a leading nor a trailing slash; that of the root is "".
 package rootfs
@@ -14,20 +15,23 @@ import (
 // https://github.com/torvalds/linux/blob/v6.18/include/linux/namei.h
 const maxLinks = 40
 
-// Readlink returns what the symbolic link at a path leads to, and false for everything else, or nothing, at that path.
+// Readlink returns what the symbolic link at a path leads to, and false for everything else, or
+// nothing, at that path.
 type Readlink func(p string) (target string, ok bool)
 
-// Clean returns the path of an archive's entry. What climbs out of the root stays in it, as "cd /.." does.
+// Clean returns the path of an archive's entry. What climbs out of the root stays in it, as "cd
+// /.." does.
 func Clean(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 
 // Dir returns the directory of a path; the root's is the root.
 func Dir(p string) string { return Clean(path.Dir(p)) }
 
-// Resolve follows all symbolic links in a path. Parts that do not exist are kept. It fails for a path that leads through
-// more links than Linux follows.
+// Resolve follows all symbolic links in a path. Parts that do not exist are kept. It fails for a
+// path that leads through more links than Linux follows.
 func Resolve(p string, readlink Readlink) (string, error) { return resolve(p, readlink, 0) }
 
-// ResolveParent is Resolve for a path whose last part is not followed, as that of an entry which is about to be written.
+// ResolveParent is Resolve for a path whose last part is not followed, as that of an entry
+// which is about to be written.
 func ResolveParent(p string, readlink Readlink) (string, error) { return resolve(p, readlink, 1) }
 
 // resolve follows the links in all parts of a path but the last ones.
@@ -68,8 +72,8 @@ const (
 	opaque         = ".wh..wh..opq"
 )
 
-// Whiteout reports whether an entry of a layer is a whiteout, and which path of the layers below it removes: with all, a
-// directory's content but not the directory itself.
+// Whiteout reports whether an entry of a layer is a whiteout, and which path of the layers below it
+// removes: with all, a directory's content but not the directory itself.
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts
 func Whiteout(p string) (removed string, all, ok bool) {
 	dir, base := path.Split(p)

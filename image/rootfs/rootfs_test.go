@@ -75,7 +75,8 @@ func TestWhiteout(t *testing.T) {
 	}
 }
 
-// FuzzResolve compares what a path leads to with what the kernel finds, in a directory that stands for the root.
+// FuzzResolve compares what a path leads to with what the kernel finds, in a directory that stands
+// for the root.
 func FuzzResolve(f *testing.F) {
 	f.Add("bin/../x", "usr/bin", "..")
 	f.Add("a/b/c", "b", "/a")

@@ -1,5 +1,5 @@
-// Package spool keeps the unpacked content of packages in one temporary file,
-// so that memory stays small whatever the size of a layer.
+// Package spool keeps the content of files in one temporary file, so that layers of any size need
+// little memory.
 package spool
 
 import (
@@ -15,15 +15,14 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Spool is a temporary file for the content of many files. It may be written
-// to from several goroutines.
+// Spool is a temporary file for the content of many files. It is safe for concurrent use.
 type Spool struct {
 	file *os.File
 	mu   sync.Mutex
 	size int64
 }
 
-// New makes a spool whose file vanishes with the process.
+// New makes a spool whose file is gone with the process.
 func New() (*Spool, error) {
 	f, err := TempFile(os.TempDir())
 	if err != nil {
@@ -32,7 +31,8 @@ func New() (*Spool, error) {
 	return &Spool{file: f}, nil
 }
 
-// TempFile makes a file in a directory that is gone with its last descriptor, however the process ends.
+// TempFile makes a file in a directory that is gone with its last descriptor, however the process
+// ends.
 func TempFile(dir string) (*os.File, error) {
 	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
 		return os.NewFile(uintptr(fd), dir+"/(spool)"), nil
@@ -44,11 +44,10 @@ func TempFile(dir string) (*os.File, error) {
 	return f, os.Remove(f.Name())
 }
 
-// Close gives the space back.
+// Close frees the disk space.
 func (s *Spool) Close() error { return s.file.Close() }
 
-// Put stores size bytes of r and returns their check sum and how to read them
-// again.
+// Put stores size bytes of r and returns their SHA-256 in hexadecimal and how to read them again.
 func (s *Spool) Put(r io.Reader, size int64) (string, tree.Content, error) {
 	s.mu.Lock()
 	start := s.size

@@ -1,6 +1,5 @@
-// Package state is what one layer tells the layers above it: which paths exist,
-// which packages are installed, and the content of the few files that several
-// layers write to.
+// Package state passes on to the layers above which paths exist, which packages are installed, and
+// the content of the few files that several layers write to.
 package state
 
 import (
@@ -14,7 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// State is the sum of a layer and all below it.
+// State describes a layer and all below it.
 type State struct {
 	// Entries are all paths, by path.
 	Entries map[string]*tree.Entry `json:"entries"`
@@ -26,15 +25,15 @@ type State struct {
 	// Units is the content of the unit files that can be enabled, which a layer
 	// above may do.
 	Units map[string]string `json:"units"`
-	// Complete says that packages of layers above must have all they depend on.
+	// Complete reports that the dependencies of packages in layers above must be met.
 	Complete bool `json:"complete,omitempty"`
-	// Exclude and Include are the patterns that hold for packages in layers above
-	// which declare none of their own.
+	// Exclude and Include are the patterns for packages in layers above that declare none of their
+	// own.
 	Exclude []string `json:"exclude,omitempty"`
 	Include []string `json:"include,omitempty"`
 }
 
-// New is the state below the first layer.
+// New returns the state below the first layer.
 func New() *State {
 	return &State{
 		Entries:  map[string]*tree.Entry{},
@@ -44,7 +43,7 @@ func New() *State {
 	}
 }
 
-// Read reads what Write wrote.
+// Read reads a file of Write.
 func Read(path string) (*State, error) {
 	s, err := read(path)
 	if err != nil {

@@ -268,7 +268,7 @@ func importReal(ctx context.Context, t *testing.T, c *containerd, path string) {
 	}
 }
 
-// listing is what a mounted snapshot has: path to attributes.
+// listing returns what a mounted snapshot has: path to attributes.
 func listing(ctx context.Context, t *testing.T, c *containerd, chainID string) map[string]string {
 	t.Helper()
 	key := "view-" + chainID
@@ -290,7 +290,7 @@ func listing(ctx context.Context, t *testing.T, c *containerd, chainID string) m
 			stat := info.Sys().(*syscall.Stat_t)
 			line := fmt.Sprintf("%v %d:%d %d", info.Mode(), stat.Uid, stat.Gid, stat.Rdev)
 			if !d.IsDir() {
-				// Of folders, the time at which containerd unpacked something into them.
+				// Of directories, the time at which containerd unpacked something into them.
 				line += fmt.Sprintf(" %d %d", info.Size(), info.ModTime().UnixNano())
 			}
 			rel := strings.TrimPrefix(p, root)
@@ -348,7 +348,8 @@ func listing(ctx context.Context, t *testing.T, c *containerd, chainID string) m
 	return all
 }
 
-// TestContainerd unpacks images with our code and with containerd's, and compares what containerd's code then finds.
+// TestContainerd unpacks images with our code and with containerd's, and compares what containerd's
+// code then finds.
 func TestContainerd(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root may give files away and mount an overlay")
@@ -458,7 +459,8 @@ func TestContainerd(t *testing.T) {
 			}
 		}
 	}
-	// All snapshots are as containerd's, but those below one that removes something, which are missing.
+	// All snapshots are as containerd's, but those below one that removes something, which are
+	// missing.
 	count := 0
 	if err := ours.snapshots.Walk(ctx, func(ctx context.Context, got snapshots.Info) error {
 		count++

@@ -1,5 +1,5 @@
-// Package store lays images out as containerd's root has them once it has unpacked them, as entries of a layer of the image
-// that the store is to lie in.
+// Package store lays images out as they are in containerd's root directory once it has unpacked
+// them, as entries of a layer of the image that will hold the store.
 package store
 
 import (
@@ -40,7 +40,7 @@ func (i *Image) String() string {
 	return i.Target.Digest.String()
 }
 
-// newImage takes an image apart.
+// newImage reads the parts of an image.
 func newImage(img v1.Image, names []string, layers []v1.Layer) (*Image, error) {
 	i := &Image{layers: layers}
 	i.Names = names
@@ -72,10 +72,10 @@ func newImage(img v1.Image, names []string, layers []v1.Layer) (*Image, error) {
 	return i, nil
 }
 
-// Archive opens the images of an archive, as docker save writes it, or of a folder in the OCI layout. What is returned reads
-// from the archive until it is closed.
+// Archive opens the images of an archive, as docker save writes it, or of an OCI layout directory.
+// The images read from the archive until it is closed.
 func Archive(ctx context.Context, path string) ([]*Image, io.Closer, error) {
-	// The images are for the machines that these are built for, not for the one that builds.
+	// The images are for the machines that our images are for, not for the one that builds.
 	a, err := archive.Open(ctx, path, archive.Options{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}})
 	if err != nil {
 		return nil, nil, err
@@ -84,7 +84,7 @@ func Archive(ctx context.Context, path string) ([]*Image, io.Closer, error) {
 	for _, img := range a.Images {
 		var i *Image
 		if len(img.Names) == 0 {
-			err = fmt.Errorf("image %s has no name: nobody could ask for it", img)
+			err = fmt.Errorf("image %s has no name, by which a pod could ask for it: name it in the archive", img)
 		} else {
 			var layers []v1.Layer
 			for _, l := range img.Blobs() {
@@ -169,7 +169,7 @@ func (i *Image) snapshot(n int, parent bool, usage snapshot.Usage) database.Snap
 	return s
 }
 
-// ReadUsage reads what WriteUsage has written.
+// ReadUsage reads a file of WriteUsage.
 func ReadUsage(path string) (snapshot.Usage, error) {
 	u, err := jsonfile.Read[snapshot.Usage]("a snapshot's usage", path)
 	if err != nil {
@@ -178,7 +178,7 @@ func ReadUsage(path string) (snapshot.Usage, error) {
 	return *u, nil
 }
 
-// WriteUsage writes what a snapshot takes on disk to a file.
+// WriteUsage writes the disk usage of a snapshot to a file, as JSON.
 func WriteUsage(path string, u snapshot.Usage) error {
 	text, err := json.Marshal(u)
 	if err != nil {

@@ -22,7 +22,7 @@ func New(lower map[string]*Entry) *Tree {
 	return &Tree{lower: lower, entries: map[string]*Entry{}}
 }
 
-// ConflictError says that two sources bring different content for one path.
+// ConflictError reports that two sources bring different content for one path.
 type ConflictError struct {
 	Path          string
 	First, Second *Entry
@@ -69,7 +69,7 @@ func (t *Tree) Add(e *Entry) error {
 	}
 	have := t.at(p)
 	if have != nil && have.IsLink() && e.IsDir() {
-		// A package may ship a directory where another has a link to one.
+		// A package may ship a directory where another one has a link to a directory.
 		target, err := t.Resolve(p)
 		if err != nil {
 			return err
@@ -93,7 +93,8 @@ func (t *Tree) Add(e *Entry) error {
 	return nil
 }
 
-// Replace puts an entry into the tree whatever was there before.
+// Replace puts an entry into the tree in place of what is there. A directory cannot replace a file,
+// nor a file a directory.
 func (t *Tree) Replace(e *Entry) error {
 	p, err := t.resolveParent(e.Path)
 	if err != nil {
@@ -129,8 +130,8 @@ func (t *Tree) Remove(p string) error {
 	return nil
 }
 
-// Complete adds the directories nobody brought, and reports files used as
-// directories.
+// Complete adds the directories that no source names. A file that is used as a directory is an
+// error.
 func (t *Tree) Complete() error {
 	for _, p := range slices.Sorted(maps.Keys(t.entries)) {
 		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
@@ -148,7 +149,7 @@ func (t *Tree) Complete() error {
 	return nil
 }
 
-// Entries are this layer's own entries, parents before children.
+// Entries returns this layer's own entries, parents before children.
 func (t *Tree) Entries() []*Entry {
 	own := make([]*Entry, 0, len(t.entries))
 	for _, p := range slices.Sorted(maps.Keys(t.entries)) {
@@ -161,7 +162,7 @@ func (t *Tree) Entries() []*Entry {
 	return own
 }
 
-// All are the entries of this layer and those below.
+// All returns the entries of this layer and those below.
 func (t *Tree) All() map[string]*Entry {
 	all := maps.Clone(t.lower)
 	if all == nil {

@@ -80,7 +80,7 @@ func read(t testing.TB, o Options, layers ...files) (*Image, error) {
 	return Read("test:1", img, archives, o)
 }
 
-// self is this test's program.
+// self returns this test's program.
 func self(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -94,7 +94,8 @@ func self(t testing.TB) string {
 	return string(b)
 }
 
-// modules are what this test's program is said to be made of: go test puts a list into it, Bazel does not.
+// modules returns what this test's program is said to be made of: go test puts a list into it,
+// Bazel does not.
 func modules(t testing.TB) Options {
 	t.Helper()
 	h, _, err := v1.SHA256(strings.NewReader(self(t)))
@@ -213,7 +214,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestModules is about programs whose modules nobody knows.
+// TestModules has programs whose modules are not known.
 func TestModules(t *testing.T) {
 	hasList := false
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -239,7 +240,7 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// inner is an image to put into another one.
+// inner returns an image to put into another one.
 func inner(t testing.TB, kind types.MediaType) v1.Image {
 	return image(t, kind,
 		files{"var/lib/dpkg/status": "Package: base\nVersion: 1\nArchitecture: all\n", "usr/bin/lost": self(t)},
@@ -257,7 +258,7 @@ func checkInner(t *testing.T, i *Image, at, name string, isID bool) {
 	}
 }
 
-// save is an archive as docker save writes it.
+// save returns an archive as docker save writes it.
 func save(t testing.TB, names map[string]v1.Image) string {
 	t.Helper()
 	refs := map[name.Reference]v1.Image{}
@@ -275,7 +276,7 @@ func save(t testing.TB, names map[string]v1.Image) string {
 	return b.String()
 }
 
-// layoutFiles is an OCI layout, by paths under dir.
+// layoutFiles returns an OCI layout, by paths under dir.
 func layoutFiles(t testing.TB, dir, name string, img v1.Image) files {
 	t.Helper()
 	tmp := t.TempDir()
@@ -393,7 +394,8 @@ func TestBadNestedImages(t *testing.T) {
 	}
 }
 
-// storeFiles is a store of an image unpacked, in two parts, as another image holds it. The image's layers remove nothing.
+// storeFiles returns a store of an image unpacked, in two parts, as another image holds it. The
+// image's layers remove nothing.
 func storeFiles(t testing.TB, dir, name string, img v1.Image) files {
 	t.Helper()
 	f := files{}
@@ -444,7 +446,7 @@ func storeFiles(t testing.TB, dir, name string, img v1.Image) files {
 	return f
 }
 
-// unpackable is an image whose layers remove nothing, with another one in it if there is one.
+// unpackable returns an image whose layers remove nothing, with another one in it if there is one.
 func unpackable(t testing.TB, inside files) v1.Image {
 	upper := files{"usr/bin/inner": self(t)}
 	maps.Copy(upper, inside)

@@ -17,7 +17,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 )
 
-// Blob implements archive.Files for what the scan has kept of an archive of images, or of an OCI layout.
+// Blob implements archive.Files for what the scan has kept of an archive of images, or of an OCI
+// layout.
 func (t tree) Blob(name string) (*archive.Blob, error) {
 	name = rootfs.Clean(name)
 	f := t.lookup(name)
@@ -31,8 +32,8 @@ func (t tree) Blob(name string) (*archive.Blob, error) {
 	return &archive.Blob{Name: name, Size: f.Size, Open: open, Digest: sha256Hash(f.SHA256), Compression: f.Compression}, nil
 }
 
-// nested makes inventories of the images of an archive or OCI layout that lies in the image at a path. An archive that holds
-// no image is none, and no error.
+// nested makes inventories of the images of an archive or OCI layout that lies in the image at a
+// path. For a tar archive without images it returns none, and no error.
 func (t tree) nested(at string, o Options) ([]*Image, error) {
 	images, err := archive.Images(at, t, archive.Options{AllPlatforms: true})
 	if errors.Is(err, archive.ErrNotArchive) || errors.Is(err, archive.ErrNoImage) {
@@ -97,7 +98,7 @@ func (t tree) inventory(at string, img *archive.Image, o Options) (*Image, error
 	return i, i.fill(scan.Squash(layers), o)
 }
 
-// familiar is a name as short as can be, as images have it themselves: containerd's are complete.
+// familiar shortens a name of containerd's, which is complete, as engines show it.
 func familiar(name string) string {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {

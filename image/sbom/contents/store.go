@@ -27,11 +27,12 @@ const (
 	storeSnapshots = layout.SnapshotsAnnotation
 )
 
-// store is a store of unpacked images: folders side by side, of which one has the databases and an index.
+// store is a store of unpacked images: directories side by side, of which one has the databases and
+// an index.
 type store struct {
-	// index is the folder with the index; folders are all parts.
-	index   string
-	folders []string
+	// index is the directory with the index; parts are the directories of all parts.
+	index string
+	parts []string
 }
 
 // stores finds the stores of a tree, but not those in images that are unpacked in it.
@@ -53,15 +54,15 @@ func stores(t tree) []*store {
 				parts[path.Join(path.Dir(dir), part)] = true
 			}
 		}
-		s.folders = slices.Sorted(maps.Keys(parts))
+		s.parts = slices.Sorted(maps.Keys(parts))
 		all = append(all, s)
 	}
 	return all
 }
 
-// has says whether a path lies in one of the store's images.
+// has reports whether a path lies in one of the store's images.
 func (s *store) has(p string) bool {
-	return slices.ContainsFunc(s.folders, func(dir string) bool { return strings.HasPrefix(p, dir+storeTrees) })
+	return slices.ContainsFunc(s.parts, func(dir string) bool { return strings.HasPrefix(p, dir+storeTrees) })
 }
 
 // images reads the images of a store.
@@ -77,7 +78,7 @@ func (s *store) images(t tree, o Options) ([]*Image, error) {
 	blobs := tree{}
 	snapshots := map[int]tree{}
 	for p, f := range t {
-		for _, dir := range s.folders {
+		for _, dir := range s.parts {
 			if rest, ok := strings.CutPrefix(p, dir+storeBlobs); ok {
 				blobs[rest] = f
 			}
@@ -149,7 +150,7 @@ func (s *store) image(d v1.Descriptor, blobs tree, snapshots map[int]tree, o Opt
 	return i, i.fill(scan.Squash(layers), o)
 }
 
-// documentAt is a JSON document of an OCI layout, compared with its digest.
+// documentAt returns a JSON document of an OCI layout, compared with its digest.
 func documentAt(t tree, digest v1.Hash) ([]byte, error) {
 	p := ocilayout.Blob(digest)
 	f := t.lookup(p)

@@ -1,6 +1,7 @@
-// Package snapshot turns layers into what containerd's overlay snapshotter has on disk once it has unpacked them: one tree of
-// files for each layer. A layer that removes files from those below cannot lie in an image as a tree, since a whiteout
-// there would be one of the outer image's own; such a layer and all below it become one tree.
+// Package snapshot turns layers into what containerd's overlay snapshotter has on disk once it has
+// unpacked them: one tree of files for each layer. A layer that removes files of those below cannot
+// be in an image as a tree, since its whiteouts would be those of the outer image; such a layer and
+// all below it become one tree.
 package snapshot
 
 import (
@@ -12,10 +13,11 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Tree is files by path. Every path has an entry for its directory, but for the root's, "", which may be missing.
+// Tree has entries by path. Each path has an entry for its directory, but the root's, "", may be
+// missing.
 type Tree map[string]*tree.Entry
 
-// Sorted are the entries in the order of their paths, directories before what is in them.
+// Sorted returns the entries in the order of their paths, directories before what is in them.
 func (t Tree) Sorted() []*tree.Entry {
 	return slices.SortedFunc(maps.Values(t), func(a, b *tree.Entry) int { return compare(a.Path, b.Path) })
 }
@@ -25,7 +27,8 @@ func compare(a, b string) int {
 	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 }
 
-// Usage is what a snapshot takes of a file system with blocks of 4 KiB, which containerd measures when it unpacks.
+// Usage is the disk usage of a snapshot on a file system with blocks of 4 KiB, which containerd
+// measures when it unpacks.
 type Usage struct {
 	// Inodes counts files, directories and links, with the root; Size is in bytes.
 	Inodes int64 `json:"inodes"`

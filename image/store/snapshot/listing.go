@@ -8,8 +8,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 )
 
-// WriteListing writes all of a layer but the contents of its files, as JSON, for ReadListing in another process: the layers
-// above need no more of it, and so do not have to read its archive again.
+// WriteListing writes a layer without the contents of its files, as JSON. That is all that the
+// layers above need of it, so they need not read its archive.
 func (l *Layer) WriteListing(path string) error {
 	text, err := json.Marshal(l)
 	if err != nil {
@@ -21,7 +21,7 @@ func (l *Layer) WriteListing(path string) error {
 	return nil
 }
 
-// ReadListing reads what WriteListing wrote. The files in it have no content.
+// ReadListing reads a file of WriteListing. The layer's files have no content.
 func ReadListing(path string) (*Layer, error) {
 	return jsonfile.Read[Layer]("a layer's listing", path)
 }

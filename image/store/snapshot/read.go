@@ -14,20 +14,21 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Layer is a layer as its archive has it.
+// Layer is a layer that has been read from its archive.
 type Layer struct {
-	// Tree has directories that the archive has no entry for as Implied.
+	// Tree marks directories that the archive has no entry for as Implied.
 	Tree Tree `json:"tree"`
-	// Whiteouts are paths which the layer removes from the layers below, Opaque directories of which it removes all content.
+	// Whiteouts are the paths that the layer removes from the layers below, and Opaque the
+	// directories whose content it removes.
 	Whiteouts []string `json:"whiteouts,omitempty"`
 	Opaque    []string `json:"opaque,omitempty"`
 }
 
-// Removes says whether the layer removes anything from those below.
+// Removes reports whether the layer removes anything from those below.
 func (l *Layer) Removes() bool { return len(l.Whiteouts)+len(l.Opaque) > 0 }
 
-// Read reads a layer's uncompressed archive to its end. The contents of files go to the spool; with none they are not kept,
-// and files have neither content nor check sum. The name is for messages.
+// Read reads a layer's uncompressed archive to its end. The contents of files go to the spool;
+// without one, files have neither content nor checksum. The name is for messages.
 func Read(name string, r io.Reader, content *spool.Spool) (*Layer, error) {
 	l := &Layer{Tree: Tree{}}
 	tr := tar.NewReader(r)
@@ -46,7 +47,7 @@ func Read(name string, r io.Reader, content *spool.Spool) (*Layer, error) {
 			return nil, fmt.Errorf("layer %s: %w", name, err)
 		}
 	}
-	// What follows the archive's end belongs to the layer's digest too.
+	// The layer's digest includes what follows the archive's end.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, fmt.Errorf("layer %s: %w", name, err)
 	}
@@ -108,15 +109,15 @@ func (l *Layer) add(hdr *tar.Header, inode string, r io.Reader, content *spool.S
 		if e.Type != tar.TypeDir {
 			return fmt.Errorf("the root is not a directory, but of the kind %q", e.Type)
 		}
-		return nil // containerd does not change a snapshot's root either
+		return nil // as in containerd, which does not change a snapshot's root
 	}
 	l.Tree.put(e)
 	l.Tree.imply(p)
 	return nil
 }
 
-// link makes a file that is a hard link of another one. Its own attributes, which the archive has once more, count for all of
-// them, as they do for who unpacks the archive.
+// link makes a file that is a hard link of another one. Its attributes, which the archive repeats,
+// become those of all its links, as they do when an archive is unpacked.
 func (l *Layer) link(first, e *tree.Entry) *tree.Entry {
 	all := []*tree.Entry{first}
 	if first.Mode != e.Mode || first.UID != e.UID || first.GID != e.GID || !first.ModTime.Equal(e.ModTime) || len(e.Xattrs) > 0 {
@@ -151,7 +152,8 @@ func (l *Layer) remove(p, removed string, all bool) error {
 	return nil
 }
 
-// place is where a path of the archive is, with the symbolic links that the layer itself has on the way followed.
+// place returns the path of an entry with the layer's own symbolic links followed in all parts but
+// the last.
 func (l *Layer) place(name string) (string, error) {
 	p, err := tree.Clean(name)
 	if err != nil {
@@ -169,7 +171,8 @@ func (l *Layer) place(name string) (string, error) {
 	return at, nil
 }
 
-// put adds an entry in the place of what is there. Only a directory in the place of another one keeps what is in it.
+// put adds an entry in place of what is there. A directory that replaces another one keeps its
+// content.
 func (t Tree) put(e *tree.Entry) {
 	have := t[e.Path]
 	if have != nil && have.Type == tar.TypeDir {

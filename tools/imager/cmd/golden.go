@@ -31,7 +31,7 @@ func newGolden() *cobra.Command {
 		RunE:  func(_ *cobra.Command, listings []string) error { return f.run(listings) },
 	}
 	c.Flags().StringVar(&f.golden, "golden", "", "the golden listing")
-	c.Flags().StringArrayVar(&f.ignore, "ignore-content", nil, "pattern of paths whose size and check sum do not count")
+	c.Flags().StringArrayVar(&f.ignore, "ignore-content", nil, "pattern of paths whose size and checksum do not count")
 	c.Flags().BoolVar(&f.update, "update", false, "write the golden listing instead")
 	c.Flags().StringVar(&f.updateCommand, "update-command", "", "what to tell the user to run")
 	_ = c.MarkFlagRequired("golden")

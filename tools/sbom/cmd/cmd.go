@@ -40,9 +40,9 @@ func New() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return f.run(c.Context()) },
 	}
 	c.Flags().StringVar(&f.image, "image", "", "the description of the image's files (JSON)")
-	c.Flags().StringVar(&f.root, "root", "", "the folder which the paths in it are relative to (default: the current one)")
-	c.Flags().StringArrayVar(&f.locks, "lock", nil, "a lock of Debian packages (JSON), for the check sums of their files; repeat")
-	c.Flags().StringVar(&f.vendor, "vendor", "", "who made the image, and the Debian packages that no lock has")
+	c.Flags().StringVar(&f.root, "root", "", "the directory that the paths in it are relative to (default: the current one)")
+	c.Flags().StringArrayVar(&f.locks, "lock", nil, "a lock of Debian packages (JSON), for the checksums of their files; repeat")
+	c.Flags().StringVar(&f.vendor, "vendor", "", "the vendor of the image, and of the Debian packages that no lock has")
 	c.Flags().StringArrayVar(&f.programs, "program", nil, "PROGRAM=MODULES: a Go program that may be in the image and carries no list of its modules, and that list, as `go version -m` shows it; repeat")
 	c.Flags().StringVarP(&f.output, "output", "o", "", "output: the document")
 	for _, required := range []string{"image", "output"} {
@@ -137,7 +137,7 @@ func digest(file string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// lock is what is read of a lock of Debian packages, as scripts/lock writes it.
+// lock has the fields that are used of a lock of Debian packages, as scripts/lock writes it.
 type lock struct {
 	Packages []struct {
 		Name, Version, Architecture, Path, SHA256 string

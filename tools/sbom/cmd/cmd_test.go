@@ -19,7 +19,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// built is an image of the build: one layer with this test's program and a package, over another image.
+// built is an image of the build: one layer with this test's program and a package, over another
+// image.
 type built struct {
 	dir, description, blob, program, modules, lock string
 }
@@ -106,7 +107,7 @@ func TestCommand(t *testing.T) {
 	}
 	module := "example.org/listed"
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Path != "" {
-		// The program's own list is better than what anybody says of it.
+		// The program's own list takes precedence.
 		module = "github.com/dind-cluster/dind-cluster"
 	}
 	for _, want := range []string{

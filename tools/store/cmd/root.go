@@ -28,8 +28,8 @@ type layerFlags struct {
 }
 
 func (f *layerFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.path, "path", "", "the folder of this part of the store in the outer image: /usr/lib/x/store/part")
-	c.Flags().StringVar(&f.under, "under", "", "the folder above it from which on the layer has entries for folders: /usr/lib/x")
+	c.Flags().StringVar(&f.path, "path", "", "the directory of this part of the store in the outer image: /usr/lib/x/store/part")
+	c.Flags().StringVar(&f.under, "under", "", "the directory above it from which on the layer has entries for directories: /usr/lib/x")
 	c.Flags().StringVar(&f.spec.Name, "label", "", "the layer's name in the outer image's history")
 	c.Flags().StringVar(&f.namespace, "namespace", "", "containerd's namespace of the images: k8s.io for its CRI plugin, moby for Docker")
 	c.Flags().StringVar(&f.out.Blob, "blob", "", "output: the layer, compressed")
