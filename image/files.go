@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	"github.com/dind-cluster/dind-cluster/image/jsonfile"
-	"github.com/dind-cluster/dind-cluster/image/layer"
 )
 
 // Files lists the files of an image. The Bazel rule writes it, as JSON; its paths are relative to
@@ -47,17 +46,4 @@ func (f *Files) under(root string) {
 		join(&f.Layers[i].Metadata)
 		join(&f.Layers[i].Blob)
 	}
-}
-
-// metadata reads the metadata of all layers.
-func (f *Files) metadata() ([]*layer.Metadata, error) {
-	all := make([]*layer.Metadata, len(f.Layers))
-	for i, l := range f.Layers {
-		m, err := layer.ReadMetadata(l.Metadata)
-		if err != nil {
-			return nil, err
-		}
-		all[i] = m
-	}
-	return all, nil
 }

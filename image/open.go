@@ -28,16 +28,16 @@ func Open(f *Files) (v1.Image, error) {
 		return nil, fmt.Errorf("opening image %s: manifest %s: %w", f.Name, f.Manifest, err)
 	}
 	core.mediaType = m.MediaType
-	metadata, err := f.metadata()
-	if err != nil {
-		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
-	}
-	for i, m := range metadata {
-		l := &fileLayer{path: f.Layers[i].Blob, metadata: m}
-		if l.digest, err = v1.NewHash(m.Digest); err != nil {
+	for _, l := range f.Layers {
+		m, err := layer.ReadMetadata(l.Metadata)
+		if err != nil {
+			return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
+		}
+		digest, err := v1.NewHash(m.Digest)
+		if err != nil {
 			return nil, fmt.Errorf("opening image %s: layer %s: %w", f.Name, m.Name, err)
 		}
-		core.layers[l.digest] = l
+		core.layers[digest] = &fileLayer{path: l.Blob, digest: digest, metadata: m}
 	}
 	return partial.CompressedToImage(core)
 }

@@ -429,7 +429,7 @@ func TestTruncatedPackage(t *testing.T) {
 	whole := program.Bytes(t)
 	path := write(t, string(whole[:len(whole)-40]))
 	_, err := build(t, layer.Spec{Debs: []string{path}})
-	wantError(t, err, "unpack "+path, "unexpected EOF")
+	wantError(t, err, "unpacking "+path, "unexpected EOF")
 }
 
 const accounts = `
