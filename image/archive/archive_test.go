@@ -12,17 +12,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/internal/compression/compresstest"
 )
@@ -64,24 +63,6 @@ func compressed(t testing.TB) v1.Image {
 		t.Fatal(err)
 	}
 	return img
-}
-
-// dockerSave returns what `docker save` and rules_docker write.
-func dockerSave(t testing.TB, images map[string]v1.Image) []byte {
-	t.Helper()
-	refs := map[name.Reference]v1.Image{}
-	for n, img := range images {
-		ref, err := name.NewTag(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs[ref] = img
-	}
-	var buf bytes.Buffer
-	if err := tarball.MultiRefWrite(refs, &buf); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
 }
 
 // layoutDir returns an OCI layout directory with one image, named if name is not empty.
@@ -132,7 +113,7 @@ func load(t testing.TB, b []byte) (*Archive, error) {
 func TestOpen(t *testing.T) {
 	unpacked, packed := plain(t, 3), compressed(t)
 	const ref = "registry.k8s.io/pause:3.10.2"
-	save := dockerSave(t, map[string]v1.Image{ref: unpacked})
+	save := imagetest.Save(t, map[string]v1.Image{ref: unpacked})
 	oci := tarDir(t, layoutDir(t, packed, ref))
 	tests := []struct {
 		name    string
@@ -140,7 +121,7 @@ func TestOpen(t *testing.T) {
 		want    v1.Image
 	}{
 		{"docker-save", save, unpacked},
-		{"docker-save, gzip layers", dockerSave(t, map[string]v1.Image{ref: packed}), packed},
+		{"docker-save, gzip layers", imagetest.Save(t, map[string]v1.Image{ref: packed}), packed},
 		{"docker-save, gzip", compresstest.Gzip(t, save), unpacked},
 		{"docker-save, zstd", compresstest.Zstd(t, save), unpacked},
 		{"OCI", oci, packed},
@@ -200,7 +181,7 @@ func TestOpen(t *testing.T) {
 func TestNames(t *testing.T) {
 	one, two := compressed(t), compressed(t)
 	t.Run("several images and tags", func(t *testing.T) {
-		a, err := load(t, dockerSave(t, map[string]v1.Image{"debian": one, "debian:trixie": one, "example.org/a/b:1": two}))
+		a, err := load(t, imagetest.Save(t, map[string]v1.Image{"debian": one, "debian:trixie": one, "example.org/a/b:1": two}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,8 +315,8 @@ func TestSelfContained(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	const ref = "registry.k8s.io/pause:3.10.2"
 	archives := map[string][]byte{
-		"docker-save":             dockerSave(t, map[string]v1.Image{ref: plain(t, 2)}),
-		"docker-save gzip layers": dockerSave(t, map[string]v1.Image{ref: compressed(t)}),
+		"docker-save":             imagetest.Save(t, map[string]v1.Image{ref: plain(t, 2)}),
+		"docker-save gzip layers": imagetest.Save(t, map[string]v1.Image{ref: compressed(t)}),
 		"OCI":                     tarDir(t, layoutDir(t, compressed(t), ref)),
 		"OCI plain layers":        tarDir(t, layoutDir(t, plain(t, 2), ref)),
 	}
@@ -498,7 +479,7 @@ func TestWrongDiffID(t *testing.T) {
 }
 
 func TestSpoolFull(t *testing.T) {
-	_, err := Read(context.Background(), "standard input", bytes.NewReader(dockerSave(t, map[string]v1.Image{"a:1": plain(t, 1)})), Options{SpoolDir: filepath.Join(t.TempDir(), "none")})
+	_, err := Read(context.Background(), "standard input", bytes.NewReader(imagetest.Save(t, map[string]v1.Image{"a:1": plain(t, 1)})), Options{SpoolDir: filepath.Join(t.TempDir(), "none")})
 	if err == nil || !strings.Contains(err.Error(), "spooling standard input") {
 		t.Errorf("got %v", err)
 	}
@@ -507,13 +488,13 @@ func TestSpoolFull(t *testing.T) {
 func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Read(ctx, "test.tar", bytes.NewReader(dockerSave(t, map[string]v1.Image{"a:1": plain(t, 1)})), spoolTo(t)); !errors.Is(err, context.Canceled) {
+	if _, err := Read(ctx, "test.tar", bytes.NewReader(imagetest.Save(t, map[string]v1.Image{"a:1": plain(t, 1)})), spoolTo(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func FuzzRead(f *testing.F) {
-	good := dockerSave(f, map[string]v1.Image{"a:1": plain(f, 1)})
+	good := imagetest.Save(f, map[string]v1.Image{"a:1": plain(f, 1)})
 	f.Add(good)
 	f.Add(compresstest.Gzip(f, good))
 	f.Add(compresstest.Zstd(f, good))

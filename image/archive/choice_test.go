@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
@@ -370,7 +371,7 @@ func TestDigestInName(t *testing.T) {
 	}
 
 	// docker save of old: there is no manifest that a digest could be of.
-	a, err := load(t, dockerSave(t, map[string]v1.Image{"a:1": plain(t, 1)}))
+	a, err := load(t, imagetest.Save(t, map[string]v1.Image{"a:1": plain(t, 1)}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,17 +31,16 @@ import (
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/platforms"
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/store/database"
@@ -170,16 +169,8 @@ func testImage(t testing.TB, layers ...v1.Layer) v1.Image {
 // save writes images as docker save does.
 func save(t testing.TB, all map[string]v1.Image) string {
 	t.Helper()
-	refs := map[name.Reference]v1.Image{}
-	for n, img := range all {
-		tag, err := name.NewTag(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs[tag] = img
-	}
 	path := filepath.Join(t.TempDir(), "images.tar")
-	if err := tarball.MultiRefWriteToFile(path, refs); err != nil {
+	if err := os.WriteFile(path, imagetest.Save(t, all), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path

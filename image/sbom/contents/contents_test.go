@@ -14,15 +14,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 )
@@ -258,24 +257,6 @@ func checkInner(t *testing.T, i *Image, at, name string, isID bool) {
 	}
 }
 
-// save returns an archive as docker save writes it.
-func save(t testing.TB, names map[string]v1.Image) string {
-	t.Helper()
-	refs := map[name.Reference]v1.Image{}
-	for n, img := range names {
-		ref, err := name.NewTag(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs[ref] = img
-	}
-	var b bytes.Buffer
-	if err := tarball.MultiRefWrite(refs, &b); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
 // layoutFiles returns an OCI layout, by paths under dir.
 func layoutFiles(t testing.TB, dir, name string, img v1.Image) files {
 	t.Helper()
@@ -319,7 +300,7 @@ func TestNestedImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := layoutFiles(t, "srv/node-image", "dind-node:v1", laid)
-	all["opt/images.tar"] = save(t, map[string]v1.Image{"registry.k8s.io/a:1": saved, "registry.k8s.io/a:2": saved})
+	all["opt/images.tar"] = string(imagetest.Save(t, map[string]v1.Image{"registry.k8s.io/a:1": saved, "registry.k8s.io/a:2": saved}))
 	all["opt/layout.tar"] = string(layoutFiles(t, ".", "example.org/c:1", laid).tar(t))
 	all["opt/other.tar"] = string(files{"a": "b"}.tar(t))
 	i, err := read(t, modules(t), all)
@@ -352,7 +333,7 @@ func TestBadNestedImages(t *testing.T) {
 	}
 	saved := func(edit func(files)) files {
 		f := files{}
-		tr := tar.NewReader(strings.NewReader(save(t, map[string]v1.Image{"x:1": inner(t, types.DockerUncompressedLayer)})))
+		tr := tar.NewReader(bytes.NewReader(imagetest.Save(t, map[string]v1.Image{"x:1": inner(t, types.DockerUncompressedLayer)})))
 		for h, err := tr.Next(); err == nil; h, err = tr.Next() {
 			var b bytes.Buffer
 			if _, err := b.ReadFrom(tr); err != nil {
