@@ -1,5 +1,5 @@
-// Package deb reads Debian binary packages: their control file, their
-// maintainer scripts, and the files they bring.
+// Package deb reads Debian binary packages: their control file, their maintainer scripts, and their
+// files.
 package deb
 
 import (

@@ -22,7 +22,7 @@ import (
 // Lay unpacks the paths of packages, without a leading slash, that keep selects. The user that
 // calls it owns all files.
 func Lay(dir string, packages []string, keep func(path string) bool) error {
-	// base-files brings the links from /bin to /usr/bin and so on, which the others' files may go
+	// base-files has the links from /bin to /usr/bin and so on, which the others' files may go
 	// through.
 	first := func(p string) int {
 		if strings.HasPrefix(filepath.Base(p), "base-files") {

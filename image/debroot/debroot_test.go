@@ -17,7 +17,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Packages that use the links of base-files are laid out after it, whatever their order.
+// Packages that use the links of base-files are unpacked after it, in whatever order they are
+// given.
 func TestLay(t *testing.T) {
 	base := debtest.Package{Name: "base-files", Files: []debtest.File{{Path: "./usr/bin/"}, {Path: "./bin", Link: "usr/bin"}}}.Write(t)
 	tool := debtest.Package{Name: "a-tool", Files: []debtest.File{

@@ -16,7 +16,7 @@ import (
 // Declaration is one file of declarations.
 type Declaration struct {
 	// Exclude and Include are dpkg's path-exclude and path-include patterns, applied in this order
-	// to what packages bring. A `*` matches slashes too. A layer that declares none uses those of
+	// to the paths of packages. A `*` matches slashes too. A layer that declares none uses those of
 	// the layers below.
 	Exclude []string `json:"exclude,omitempty"`
 	Include []string `json:"include,omitempty"`
@@ -87,7 +87,7 @@ type File struct {
 	Content string `json:"content,omitempty"`
 }
 
-// Copy makes a file from one that a package brings.
+// Copy copies a file of a package.
 type Copy struct {
 	From string `json:"from"`
 	To   string `json:"to"`

@@ -15,7 +15,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Spec says what an image is made of.
+// Spec describes an image.
 type Spec struct {
 	Name string
 	Base *image.Files

@@ -62,8 +62,8 @@ func earlierBuild(ctx context.Context, d *docker.Client, img v1.Image, tag strin
 	return old.ID, nil
 }
 
-// RemoveNameless removes an image that no name leads to and no container is made of, and reports
-// whether it did.
+// RemoveNameless removes an image that has neither a name nor a container, and reports whether it
+// did.
 func RemoveNameless(ctx context.Context, d *docker.Client, id string) (bool, error) {
 	img, err := d.InspectImage(ctx, id)
 	if errors.Is(err, docker.ErrNotFound) {

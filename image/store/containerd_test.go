@@ -219,7 +219,7 @@ func extract(t *testing.T, dir string, tree snapshot.Tree) {
 	}
 }
 
-// importReal brings an archive into a root directory with containerd's code.
+// importReal imports an archive into a root directory with containerd's code.
 func importReal(ctx context.Context, t *testing.T, c *containerd, path string) {
 	t.Helper()
 	f, err := os.Open(path)

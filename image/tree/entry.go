@@ -1,5 +1,5 @@
-// Package tree holds the file tree of a layer while it is put together: every path once, with its
-// source, so that the message about a conflict can name both.
+// Package tree holds the file tree of a layer while it is built: every path once, with its source,
+// so that the message about a conflict can name both.
 package tree
 
 import (

@@ -22,7 +22,7 @@ func New(lower map[string]*Entry) *Tree {
 	return &Tree{lower: lower, entries: map[string]*Entry{}}
 }
 
-// ConflictError reports that two sources bring different content for one path.
+// ConflictError reports that two sources have different content for one path.
 type ConflictError struct {
 	Path          string
 	First, Second *Entry

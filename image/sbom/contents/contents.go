@@ -54,7 +54,7 @@ type Program struct {
 	// Path is absolute.
 	Path   string
 	SHA256 string
-	// Go has the modules; nil in a program that is not made with Go.
+	// Go has the modules; nil for a program that is not written in Go.
 	Go *debug.BuildInfo
 	// Package owns the program; nil if none does.
 	Package *Package

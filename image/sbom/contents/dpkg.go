@@ -23,7 +23,7 @@ type Package struct {
 	// Source is the source package that the package was built from.
 	Source SourcePackage
 	// BuiltUsing are further source packages, parts of which are in this one: all that a Go program
-	// is linked of.
+	// is linked from.
 	BuiltUsing []SourcePackage
 	// Copyright is the package's copyright file; nil if it has none.
 	Copyright []byte

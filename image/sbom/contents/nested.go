@@ -32,7 +32,7 @@ func (t tree) Blob(name string) (*archive.Blob, error) {
 	return &archive.Blob{Name: name, Size: f.Size, Open: open, Digest: sha256Hash(f.SHA256), Compression: f.Compression}, nil
 }
 
-// nested makes inventories of the images of an archive or OCI layout that lies in the image at a
+// nested makes inventories of the images of an archive or OCI layout that is in the image at a
 // path. For a tar archive without images it returns none, and no error.
 func (t tree) nested(at string, o Options) ([]*Image, error) {
 	images, err := archive.Images(at, t, archive.Options{AllPlatforms: true})

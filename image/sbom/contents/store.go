@@ -60,7 +60,7 @@ func stores(t tree) []*store {
 	return all
 }
 
-// has reports whether a path lies in one of the store's images.
+// has reports whether a path is in one of the store's images.
 func (s *store) has(p string) bool {
 	return slices.ContainsFunc(s.parts, func(dir string) bool { return strings.HasPrefix(p, dir+storeTrees) })
 }

@@ -4,8 +4,8 @@
 // The document describes the image. By relationships of the kind CONTAINS the image has its layers,
 // its operating system, its Debian packages, its programs and the images inside it, which have
 // theirs; a Debian package has its Go programs, and a Go program has the modules that it is linked
-// of, the standard library among them. A Debian package that was built of further source packages
-// is GENERATED_FROM them: Debian's Go programs are, and name no modules.
+// from, the standard library among them. A Debian package that was built from further source
+// packages is GENERATED_FROM them: Debian's Go programs are, and name no modules.
 //
 // A package of one version, a program, a module or a layer that several images share is in the
 // document once. The document depends on the image alone: everything is sorted, its time is the

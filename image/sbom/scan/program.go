@@ -41,7 +41,7 @@ func program(what string, size int64, r io.Reader) (*Program, error) {
 	return &Program{Go: info}, nil
 }
 
-// goInfo returns nil for what is not made with Go.
+// goInfo returns nil for a program that is not written in Go.
 func goInfo(content []byte) (*debug.BuildInfo, error) {
 	f, err := elf.NewFile(bytes.NewReader(content))
 	if err != nil {

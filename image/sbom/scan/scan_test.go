@@ -45,7 +45,7 @@ func archive(t testing.TB, entries ...entry) []byte {
 	return b.Bytes()
 }
 
-// self returns this test's program, which is made with Go.
+// self returns this test's program, which is written in Go.
 func self(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
