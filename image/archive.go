@@ -9,24 +9,19 @@ import (
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
-// archiveManifest is an entry of the manifest.json of a docker-save archive.
-type archiveManifest struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
-}
-
-// WriteArchive writes a file for docker load, without the first skip layers: an
-// engine which has them already does not look for them.
+// WriteArchive writes a file for docker load, without the first skip layers: a classic engine that
+// has them already does not look for them.
 //
-// The file is an OCI layout with the manifest.json of docker save beside it, as docker save itself has written it since
-// Docker 25. An engine that keeps its images in containerd reads the first, and so has the image under the digest that
-// registries have it under, with its layers' true media types; a classic one reads the second.
+// The file is an OCI layout that has the manifest.json of docker save as well, as the files of
+// docker save do since Docker 25 (https://github.com/moby/moby/pull/44598). An engine with
+// containerd's image store reads the layout, and so knows the image by the digest that registries
+// know it by, and its layers by their true media types; a classic one reads the manifest.json.
 func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	named, err := reference.ParseDockerRef(tag)
 	if err != nil {
@@ -53,29 +48,28 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	if err != nil {
 		return err
 	}
-	am := archiveManifest{Config: ocilayout.Blob(Hash(config)), RepoTags: []string{tag}}
+	saved := tarball.Descriptor{Config: ocilayout.Blob(Hash(config)), RepoTags: []string{tag}}
 	for _, l := range layers {
 		digest, err := l.Digest()
 		if err != nil {
 			return err
 		}
-		am.Layers = append(am.Layers, ocilayout.Blob(digest))
+		saved.Layers = append(saved.Layers, ocilayout.Blob(digest))
 	}
-	saved, err := compact([]archiveManifest{am})
+	list, err := compact(tarball.Manifest{saved})
 	if err != nil {
 		return err
 	}
 	tw := tar.NewWriter(w)
-	// What is small comes first, so that a reader of the stream knows at once what
-	// it is getting.
+	// Small files come first, so that a reader of the stream knows at once what it contains.
 	for _, m := range []struct {
 		name    string
 		content []byte
 	}{
 		{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)},
-		{"manifest.json", saved},
+		{"manifest.json", list},
 		{"index.json", index},
-		{am.Config, config},
+		{saved.Config, config},
 		{ocilayout.Blob(descriptor.Digest), manifest},
 	} {
 		if err := writeMember(tw, m.name, m.content); err != nil {
@@ -84,11 +78,11 @@ func WriteArchive(w io.Writer, img v1.Image, tag string, skip int) error {
 	}
 	written := map[string]bool{}
 	for i, l := range layers {
-		if i < skip || written[am.Layers[i]] {
+		if i < skip || written[saved.Layers[i]] {
 			continue
 		}
-		written[am.Layers[i]] = true
-		if err := writeLayer(tw, am.Layers[i], l); err != nil {
+		written[saved.Layers[i]] = true
+		if err := writeLayer(tw, saved.Layers[i], l); err != nil {
 			return fmt.Errorf("layer %d: %w", i, err)
 		}
 	}

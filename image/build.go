@@ -16,33 +16,40 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/state"
 )
 
-// Spec says what an image is made of. The Bazel rule writes it.
+// Spec describes an image to build. The Bazel rule writes it, as JSON.
 type Spec struct {
 	// Base is the image below, if any.
 	Base   *Files       `json:"base,omitempty"`
 	Layers []LayerFiles `json:"layers"`
 	Config Config       `json:"config"`
-	// Annotations are the manifest's. None of the base's are taken over; what the base is, Build adds.
+	// Annotations are the manifest's. The base image's are not inherited; Build adds BaseName and
+	// BaseDigest.
 	Annotations map[string]string `json:"annotations,omitempty"`
-	// State is the file with the state of the highest layer, whose packages become the annotation Packages.
+	// State is the file with the state of the highest layer, whose packages become the annotation
+	// Packages.
 	State string `json:"state,omitempty"`
 }
 
-// Annotations that Build makes, besides those of the spec.
+// Annotations that Build adds to those of the spec.
 const (
-	// BaseName and BaseDigest say which image this one's first layers are from (OCI image specification).
+	// BaseName and BaseDigest identify the image that the first layers are from:
+	// https://github.com/opencontainers/image-spec/blob/v1.1.1/annotations.md
 	BaseName   = "org.opencontainers.image.base.name"
 	BaseDigest = "org.opencontainers.image.base.digest"
-	// Packages are the installed Debian packages as apt names them, NAME=VERSION, sorted, with a blank between. It is an
-	// annotation and no label: engines copy an image's labels to each of its containers, and containerd takes none beyond 4096 bytes.
+	// Packages are the installed Debian packages as apt names them, NAME=VERSION, sorted, separated
+	// by spaces. It is an annotation and not a label: engines copy an image's labels to each of its
+	// containers, and containerd accepts at most 4096 bytes for a label:
+	// https://github.com/containerd/containerd/blob/v2.3.7/pkg/labels/validate.go
 	Packages = "dind-cluster.debian-packages"
 )
 
-// Config is what an image says about its containers. What is empty is the base's.
+// Config is the part of an image's config that is for its containers. Fields that are empty are the
+// base image's.
 type Config struct {
 	Entrypoint   []string          `json:"entrypoint,omitempty"`
 	Cmd          []string          `json:"cmd,omitempty"`
@@ -56,8 +63,8 @@ type Config struct {
 	Healthcheck  *Healthcheck      `json:"healthcheck,omitempty"`
 }
 
-// Healthcheck is a command that tells whether a container is healthy. Durations are as
-// Go writes them: 5s, 1m30s.
+// Healthcheck is a command that reports whether a container is healthy. Durations are in Go's
+// notation: 5s, 1m30s.
 type Healthcheck struct {
 	Command       []string `json:"command"`
 	Interval      string   `json:"interval,omitempty"`
@@ -68,17 +75,7 @@ type Healthcheck struct {
 }
 
 // ReadSpec reads a spec file.
-func ReadSpec(path string) (*Spec, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read image spec: %w", err)
-	}
-	s := &Spec{}
-	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("read image spec %s: %w", path, err)
-	}
-	return s, nil
-}
+func ReadSpec(path string) (*Spec, error) { return jsonfile.Read[Spec]("image spec", path) }
 
 // Build makes an image's config and manifest from the metadata of its layers.
 func Build(s *Spec) (config, manifest []byte, err error) {
@@ -126,30 +123,30 @@ func Build(s *Spec) (config, manifest []byte, err error) {
 func readBase(f *Files) (*v1.ConfigFile, *v1.Manifest, error) {
 	config, err := os.ReadFile(f.Config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image: %w", err)
+		return nil, nil, fmt.Errorf("reading base image: %w", err)
 	}
 	manifest, err := os.ReadFile(f.Manifest)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image: %w", err)
+		return nil, nil, fmt.Errorf("reading base image: %w", err)
 	}
 	cf, err := v1.ParseConfigFile(bytes.NewReader(config))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image's config %s: %w", f.Config, err)
+		return nil, nil, fmt.Errorf("reading base image's config %s: %w", f.Config, err)
 	}
 	m, err := v1.ParseManifest(bytes.NewReader(manifest))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read base image's manifest %s: %w", f.Manifest, err)
+		return nil, nil, fmt.Errorf("reading base image's manifest %s: %w", f.Manifest, err)
 	}
 	return cf, m, nil
 }
 
-// annotations are those of the spec, with what the base and the packages are.
+// annotations returns the spec's annotations, with those for the base image and the packages.
 func (s *Spec) annotations() (map[string]string, error) {
 	all := mergeMaps(nil, s.Annotations)
 	if s.Base != nil {
 		manifest, err := os.ReadFile(s.Base.Manifest)
 		if err != nil {
-			return nil, fmt.Errorf("read base image: %w", err)
+			return nil, fmt.Errorf("reading base image: %w", err)
 		}
 		all[BaseName], all[BaseDigest] = s.Base.Name, Hash(manifest).String()
 	}
@@ -181,7 +178,8 @@ func describe(m *layer.Metadata) (v1.Descriptor, v1.Hash, error) {
 // apply writes the config over the base's.
 func (c *Config) apply(to *v1.Config) error {
 	if len(c.Entrypoint) > 0 {
-		// As in a Dockerfile: a base's arguments make no sense to another program.
+		// As in a Dockerfile, where an ENTRYPOINT resets the CMD of the base image:
+		// https://docs.docker.com/reference/dockerfile/#understand-how-cmd-and-entrypoint-interact
 		to.Entrypoint, to.Cmd = c.Entrypoint, nil
 	}
 	if len(c.Cmd) > 0 {
@@ -233,8 +231,8 @@ func (h *Healthcheck) config() (*v1.HealthConfig, error) {
 	return check, nil
 }
 
-// addStartInterval adds the one field of Docker's health checks that
-// go-containerregistry's type lacks.
+// addStartInterval adds the one field of Docker's health checks that HealthConfig of
+// go-containerregistry 0.22 lacks.
 func (h *Healthcheck) addStartInterval(config []byte) ([]byte, error) {
 	if h == nil || h.StartInterval == "" {
 		return config, nil
@@ -305,8 +303,7 @@ func addKeys(have map[string]struct{}, keys []string) map[string]struct{} {
 	return out
 }
 
-// compact is JSON without HTML's escapes, since digests are made of it and
-// people read it.
+// compact encodes JSON without escapes for HTML and without a newline at the end.
 func compact(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -317,7 +314,7 @@ func compact(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// Hash is the digest of some bytes.
+// Hash returns the digest of some bytes.
 func Hash(b []byte) v1.Hash {
 	sum := sha256.Sum256(b)
 	return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(sum[:])}

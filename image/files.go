@@ -1,18 +1,15 @@
-// Package image is container images as build outputs: a config, a manifest, and
-// layers that stay where they are.
+// Package image handles container images as build outputs: a config, a manifest, and layers, each a
+// file of its own.
 package image
 
 import (
-	"encoding/json"
-	"fmt"
-	"os"
 	"path/filepath"
 
-	"github.com/dind-cluster/dind-cluster/image/layer"
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 )
 
-// Files says where the parts of an image are. The Bazel rule writes it; its paths
-// are relative to the folder that a program is started in, or to its runfiles.
+// Files lists the files of an image. The Bazel rule writes it, as JSON; its paths are relative to
+// the working directory of a program, or to its runfiles.
 type Files struct {
 	// Name is the image's name with its tag.
 	Name     string       `json:"name"`
@@ -29,13 +26,9 @@ type LayerFiles struct {
 
 // ReadFiles reads a description of an image's files, whose paths are relative to root.
 func ReadFiles(path, root string) (*Files, error) {
-	text, err := os.ReadFile(path)
+	f, err := jsonfile.Read[Files]("image description", path)
 	if err != nil {
-		return nil, fmt.Errorf("read image description: %w", err)
-	}
-	f := &Files{}
-	if err := json.Unmarshal(text, f); err != nil {
-		return nil, fmt.Errorf("read image description %s: %w", path, err)
+		return nil, err
 	}
 	f.under(root)
 	return f, nil
@@ -53,17 +46,4 @@ func (f *Files) under(root string) {
 		join(&f.Layers[i].Metadata)
 		join(&f.Layers[i].Blob)
 	}
-}
-
-// metadata reads the metadata of all layers.
-func (f *Files) metadata() ([]*layer.Metadata, error) {
-	all := make([]*layer.Metadata, len(f.Layers))
-	for i, l := range f.Layers {
-		m, err := layer.ReadMetadata(l.Metadata)
-		if err != nil {
-			return nil, err
-		}
-		all[i] = m
-	}
-	return all, nil
 }

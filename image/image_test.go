@@ -121,9 +121,9 @@ func TestBuildErrors(t *testing.T) {
 		want string
 	}{
 		"bad duration": {image.Spec{Config: image.Config{Healthcheck: &image.Healthcheck{Interval: "5"}}}, "health check"},
-		"no layer":     {image.Spec{Layers: []image.LayerFiles{{Metadata: "/nonexistent"}}}, "read layer metadata"},
+		"no layer":     {image.Spec{Layers: []image.LayerFiles{{Metadata: "/nonexistent"}}}, "reading layer metadata"},
 		"no state":     {image.Spec{State: "/nonexistent"}, "/nonexistent"},
-		"no base":      {image.Spec{Base: &image.Files{Config: "/nonexistent"}}, "read base image"},
+		"no base":      {image.Spec{Base: &image.Files{Config: "/nonexistent"}}, "reading base image"},
 	} {
 		_, _, err := image.Build(&c.spec)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -155,7 +155,8 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// TestArchiveIsLayout: an engine that keeps its images in containerd has the image under its true digest, with zstd's layers.
+// TestArchiveIsLayout: an engine that keeps its images in containerd has the image under its true
+// digest, with zstd's layers.
 func TestArchiveIsLayout(t *testing.T) {
 	img := open(t, imagetest.New(t, imagetest.Spec{Name: "a:1", Layers: []string{"one", "two"}}))
 	archive, err := os.Create(filepath.Join(t.TempDir(), "a.tar"))

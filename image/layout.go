@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
-// NameAnnotations name an image in an OCI layout: the standard's, and containerd's
-// with the full name.
+// NameAnnotations returns the annotations that name an image in an OCI layout: the OCI's, and
+// containerd's for full names.
 func NameAnnotations(name string) map[string]string {
 	return map[string]string{
 		"io.containerd.image.name":          name,
@@ -17,14 +17,14 @@ func NameAnnotations(name string) map[string]string {
 	}
 }
 
-// WriteLayout writes an OCI layout into a new or empty folder.
+// WriteLayout writes an OCI layout into a new or empty directory.
 func WriteLayout(dir string, img v1.Image, name string) error {
 	p, err := layout.Write(dir, empty.Index)
 	if err != nil {
-		return fmt.Errorf("write OCI layout: %w", err)
+		return fmt.Errorf("writing OCI layout: %w", err)
 	}
 	if err := p.AppendImage(img, layout.WithAnnotations(NameAnnotations(name))); err != nil {
-		return fmt.Errorf("write OCI layout: %w", err)
+		return fmt.Errorf("writing OCI layout: %w", err)
 	}
 	return nil
 }

@@ -13,36 +13,36 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/layer"
 )
 
-// Open opens an image. Its layers are read only when somebody asks for their bytes.
+// Open opens an image. A layer is read only when its bytes are asked for.
 func Open(f *Files) (v1.Image, error) {
 	core := &fileImage{layers: map[v1.Hash]*fileLayer{}}
 	var err error
 	if core.config, err = os.ReadFile(f.Config); err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	if core.manifest, err = os.ReadFile(f.Manifest); err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	m, err := v1.ParseManifest(bytes.NewReader(core.manifest))
 	if err != nil {
-		return nil, fmt.Errorf("open image %s: manifest %s: %w", f.Name, f.Manifest, err)
+		return nil, fmt.Errorf("opening image %s: manifest %s: %w", f.Name, f.Manifest, err)
 	}
 	core.mediaType = m.MediaType
-	metadata, err := f.metadata()
-	if err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
-	}
-	for i, m := range metadata {
-		l := &fileLayer{path: f.Layers[i].Blob, metadata: m}
-		if l.digest, err = v1.NewHash(m.Digest); err != nil {
-			return nil, fmt.Errorf("open image %s: layer %s: %w", f.Name, m.Name, err)
+	for _, l := range f.Layers {
+		m, err := layer.ReadMetadata(l.Metadata)
+		if err != nil {
+			return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 		}
-		core.layers[l.digest] = l
+		digest, err := v1.NewHash(m.Digest)
+		if err != nil {
+			return nil, fmt.Errorf("opening image %s: layer %s: %w", f.Name, m.Name, err)
+		}
+		core.layers[digest] = &fileLayer{path: l.Blob, digest: digest, metadata: m}
 	}
 	return partial.CompressedToImage(core)
 }
 
-// fileImage is the least that go-containerregistry completes to an image.
+// fileImage implements what partial.CompressedToImage completes to an image.
 type fileImage struct {
 	config, manifest []byte
 	mediaType        types.MediaType

@@ -1,9 +1,9 @@
-// Package archive opens sets of container images as people keep them: docker-save archives, OCI archives (plain, gzip or
-// zstd compressed) and OCI layout directories, from a file or from a stream. Every byte it hands out has been compared
-// with the digest that the image's manifest or config promised.
+// Package archive reads sets of container images in the forms in use: docker-save archives, OCI
+// archives (plain, gzip or zstd compressed) and OCI layout directories, from a file or from a
+// stream. All content is compared with the digest in the image's manifest or config.
 //
-// Nothing is unpacked to be read: an uncompressed archive is indexed once by its headers and its blobs are read in place.
-// A stream or a compressed archive is first spooled, uncompressed, to an unnamed temporary file.
+// An uncompressed archive is indexed once by its headers, and its blobs are read in place. A stream
+// or a compressed archive is first spooled, uncompressed, to an unnamed temporary file.
 package archive
 
 import (
@@ -23,32 +23,35 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// Archive is an open set of images. Close it when no layer is read any more.
+// Archive is an open set of images. Close it after its layers have been read.
 type Archive struct {
-	// Name is what the user called it: a path, or "standard input".
+	// Name is a path, or "standard input".
 	Name string
-	// Images are those for this machine's platform, one of each image that there is for several, in the archive's order.
+	// Images are those for the chosen platform, in the archive's order: one of each image that is
+	// there for several platforms.
 	Images []*Image
 
 	file *os.File // the uncompressed archive, or the layout directory
 	root *os.Root // the layout directory
 }
 
-// File is the archive as it can be opened again: an uncompressed archive file, possibly without a name, or an OCI layout
-// directory. It is the archive's to close, and its position nobody's.
+// File returns a file from which the archive can be opened again: an uncompressed archive, possibly
+// without a name, or an OCI layout directory. Archive.Close closes it, and its position means
+// nothing.
 func (a *Archive) File() *os.File { return a.file }
 
-// Image is one image of an archive. Its manifest and config have been verified when it exists; its layers are verified as
-// they are read.
+// Image is one image of an archive. Its manifest and config have been verified when it exists; its
+// layers are verified as they are read.
 type Image struct {
 	v1.Image
-	// Names are the image's references, normalised: docker.io/library/debian:trixie for debian:trixie. May be empty. One
-	// with a digest names one of Digests.
+	// Names are the image's references, normalised: docker.io/library/debian:trixie for
+	// debian:trixie. There may be none. A digest in a name is one of Digests.
 	Names []string
-	// Indexes lead to the image's manifest, the outermost first: an image for several platforms has one, others none.
+	// Indexes lead to the image's manifest, the outermost first: an image for several platforms has
+	// one, others have none.
 	Indexes []Index
-	// Made says that the archive has no manifest, as old ones of docker save, and that this one was made of what it has:
-	// its digest is nobody else's.
+	// Made reports that the archive has no manifest, as those of docker save before Docker 25, and
+	// that this one was made from what it has: no registry knows its digest.
 	Made bool
 
 	layers []*Layer
@@ -61,8 +64,8 @@ type Index struct {
 	Raw       []byte
 }
 
-// Digests are those by which a registry that has the image as the archive has it would know it: of the outermost index, of
-// those in it and of the manifest. There are none of an image whose manifest was made here.
+// Digests returns the digests by which a registry knows the image: of the outermost index, of those
+// in it and of the manifest. There are none for an image whose manifest was made here.
 func (i *Image) Digests() []v1.Hash {
 	if i.Made {
 		return nil
@@ -73,12 +76,13 @@ func (i *Image) Digests() []v1.Hash {
 	}
 	digest, err := i.Digest()
 	if err != nil {
-		return nil // not possible: it has been parsed
+		return nil // impossible: the manifest has been parsed
 	}
 	return append(out, digest)
 }
 
-// Pinned is the image's first name with the digest that a pod can ask for, or what is said instead where there is none.
+// Pinned returns the image's first name with the digest that a pod can ask for, or a remark where
+// there is none.
 func (i *Image) Pinned() string {
 	name, _, _ := strings.Cut(i.String(), "@")
 	switch d := i.Digests(); {
@@ -113,7 +117,7 @@ func (i *Image) CheckNames(names []string) error {
 // Blobs returns the image's layers, the lowest first.
 func (i *Image) Blobs() []*Layer { return i.layers }
 
-// String is the image's first name, or its ID when it has none.
+// String returns the image's first name, or its ID when it has none.
 func (i *Image) String() string {
 	if len(i.Names) > 0 {
 		return i.Names[0]
@@ -122,22 +126,24 @@ func (i *Image) String() string {
 	return id.String()
 }
 
-// LayerSize is the number of bytes that the image's layers take in the archive.
+// LayerSize returns the size of the image's layers in the archive, in bytes.
 func (i *Image) LayerSize() (n int64) {
 	for _, l := range i.layers {
-		n += l.blob.size
+		n += l.blob.Size
 	}
 	return n
 }
 
-// Options say how to open an archive. The zero value is usable.
+// Options control how an archive is opened. The zero value is usable.
 type Options struct {
-	// Name is what messages call the archive; its path if empty.
+	// Name names the archive in messages; its path if empty.
 	Name string
-	// SpoolDir is where a stream is kept while it is read; TMPDIR or /var/tmp if empty.
+	// SpoolDir is the directory for the temporary file of a stream; TMPDIR or /var/tmp if empty.
 	SpoolDir string
 	// Platform selects from images for several platforms; this machine's if nil.
 	Platform *v1.Platform
+	// AllPlatforms selects the images for all platforms; they have the same name.
+	AllPlatforms bool
 }
 
 func (o Options) spoolDir() string {
@@ -181,10 +187,11 @@ func Read(ctx context.Context, name string, r io.Reader, o Options) (*Archive, e
 	if f, ok := r.(*os.File); ok {
 		return openFile(ctx, name, f, o)
 	}
-	return spool(ctx, name, r, o)
+	return spooled(ctx, name, r, o)
 }
 
-// openFile reads a regular, uncompressed file in place, and spools everything else. It takes over the file.
+// openFile reads a regular, uncompressed file in place, and spools everything else. It closes the
+// file, at the latest with the archive.
 func openFile(ctx context.Context, name string, f *os.File, o Options) (*Archive, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -205,10 +212,10 @@ func openFile(ctx context.Context, name string, f *os.File, o Options) (*Archive
 		}
 	}
 	defer f.Close()
-	return spool(ctx, name, f, o)
+	return spooled(ctx, name, f, o)
 }
 
-// openTar indexes an uncompressed archive. It takes over the file.
+// openTar indexes an uncompressed archive. It closes the file, at the latest with the archive.
 func openTar(name string, f *os.File, size int64, o Options) (*Archive, error) {
 	files, err := indexTar(name, f, size)
 	if err != nil {
@@ -219,15 +226,21 @@ func openTar(name string, f *os.File, size int64, o Options) (*Archive, error) {
 }
 
 // open finds the archive's images. It closes an archive that is not good.
-func open(a *Archive, files files, o Options) (*Archive, error) {
-	platform, matches := o.platform()
-	images, err := (&reader{archive: a.Name, files: files, platform: platform, matches: matches}).images()
+func open(a *Archive, files Files, o Options) (*Archive, error) {
+	images, err := Images(a.Name, files, o)
 	if err != nil {
 		a.Close()
 		return nil, err
 	}
 	a.Images = images
 	return a, nil
+}
+
+// Images finds the images in the files of an archive. The name is for messages.
+func Images(name string, files Files, o Options) ([]*Image, error) {
+	r := &reader{archive: name, files: files, all: o.AllPlatforms}
+	r.platform, r.matches = o.platform()
+	return r.images()
 }
 
 // Close releases the archive's file.
@@ -239,8 +252,8 @@ func (a *Archive) Close() error {
 	return err
 }
 
-// Verify reads every layer and compares its digests, a few layers at a time. Use it before doing something that
-// cannot be undone with an archive that will be read again; a reader of all layers needs no Verify.
+// Verify reads every layer and compares its digests, a few layers at a time. Use it before an
+// action that cannot be undone; a reader of all layers needs no Verify.
 func (a *Archive) Verify(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -256,12 +269,12 @@ func (a *Archive) Verify(ctx context.Context) error {
 	return g.Wait()
 }
 
-// DigestError says that a blob's content is not what the image promised.
+// DigestError reports that a blob's content is not what the image promised.
 type DigestError struct {
 	Archive string
-	// Blob says which blob, by its place in the archive.
+	// Blob names the blob by its path in the archive.
 	Blob string
-	// Promise says where the wanted digest comes from.
+	// Promise names the source of the wanted digest.
 	Promise   string
 	Want, Got v1.Hash
 }
@@ -270,10 +283,10 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("%s: %s is damaged: its digest is %s, but %s says %s", e.Archive, e.Blob, e.Got, e.Promise, e.Want)
 }
 
-// TruncatedError says that an archive ends too early.
+// TruncatedError reports that an archive ends too early.
 type TruncatedError struct {
 	Archive string
-	// Where says what the archive ends in.
+	// Where names what the archive ends in.
 	Where string
 }
 
@@ -284,11 +297,11 @@ func (e *TruncatedError) Error() string {
 // Is makes a TruncatedError an io.ErrUnexpectedEOF.
 func (e *TruncatedError) Is(target error) bool { return target == io.ErrUnexpectedEOF }
 
-// MissingError says that an archive lacks a blob that one of its images needs.
+// MissingError reports that an archive lacks a blob that one of its images needs.
 type MissingError struct {
 	Archive string
 	Blob    string
-	Want    v1.Hash // zero when the archive names the blob by a path only
+	Want    v1.Hash // zero if the archive names the blob by its path only
 }
 
 func (e *MissingError) Error() string {
@@ -298,8 +311,11 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s is incomplete: %s is missing", e.Archive, e.Blob)
 }
 
-// ErrNotArchive says that something is not an image archive at all.
+// ErrNotArchive reports that a file is not an archive of images.
 var ErrNotArchive = errors.New("not an image archive")
 
-// ErrEmpty says that there is not a single byte.
+// ErrNoImage reports that an archive of images has none.
+var ErrNoImage = errors.New("has no image in it")
+
+// ErrEmpty reports that an archive has not a single byte.
 var ErrEmpty = fmt.Errorf("is empty, so it is %w", ErrNotArchive)

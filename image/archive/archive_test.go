@@ -12,17 +12,17 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/internal/compression/compresstest"
 )
 
@@ -65,25 +65,7 @@ func compressed(t testing.TB) v1.Image {
 	return img
 }
 
-// dockerSave is what `docker save` and rules_docker write.
-func dockerSave(t testing.TB, images map[string]v1.Image) []byte {
-	t.Helper()
-	refs := map[name.Reference]v1.Image{}
-	for n, img := range images {
-		ref, err := name.NewTag(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs[ref] = img
-	}
-	var buf bytes.Buffer
-	if err := tarball.MultiRefWrite(refs, &buf); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
-// layoutDir is an OCI layout directory with one image, named if name is not empty.
+// layoutDir returns an OCI layout directory with one image, named if name is not empty.
 func layoutDir(t testing.TB, img v1.Image, name string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -131,7 +113,7 @@ func load(t testing.TB, b []byte) (*Archive, error) {
 func TestOpen(t *testing.T) {
 	unpacked, packed := plain(t, 3), compressed(t)
 	const ref = "registry.k8s.io/pause:3.10.2"
-	save := dockerSave(t, map[string]v1.Image{ref: unpacked})
+	save := imagetest.Save(t, map[string]v1.Image{ref: unpacked})
 	oci := tarDir(t, layoutDir(t, packed, ref))
 	tests := []struct {
 		name    string
@@ -139,7 +121,7 @@ func TestOpen(t *testing.T) {
 		want    v1.Image
 	}{
 		{"docker-save", save, unpacked},
-		{"docker-save, gzip layers", dockerSave(t, map[string]v1.Image{ref: packed}), packed},
+		{"docker-save, gzip layers", imagetest.Save(t, map[string]v1.Image{ref: packed}), packed},
 		{"docker-save, gzip", compresstest.Gzip(t, save), unpacked},
 		{"docker-save, zstd", compresstest.Zstd(t, save), unpacked},
 		{"OCI", oci, packed},
@@ -199,7 +181,7 @@ func TestOpen(t *testing.T) {
 func TestNames(t *testing.T) {
 	one, two := compressed(t), compressed(t)
 	t.Run("several images and tags", func(t *testing.T) {
-		a, err := load(t, dockerSave(t, map[string]v1.Image{"debian": one, "debian:trixie": one, "example.org/a/b:1": two}))
+		a, err := load(t, imagetest.Save(t, map[string]v1.Image{"debian": one, "debian:trixie": one, "example.org/a/b:1": two}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -321,19 +303,20 @@ func TestSelfContained(t *testing.T) {
 			}
 		}
 		tw.Close()
-		l := Layer{blob: &blob{open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil }}}
+		l := Layer{blob: &Blob{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil }}}
 		if got := l.SelfContained(); got != tt.want {
 			t.Errorf("%v: %v", tt.entries, got)
 		}
 	}
 }
 
-// TestDamaged changes good archives in one place. Whatever is changed must be noticed by opening and verifying.
+// TestDamaged changes good archives in one place. Whatever is changed must be noticed by opening
+// and verifying.
 func TestDamaged(t *testing.T) {
 	const ref = "registry.k8s.io/pause:3.10.2"
 	archives := map[string][]byte{
-		"docker-save":             dockerSave(t, map[string]v1.Image{ref: plain(t, 2)}),
-		"docker-save gzip layers": dockerSave(t, map[string]v1.Image{ref: compressed(t)}),
+		"docker-save":             imagetest.Save(t, map[string]v1.Image{ref: plain(t, 2)}),
+		"docker-save gzip layers": imagetest.Save(t, map[string]v1.Image{ref: compressed(t)}),
 		"OCI":                     tarDir(t, layoutDir(t, compressed(t), ref)),
 		"OCI plain layers":        tarDir(t, layoutDir(t, plain(t, 2), ref)),
 	}
@@ -413,7 +396,7 @@ func blobsIn(t *testing.T, b []byte) (out []span) {
 	return out
 }
 
-// contentEnd is where an archive's last file ends; what follows is padding.
+// contentEnd returns where an archive's last file ends; what follows is padding.
 func contentEnd(t *testing.T, b []byte) (end int) {
 	t.Helper()
 	files, err := indexTar("x", bytes.NewReader(b), int64(len(b)))
@@ -437,7 +420,7 @@ func without(t *testing.T, b []byte, name string) []byte {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if cleanName(hdr.Name) == name {
+		if rootfs.Clean(hdr.Name) == name {
 			continue
 		}
 		tw.WriteHeader(hdr)
@@ -496,7 +479,7 @@ func TestWrongDiffID(t *testing.T) {
 }
 
 func TestSpoolFull(t *testing.T) {
-	_, err := Read(context.Background(), "standard input", bytes.NewReader(dockerSave(t, map[string]v1.Image{"a:1": plain(t, 1)})), Options{SpoolDir: filepath.Join(t.TempDir(), "none")})
+	_, err := Read(context.Background(), "standard input", bytes.NewReader(imagetest.Save(t, map[string]v1.Image{"a:1": plain(t, 1)})), Options{SpoolDir: filepath.Join(t.TempDir(), "none")})
 	if err == nil || !strings.Contains(err.Error(), "spooling standard input") {
 		t.Errorf("got %v", err)
 	}
@@ -505,13 +488,13 @@ func TestSpoolFull(t *testing.T) {
 func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Read(ctx, "test.tar", bytes.NewReader(dockerSave(t, map[string]v1.Image{"a:1": plain(t, 1)})), spoolTo(t)); !errors.Is(err, context.Canceled) {
+	if _, err := Read(ctx, "test.tar", bytes.NewReader(imagetest.Save(t, map[string]v1.Image{"a:1": plain(t, 1)})), spoolTo(t)); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func FuzzRead(f *testing.F) {
-	good := dockerSave(f, map[string]v1.Image{"a:1": plain(f, 1)})
+	good := imagetest.Save(f, map[string]v1.Image{"a:1": plain(f, 1)})
 	f.Add(good)
 	f.Add(compresstest.Gzip(f, good))
 	f.Add(compresstest.Zstd(f, good))

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
@@ -228,7 +229,8 @@ func TestSeveralPlatforms(t *testing.T) {
 	}
 }
 
-// TestLevels chooses among the levels of amd64: containerd's choice first, a higher one that the CPU has else.
+// TestLevels chooses among the levels of amd64: containerd's choice first, a higher one that the
+// CPU has else.
 func TestLevels(t *testing.T) {
 	if platforms.DefaultSpec().Architecture != "amd64" {
 		t.Skip("this machine has none")
@@ -369,7 +371,7 @@ func TestDigestInName(t *testing.T) {
 	}
 
 	// docker save of old: there is no manifest that a digest could be of.
-	a, err := load(t, dockerSave(t, map[string]v1.Image{"a:1": plain(t, 1)}))
+	a, err := load(t, imagetest.Save(t, map[string]v1.Image{"a:1": plain(t, 1)}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +389,7 @@ func TestDigestInName(t *testing.T) {
 	}
 }
 
-// oldSave is an archive as docker save of old made it, of an image of a layout.
+// oldSave returns an archive as docker save of old made it, of an image of a layout.
 func oldSave(t testing.TB, s set, img v1.Descriptor, name string) []byte {
 	t.Helper()
 	m := blobOf(t, s, img)
@@ -480,12 +482,12 @@ func TestLinks(t *testing.T) {
 // memory is a layout in memory.
 type memory set
 
-func (m memory) blob(name string) (*blob, error) {
+func (m memory) Blob(name string) (*Blob, error) {
 	content, ok := m[name]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	return &blob{name: name, size: int64(len(content)), open: func() (io.ReadCloser, error) {
+	return &Blob{Name: name, Size: int64(len(content)), Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}}, nil
 }
@@ -512,7 +514,8 @@ func FuzzIndex(f *testing.F) {
 		a := Archive{Images: images}
 		names := map[string]bool{}
 		for _, img := range a.Images {
-			// Whatever the index says, what was opened is one of the two, under names that are true and its own.
+			// Whatever the index says, what was opened is one of the two, under names that are true
+			// and its own.
 			if d, err := img.Digest(); err != nil || d != one.Digest && d != two.Digest {
 				t.Errorf("image %s, %v", d, err)
 			}

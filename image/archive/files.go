@@ -2,40 +2,82 @@ package archive
 
 import (
 	"archive/tar"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
+	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// The index of an archive is in memory.
+// Limits of an archive's index, which is in memory.
 const (
 	entriesLimit = 1 << 16
 	nameLimit    = 1 << 10
 )
 
-// files is what an archive consists of, by slash separated path. A missing file is an fs.ErrNotExist.
-type files interface {
-	blob(name string) (*blob, error)
+// Files are what an archive consists of.
+type Files interface {
+	// Blob finds a file by its path, which has slashes. A missing one is an fs.ErrNotExist.
+	Blob(name string) (*Blob, error)
 }
 
-// blob is a file that can be read any number of times, at the same time too.
-type blob struct {
-	name string
-	size int64
-	open func() (io.ReadCloser, error)
+// Blob is a file that can be read any number of times, at the same time too.
+type Blob struct {
+	Name string
+	Size int64
+	Open func() (io.ReadCloser, error)
+	// Digest is the content's where it is known before it is read, and Compression what it is
+	// compressed with. A layer's content is not read then.
+	Digest      v1.Hash
+	Compression string
+}
+
+// digest returns the digest of the content.
+func (b *Blob) digest() (v1.Hash, error) {
+	if b.Digest != (v1.Hash{}) {
+		return b.Digest, nil
+	}
+	rc, err := b.Open()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	defer rc.Close()
+	h := sha256.New()
+	_, err = io.CopyBuffer(writerOnly{h}, rc, make([]byte, 256<<10))
+	return hashOf(h), err
+}
+
+// compression returns what the content is compressed with, by what it begins with.
+func (b *Blob) compression() (string, error) {
+	if b.Digest != (v1.Hash{}) {
+		return b.Compression, nil
+	}
+	rc, err := b.Open()
+	if err != nil {
+		return "", err
+	}
+	defer rc.Close()
+	head := make([]byte, compression.HeadSize)
+	n, err := io.ReadFull(rc, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	return compression.Of(head[:n]), nil
 }
 
 // directory is an OCI layout on disk. A link in it may lead to another of its files, not out of it.
 type directory struct{ root *os.Root }
 
-func (d directory) blob(name string) (*blob, error) {
+func (d directory) Blob(name string) (*Blob, error) {
 	if !filepath.IsLocal(name) {
 		return nil, fs.ErrNotExist
 	}
@@ -54,7 +96,7 @@ func (d directory) blob(name string) (*blob, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", name)
 	}
-	return &blob{name: name, size: info.Size(), open: func() (io.ReadCloser, error) { return open() }}, nil
+	return &Blob{Name: name, Size: info.Size(), Open: func() (io.ReadCloser, error) { return open() }}, nil
 }
 
 // tarFiles is an uncompressed archive: where each file's content is in it.
@@ -65,36 +107,36 @@ type tarFiles struct {
 
 type entry struct {
 	offset, size int64
-	link         string // a symbolic or hard link's target, cleaned, from the archive's root
+	link         string // what a symbolic or hard link leads to: docker save once linked a repeated layer to the first copy
 	sparse       bool
 }
 
-func (t *tarFiles) blob(name string) (*blob, error) {
-	key := cleanName(name)
-	for range 8 { // docker-save archives of old link a repeated layer to the first copy
-		e, ok := t.entries[key]
-		switch {
-		case !ok:
-			return nil, fs.ErrNotExist
-		case e.sparse:
-			return nil, fmt.Errorf("%s is a sparse file", name)
-		case e.link != "":
-			key = e.link
-			continue
-		}
-		return &blob{name: cleanName(name), size: e.size, open: func() (io.ReadCloser, error) {
-			return section{io.NewSectionReader(t.r, e.offset, e.size)}, nil
-		}}, nil
+func (t *tarFiles) Blob(name string) (*Blob, error) {
+	name = rootfs.Clean(name)
+	at, err := rootfs.Resolve(name, func(p string) (string, bool) {
+		e, ok := t.entries[p]
+		return e.link, ok && e.link != ""
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("too many links from %s", name)
+	e, ok := t.entries[at]
+	switch {
+	case !ok:
+		return nil, fs.ErrNotExist
+	case e.sparse:
+		return nil, fmt.Errorf("%s is a sparse file", name)
+	}
+	return &Blob{Name: name, Size: e.size, Open: func() (io.ReadCloser, error) {
+		return section{io.NewSectionReader(t.r, e.offset, e.size)}, nil
+	}}, nil
 }
 
-// section is a part of the archive's file, which is closed with the archive. It can seek, for those who want to skip.
+// section is a part of the archive's file, which is closed with the archive. It can seek, so that
+// readers can skip.
 type section struct{ *io.SectionReader }
 
 func (section) Close() error { return nil }
-
-func cleanName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
 // indexTar reads the headers of an archive and skips over the content.
 func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
@@ -126,7 +168,7 @@ func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
 		if len(hdr.Name) > nameLimit || len(hdr.Linkname) > nameLimit {
 			return nil, fmt.Errorf("%s is no archive of images: after %s, it has a file whose name is longer than %d bytes", name, last, nameLimit)
 		}
-		key := cleanName(hdr.Name)
+		key := rootfs.Clean(hdr.Name)
 		switch hdr.Typeflag {
 		case tar.TypeReg:
 			e := entry{offset: offset, size: hdr.Size}
@@ -140,9 +182,9 @@ func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
 		case tar.TypeGNUSparse:
 			t.entries[key] = entry{sparse: true}
 		case tar.TypeSymlink:
-			t.entries[key] = entry{link: cleanName(path.Join(path.Dir("/"+hdr.Name), hdr.Linkname))}
+			t.entries[key] = entry{link: hdr.Linkname}
 		case tar.TypeLink:
-			t.entries[key] = entry{link: cleanName(hdr.Linkname)}
+			t.entries[key] = entry{link: "/" + rootfs.Clean(hdr.Linkname)}
 		}
 		last = key
 	}

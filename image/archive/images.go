@@ -3,7 +3,6 @@ package archive
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,19 +18,19 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
-	"github.com/dind-cluster/dind-cluster/internal/compression"
 	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
 const (
-	// jsonLimit bounds an index, a manifest or a config, which are read into memory. It is what containerd takes of a registry:
+	// jsonLimit bounds an index, a manifest or a config, which are read into memory. It is what
+	// containerd accepts from a registry:
 	// https://github.com/containerd/containerd/blob/v2.3.7/core/remotes/docker/resolver.go
 	jsonLimit = 4 * 1048 * 1048
 	// jsonTotal bounds all of an archive's.
 	jsonTotal = 64 << 20
 	// depthLimit bounds indexes in indexes.
 	depthLimit = 4
-	// layersLimit is how many layers the kernel stacks, OVL_MAX_STACK.
+	// layersLimit is how many layers overlayfs stacks, OVL_MAX_STACK.
 	// https://github.com/torvalds/linux/blob/v6.18/fs/overlayfs/params.h
 	layersLimit = 500
 
@@ -44,12 +43,13 @@ const (
 // reader finds the images in an archive's files.
 type reader struct {
 	archive  string
-	files    files
+	files    Files
+	all      bool // platforms
 	platform platforms.Platform
 	matches  platforms.MatchComparer
 
 	found []*Image
-	other []string // platforms that we passed by
+	other []string // platforms of images that have been skipped
 	json  int64    // bytes of JSON that have been read
 }
 
@@ -68,7 +68,7 @@ func (r *reader) images() ([]*Image, error) {
 		if len(r.other) > 0 {
 			return nil, r.foreign("", r.other)
 		}
-		return nil, fmt.Errorf("%s has no image in it", r.archive)
+		return nil, fmt.Errorf("%s %w", r.archive, ErrNoImage)
 	}
 	named := map[string]*Image{}
 	for _, img := range r.found {
@@ -76,7 +76,7 @@ func (r *reader) images() ([]*Image, error) {
 			return nil, fmt.Errorf("%s: %w", r.archive, err)
 		}
 		for _, n := range img.Names {
-			if named[n] != nil {
+			if named[n] != nil && !r.all {
 				return nil, fmt.Errorf("%s has two images for %s that are named %s", r.archive, platforms.Format(r.platform), n)
 			}
 			named[n] = img
@@ -85,7 +85,8 @@ func (r *reader) images() ([]*Image, error) {
 	return r.found, nil
 }
 
-// foreign is the error for an image, or with an empty name an archive, that is for other machines only.
+// foreign returns the error for an image, or with an empty name an archive, that is for other
+// machines only.
 func (r *reader) foreign(name string, others []string) error {
 	slices.Sort(others)
 	others = slices.Compact(others)
@@ -117,7 +118,7 @@ func (r *reader) layout() error {
 	if err != nil {
 		return err
 	}
-	// What has the same name is one image for several platforms, and so is an index.
+	// Manifests with the same name are one image for several platforms, and so is an index.
 	var all []*choice
 	byName := map[string]*choice{}
 	for _, desc := range idx.Manifests {
@@ -159,12 +160,13 @@ type choice struct {
 // candidate is a manifest that this platform can use.
 type candidate struct {
 	desc     v1.Descriptor
-	platform *platforms.Platform // nil where nobody says
+	platform *platforms.Platform // nil if unknown
 	indexes  []Index             // that lead to it
 	entry    int
 }
 
-// collect finds the manifests that fit the platform. What the archive lacks is no fault unless it would be needed.
+// collect finds the manifests that match the platform. A missing blob is an error only if it is
+// needed.
 func (r *reader) collect(c *choice, desc v1.Descriptor, indexes []Index) error {
 	if len(indexes) > depthLimit {
 		return fmt.Errorf("%s: indexes are nested more than %d deep", r.archive, depthLimit)
@@ -175,10 +177,11 @@ func (r *reader) collect(c *choice, desc v1.Descriptor, indexes []Index) error {
 	found := candidate{desc: desc, indexes: indexes, entry: c.entries}
 	if desc.Platform != nil {
 		p := platformOf(desc.Platform)
+		if p.OS == "unknown" {
+			return nil // an attestation, which is for unknown/unknown
+		}
 		if !r.matches.Match(p) {
-			if p.OS != "unknown" { // attestations are for unknown/unknown
-				c.others = append(c.others, platforms.Format(p))
-			}
+			c.others = append(c.others, platforms.Format(p))
 			return nil
 		}
 		found.platform = &p
@@ -225,8 +228,8 @@ func (r *reader) collect(c *choice, desc v1.Descriptor, indexes []Index) error {
 	return nil
 }
 
-// choose adds the image that fits best, as containerd chooses: of equals the first. Only of those without a name, which are
-// side by side in an archive's own index, equals are different images.
+// choose adds the image that matches best, as containerd chooses: the first of equals. Equals
+// without a name, side by side in an archive's own index, are different images.
 // https://github.com/containerd/containerd/blob/v2.3.7/core/images/image.go
 func (r *reader) choose(c *choice) error {
 	if len(c.candidates) == 0 {
@@ -257,10 +260,10 @@ func (r *reader) choose(c *choice) error {
 	best := c.candidates[0]
 	taken := map[int]bool{}
 	for _, found := range c.candidates {
-		if better(best, found) {
+		if better(best, found) && !r.all {
 			break
 		}
-		if taken[found.entry] {
+		if taken[found.entry] && !r.all {
 			continue
 		}
 		taken[found.entry] = true
@@ -283,8 +286,9 @@ func (r *reader) index(name string, mt types.MediaType, raw []byte) (*v1.IndexMa
 	return idx, nil
 }
 
-// checkType compares what refers to a manifest or index with what it says itself. Where they disagree, different programs
-// see different things: https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
+// checkType compares what refers to a manifest or index with what it says itself. Where they
+// disagree, programs differ in what they see:
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
 func (r *reader) checkType(name string, mt types.MediaType, raw []byte) error {
 	var doc struct {
 		MediaType                 types.MediaType
@@ -311,7 +315,7 @@ func platformOf(p *v1.Platform) platforms.Platform {
 	}
 }
 
-// configPlatform is the platform that an image's config names, nil if none.
+// configPlatform returns the platform that an image's config names, nil if none.
 func configPlatform(cf *v1.ConfigFile) *platforms.Platform {
 	if cf.Architecture == "" {
 		return nil
@@ -323,7 +327,7 @@ func configPlatform(cf *v1.ConfigFile) *platforms.Platform {
 func (r *reader) annotatedNames(annotations map[string]string) ([]string, error) {
 	name := annotations[annotationImageName]
 	if name == "" {
-		// The ref name may be a bare tag, which names nothing without its repository.
+		// The ref name may be a bare tag, which is no name without its repository.
 		if name = annotations[annotationRefName]; !strings.ContainsAny(name, ":/") {
 			return nil, nil
 		}
@@ -335,7 +339,7 @@ func (r *reader) annotatedNames(annotations map[string]string) ([]string, error)
 	return []string{normal}, nil
 }
 
-// manifest reads a manifest, and its config: nil if this is no image but an artifact.
+// manifest reads a manifest, and its config: nil for an artifact that is not an image.
 func (r *reader) manifest(desc v1.Descriptor) (raw, config []byte, err error) {
 	if raw, err = r.promised("manifest", desc); err != nil {
 		return nil, nil, err
@@ -382,19 +386,19 @@ func (r *reader) image(found candidate, names []string) error {
 		if err != nil {
 			return err
 		}
-		if b.size != ld.Size {
-			// Say both digests, as for any other damage; hash what is there.
+		if b.Size != ld.Size {
+			// Report both digests, as for any other damage.
 			if err := l.Verify(context.Background()); err != nil {
 				return err
 			}
-			return fmt.Errorf("%s: layer %s has %d bytes, but the image's manifest says %d", r.archive, b.name, b.size, ld.Size)
+			return fmt.Errorf("%s: layer %s has %d bytes, but the image's manifest says %d", r.archive, b.Name, b.Size, ld.Size)
 		}
 		c.layers = append(c.layers, l)
 	}
 	return r.add(&Image{Names: names, Indexes: found.indexes}, c)
 }
 
-// add adds an image, or only its names when it is there already.
+// add adds an image, or only its names if the image is there already.
 func (r *reader) add(img *Image, c *core) error {
 	for _, have := range r.found {
 		if raw, err := have.RawManifest(); err != nil || !bytes.Equal(raw, c.manifest) {
@@ -491,8 +495,9 @@ func (r *reader) dockerSave() error {
 				return err
 			}
 			if l.compression != "" {
-				// The archive promises only the diff ID; the blob's own digest becomes part of the manifest.
-				if l.digest, err = digestOf(b); err != nil {
+				// The archive has only the diff ID; the blob's own digest becomes part of the
+				// manifest.
+				if l.digest, err = b.digest(); err != nil {
 					return err
 				}
 				l.mediaType = types.DockerLayer
@@ -501,7 +506,7 @@ func (r *reader) dockerSave() error {
 				}
 			}
 			c.layers = append(c.layers, l)
-			m.Layers = append(m.Layers, v1.Descriptor{MediaType: l.mediaType, Size: b.size, Digest: l.digest})
+			m.Layers = append(m.Layers, v1.Descriptor{MediaType: l.mediaType, Size: b.Size, Digest: l.digest})
 		}
 		if c.manifest, err = json.Marshal(m); err != nil {
 			return err
@@ -513,7 +518,8 @@ func (r *reader) dockerSave() error {
 	return nil
 }
 
-// namesFromDockerSave names the images of an OCI layout whose index does not, when it is a docker-save archive as well.
+// namesFromDockerSave names the images of an OCI layout whose index does not, when it is a
+// docker-save archive as well.
 func (r *reader) namesFromDockerSave() error {
 	if !slices.ContainsFunc(r.found, func(i *Image) bool { return len(i.Names) == 0 }) {
 		return nil
@@ -567,21 +573,17 @@ func (r *reader) diffIDs(id v1.Hash, cf *v1.ConfigFile, layers int) ([]v1.Hash, 
 	return cf.RootFS.DiffIDs, nil
 }
 
-func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*Layer, error) {
-	rc, err := b.open()
+func (r *reader) layer(b *Blob, digest, diffID v1.Hash, mt types.MediaType) (*Layer, error) {
+	format, err := b.compression()
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.archive, err)
+		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.Name, err)
 	}
-	defer rc.Close()
-	head := make([]byte, compression.HeadSize)
-	n, err := io.ReadFull(rc, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.name, err)
-	}
-	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: compression.Of(head[:n])}
-	if l.compression == "" && digest != diffID {
-		// Either the layer is damaged at its very beginning, or manifest and config contradict each other.
-		got, err := digestOf(b)
+	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: format}
+	switch {
+	case format == "" && digest != diffID:
+		// Either the layer is damaged at its very beginning, or manifest and config contradict each
+		// other.
+		got, err := b.digest()
 		if err != nil {
 			return nil, err
 		}
@@ -589,6 +591,8 @@ func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 			return nil, err
 		}
 		return nil, l.CheckDiffID(got)
+	case b.Digest != (v1.Hash{}) && (format == "" || digest != diffID):
+		return l, l.checkDigest(b.Digest)
 	}
 	return l, nil
 }
@@ -605,19 +609,19 @@ func (r *reader) promised(what string, desc v1.Descriptor) ([]byte, error) {
 	}
 	got, _, _ := v1.SHA256(bytes.NewReader(raw))
 	if got != desc.Digest {
-		return nil, &DigestError{Archive: r.archive, Blob: what + " " + b.name, Promise: "what refers to it", Want: desc.Digest, Got: got}
+		return nil, &DigestError{Archive: r.archive, Blob: what + " " + b.Name, Promise: "what refers to it", Want: desc.Digest, Got: got}
 	}
 	if desc.Size != int64(len(raw)) {
-		return nil, fmt.Errorf("%s: %s %s has %d bytes, but what refers to it says %d", r.archive, what, b.name, len(raw), desc.Size)
+		return nil, fmt.Errorf("%s: %s %s has %d bytes, but what refers to it says %d", r.archive, what, b.Name, len(raw), desc.Size)
 	}
 	return raw, nil
 }
 
-func (r *reader) blob(name string, want v1.Hash) (*blob, error) {
+func (r *reader) blob(name string, want v1.Hash) (*Blob, error) {
 	if want != (v1.Hash{}) && want.Algorithm != "sha256" {
 		return nil, fmt.Errorf("%s: %s: only sha256 digests are supported", r.archive, want)
 	}
-	b, err := r.files.blob(name)
+	b, err := r.files.Blob(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingError{Archive: r.archive, Blob: name, Want: want}
 	} else if err != nil {
@@ -628,28 +632,28 @@ func (r *reader) blob(name string, want v1.Hash) (*blob, error) {
 
 // file reads a file that is found by its own name. Its absence is an fs.ErrNotExist.
 func (r *reader) file(name string) ([]byte, error) {
-	b, err := r.files.blob(name)
+	b, err := r.files.Blob(name)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.archive, err)
 	}
 	return r.read(b)
 }
 
-func (r *reader) read(b *blob) ([]byte, error) {
-	if b.size > jsonLimit {
-		return nil, fmt.Errorf("%s: %s has %d bytes; an index, manifest or config may have %d", r.archive, b.name, b.size, jsonLimit)
+func (r *reader) read(b *Blob) ([]byte, error) {
+	if b.Size > jsonLimit {
+		return nil, fmt.Errorf("%s: %s has %d bytes; an index, manifest or config may have %d", r.archive, b.Name, b.Size, jsonLimit)
 	}
-	if r.json += b.size; r.json > jsonTotal {
+	if r.json += b.Size; r.json > jsonTotal {
 		return nil, fmt.Errorf("%s: its indexes, manifests and configs have more than %d bytes together", r.archive, jsonTotal)
 	}
-	rc, err := b.open()
+	rc, err := b.Open()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.archive, err)
 	}
 	defer rc.Close()
-	raw, err := io.ReadAll(io.LimitReader(rc, b.size))
+	raw, err := io.ReadAll(io.LimitReader(rc, b.Size))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.name, err)
+		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.Name, err)
 	}
 	return raw, nil
 }
@@ -662,18 +666,10 @@ func digestInName(name string) (v1.Hash, bool) {
 	return h, err == nil
 }
 
-func digestOf(b *blob) (v1.Hash, error) {
-	rc, err := b.open()
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	defer rc.Close()
-	h := sha256.New()
-	_, err = io.CopyBuffer(writerOnly{h}, rc, make([]byte, 256<<10))
-	return hashOf(h), err
-}
-
-// Normalise completes an image's name as the runtimes know it: debian becomes docker.io/library/debian:latest.
+// Normalise completes an image's name as containerd does: debian becomes
+// docker.io/library/debian:latest. The package name of go-containerregistry cannot: it replaces
+// docker.io by index.docker.io (https://github.com/google/go-containerregistry/issues/68), and
+// drops the tag of a name with a digest.
 func Normalise(name string) (string, error) {
 	ref, err := reference.ParseDockerRef(name)
 	if err != nil {

@@ -8,19 +8,19 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"path"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // Layer is a layer as the archive holds it, compressed or not. It implements v1.Layer.
 type Layer struct {
 	archive     string
-	blob        *blob
+	blob        *Blob
 	digest      v1.Hash
 	diffID      v1.Hash
 	mediaType   types.MediaType
@@ -35,23 +35,27 @@ func (l *Layer) Digest() (v1.Hash, error) { return l.digest, nil }
 // DiffID implements v1.Layer: the digest of the uncompressed tar.
 func (l *Layer) DiffID() (v1.Hash, error) { return l.diffID, nil }
 
+// Name returns the path of the layer in the archive.
+func (l *Layer) Name() string { return l.blob.Name }
+
 // Size implements v1.Layer.
-func (l *Layer) Size() (int64, error) { return l.blob.size, nil }
+func (l *Layer) Size() (int64, error) { return l.blob.Size, nil }
 
 // MediaType implements v1.Layer.
 func (l *Layer) MediaType() (types.MediaType, error) { return l.mediaType, nil }
 
-// Compressed implements v1.Layer: the blob as it is stored, compressed or not. The reader fails at the end when the
-// content does not have the layer's digest.
+// Compressed implements v1.Layer: the blob as it is stored, compressed or not. The reader fails at
+// the end when the content does not have the layer's digest.
 func (l *Layer) Compressed() (io.ReadCloser, error) {
-	rc, err := l.blob.open()
+	rc, err := l.blob.Open()
 	if err != nil {
 		return nil, err
 	}
 	return &verifier{r: rc, c: rc, h: sha256.New(), check: l.checkDigest}, nil
 }
 
-// Uncompressed implements v1.Layer. The reader fails at the end when the content has not both the layer's digests.
+// Uncompressed implements v1.Layer. The reader fails at the end when the content has not both the
+// layer's digests.
 func (l *Layer) Uncompressed() (io.ReadCloser, error) {
 	rc, err := l.Tar()
 	if err != nil {
@@ -60,11 +64,11 @@ func (l *Layer) Uncompressed() (io.ReadCloser, error) {
 	return &verifier{r: rc, c: rc, h: sha256.New(), check: l.CheckDiffID}, nil
 }
 
-// Tar is Uncompressed for a caller who computes the diff ID while reading: it is for him to pass it to CheckDiffID.
-// Hashing twice would take as long as all the rest.
+// Tar is Uncompressed for a caller that computes the diff ID while reading and passes it to
+// CheckDiffID: hashing twice would take as long as all the rest.
 func (l *Layer) Tar() (io.ReadCloser, error) {
 	if l.compression == "" {
-		return l.blob.open()
+		return l.blob.Open()
 	}
 	rc, err := l.Compressed()
 	if err != nil {
@@ -83,17 +87,17 @@ func (l *Layer) CheckDiffID(got v1.Hash) error {
 	if got == l.diffID {
 		return nil
 	}
-	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.name, Promise: "the image's config", Want: l.diffID, Got: got}
+	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.Name, Promise: "the image's config", Want: l.diffID, Got: got}
 }
 
-// SelfContained says that the layer has an entry for every directory it puts something in, so that unpacking it takes
-// nothing, such as a directory's mode, from the layers below. It reads headers only, and does not know of compressed
-// layers.
+// SelfContained reports whether the layer has an entry for each directory that it adds something
+// to, so that unpacking it needs nothing of the layers below, such as a directory's mode. It reads
+// headers only; for compressed layers it returns false.
 func (l *Layer) SelfContained() bool {
 	if l.compression != "" {
 		return false
 	}
-	rc, err := l.blob.open()
+	rc, err := l.blob.Open()
 	if err != nil {
 		return false
 	}
@@ -106,8 +110,8 @@ func (l *Layer) SelfContained() bool {
 		} else if err != nil {
 			return false
 		}
-		name := cleanName(hdr.Name)
-		if dir, _ := path.Split(name); !dirs[strings.TrimSuffix(dir, "/")] {
+		name := rootfs.Clean(hdr.Name)
+		if !dirs[rootfs.Dir(name)] {
 			return false
 		}
 		if hdr.Typeflag == tar.TypeDir {
@@ -120,15 +124,15 @@ func (l *Layer) checkDigest(got v1.Hash) error {
 	if got == l.digest {
 		return nil
 	}
-	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.name, Promise: "the image's manifest", Want: l.digest, Got: got}
+	return &DigestError{Archive: l.archive, Blob: "layer " + l.blob.Name, Promise: "the image's manifest", Want: l.digest, Got: got}
 }
 
 func (l *Layer) broken(err error) error {
-	return fmt.Errorf("%s: layer %s (%s): %s: %w", l.archive, l.blob.name, l.digest, l.compression, err)
+	return fmt.Errorf("%s: layer %s (%s): %s: %w", l.archive, l.blob.Name, l.digest, l.compression, err)
 }
 
-// Verify reads the layer to its end. When the stored blob itself is damaged it says so, rather than what the damage did
-// to decompression.
+// Verify reads the layer to its end. If the stored blob is damaged, the error is about its digest
+// and not about decompression.
 func (l *Layer) Verify(ctx context.Context) error {
 	read := func(open func() (io.ReadCloser, error)) error {
 		rc, err := open()
@@ -193,7 +197,7 @@ func (d *decompressed) Read(p []byte) (int, error) {
 			err = tail
 		}
 	case err != nil:
-		// Damage usually makes decompression fail first; the digests say more.
+		// Damage usually makes decompression fail first; an error about digests says more.
 		if _, tail := io.Copy(io.Discard, d.blob); tail != nil {
 			err = tail
 		} else {

@@ -9,6 +9,9 @@ import (
 
 // platform returns the platform to choose images for, and what fits it.
 func (o Options) platform() (platforms.Platform, platforms.MatchComparer) {
+	if o.AllPlatforms {
+		return platforms.DefaultSpec(), platforms.All
+	}
 	if o.Platform != nil {
 		p := platformOf(o.Platform)
 		return p, platforms.Only(p)
@@ -16,8 +19,9 @@ func (o Options) platform() (platforms.Platform, platforms.MatchComparer) {
 	return platforms.DefaultSpec(), machine(amd64Level())
 }
 
-// machine fits what the node's containerd chooses, and only then images for a higher level of amd64 that the CPU has. Their
-// manifests run well, though containerd does not find them in an index, since it tells no levels apart:
+// machine matches what the node's containerd matches, and after that images for a higher level of
+// amd64 that the CPU has. Such images run, though containerd does not find them in an index, since
+// it does not know levels:
 // https://github.com/containerd/platforms/blob/v1.0.0-rc.5/cpuinfo.go
 func machine(level int) platforms.MatchComparer {
 	p := platforms.DefaultSpec()
@@ -30,7 +34,7 @@ func machine(level int) platforms.MatchComparer {
 	return orElse{first, platforms.Ordered(higher...)}
 }
 
-// orElse prefers all that the first fits to what the second does.
+// orElse prefers what the first matches to what the second matches.
 type orElse struct{ first, second platforms.MatchComparer }
 
 func (o orElse) Match(p platforms.Platform) bool { return o.first.Match(p) || o.second.Match(p) }
@@ -45,8 +49,9 @@ func (o orElse) Less(a, b platforms.Platform) bool {
 	return o.second.Less(a, b)
 }
 
-// amd64Level is the CPU's level of the x86-64 psABI, 0 for other architectures. Of v3's features, x/sys does not know F16C, LZCNT
-// and MOVBE, which no CPU with the others lacks. https://gitlab.com/x86-psABIs/x86-64-ABI
+// amd64Level returns the CPU's level of the x86-64 psABI, 0 for other architectures. Of v3's
+// features, x/sys does not know F16C, LZCNT and MOVBE, which no CPU with the others lacks.
+// https://gitlab.com/x86-psABIs/x86-64-ABI
 func amd64Level() int {
 	x := &cpu.X86
 	switch {

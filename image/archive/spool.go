@@ -6,19 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/dind-cluster/dind-cluster/image/archive/room"
+	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// measureTime is how long a stream that does not fit is read on, only to say how much room it needs.
+// measureTime is how long a stream that does not fit is read on, to report how much room it needs.
 const measureTime = 5 * time.Second
 
-// decompress reads what engines and containerd read, too. For others there are no media types.
+// decompress reads the formats that engines and containerd read:
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/media-types.md has no others.
 func decompress(format string, r io.Reader) (io.ReadCloser, error) {
 	switch format {
 	case compression.Gzip, compression.Zstd:
@@ -27,8 +26,8 @@ func decompress(format string, r io.Reader) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("%s compression is not supported; use gzip, zstd or none", format)
 }
 
-// spool keeps a stream, uncompressed, in a temporary file without a name, and opens that.
-func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, error) {
+// spooled keeps a stream, uncompressed, in a temporary file without a name, and opens that.
+func spooled(ctx context.Context, name string, r io.Reader, o Options) (*Archive, error) {
 	in := bufio.NewReaderSize(r, 1<<20)
 	head, err := in.Peek(compression.HeadSize)
 	if len(head) == 0 {
@@ -49,7 +48,7 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 		defer zr.Close()
 		src = zr
 	}
-	f, err := tempFile(o.spoolDir())
+	f, err := spool.TempFile(o.spoolDir())
 	if err != nil {
 		return nil, fmt.Errorf("spooling %s: %w", name, err)
 	}
@@ -78,7 +77,8 @@ func spool(ctx context.Context, name string, r io.Reader, o Options) (*Archive, 
 	return openTar(name, f, size, o)
 }
 
-// measure reads a stream of which n bytes have been read to its end, for a while: more says that it goes on.
+// measure reads a stream of which n bytes have been read to its end, for a while: more says that it
+// goes on.
 func measure(ctx context.Context, r io.Reader, n int64) (size int64, more bool) {
 	ctx, cancel := context.WithTimeout(ctx, measureTime)
 	defer cancel()
@@ -86,7 +86,7 @@ func measure(ctx context.Context, r io.Reader, n int64) (size int64, more bool) 
 	return n + rest, err != nil
 }
 
-// errorReader remembers that it was the source that failed, not the disk.
+// errorReader keeps the source's error, to tell it from the disk's.
 type errorReader struct {
 	r   io.Reader
 	err error
@@ -98,16 +98,4 @@ func (e *errorReader) Read(p []byte) (int, error) {
 		e.err = err
 	}
 	return n, err
-}
-
-// tempFile makes a file that is gone with its last descriptor, whatever happens to the process.
-func tempFile(dir string) (*os.File, error) {
-	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
-		return os.NewFile(uintptr(fd), dir+"/(spool)"), nil
-	}
-	f, err := os.CreateTemp(dir, "loader-spool-") // for file systems without O_TMPFILE
-	if err != nil {
-		return nil, err
-	}
-	return f, os.Remove(f.Name())
 }

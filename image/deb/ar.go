@@ -13,8 +13,8 @@ const (
 	arHeaderLen = 60
 )
 
-// arReader walks the members of an ar archive as dpkg-deb writes it: short
-// names only, a two-byte header trailer, members padded to even offsets.
+// arReader reads the members of an ar archive as dpkg-deb writes it: short names only, members
+// padded to even offsets (deb(5)).
 type arReader struct {
 	r       io.Reader
 	member  *io.LimitedReader
@@ -38,7 +38,7 @@ func (a *arReader) next() (string, error) {
 	if a.member != nil {
 		left := a.member.N + a.padding
 		n, err := io.CopyN(io.Discard, a.r, left)
-		// dpkg-deb pads the last member too, other writers may not.
+		// dpkg-deb pads the last member, too; other writers may not.
 		if err == io.EOF && n >= a.member.N {
 			return "", io.EOF
 		}

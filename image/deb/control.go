@@ -28,8 +28,8 @@ func (c Control) Get(name string) string {
 	return ""
 }
 
-// RemoveDependency takes the dependency on the named package out of Depends and reports whether it was there. One that
-// other packages could meet, too, stays.
+// RemoveDependency removes the dependency on the named package from Depends and reports whether it
+// was there. A dependency that other packages can meet as well is kept.
 func (c Control) RemoveDependency(name string) bool {
 	for i, f := range c {
 		if !strings.EqualFold(f.Name, "Depends") {
@@ -46,7 +46,7 @@ func (c Control) RemoveDependency(name string) bool {
 	return false
 }
 
-// String is the paragraph as a control file has it.
+// String returns the paragraph as a control file has it.
 func (c Control) String() string {
 	var b strings.Builder
 	for _, f := range c {

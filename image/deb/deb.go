@@ -1,5 +1,5 @@
-// Package deb reads Debian binary packages: their control file, their
-// maintainer scripts, and the files they bring.
+// Package deb reads Debian binary packages: their control file, their maintainer scripts, and their
+// files.
 package deb
 
 import (
@@ -17,7 +17,7 @@ import (
 // the largest in Debian is a few megabytes.
 const maxControlSize = 64 << 20
 
-// Package is an opened package. Its files come from Data, once.
+// Package is an opened package. Data can be called once.
 type Package struct {
 	Control Control
 	// Members are the other files of the control archive: scripts, triggers,
@@ -28,7 +28,7 @@ type Package struct {
 	dataName string
 }
 
-// Name is the package's name.
+// Name returns the package's name.
 func (p *Package) Name() string { return p.Control.Get("Package") }
 
 // Read reads a package up to its data.
@@ -61,7 +61,7 @@ func Read(r io.Reader) (*Package, error) {
 			p.dataName = name
 			return p, nil
 		case strings.HasPrefix(name, "_"):
-			// Reserved for local additions, to be ignored (deb(5)).
+			// Readers must ignore it (deb(5)).
 		default:
 			return nil, fmt.Errorf("unknown archive member %q", name)
 		}
@@ -148,8 +148,8 @@ func (p *Package) Data(visit func(hdr *tar.Header, content io.Reader) error) err
 			return err
 		}
 	}
-	// The end of the tar archive is not the end of the compressed stream, whose
-	// own check sum comes last.
+	// The end of the tar archive is not the end of the compressed stream, which ends with a
+	// checksum of its own.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return fmt.Errorf("%s: %w", p.dataName, unexpected(err))
 	}
@@ -159,7 +159,7 @@ func (p *Package) Data(visit func(hdr *tar.Header, content io.Reader) error) err
 	return nil
 }
 
-// formats are those that dpkg has, by the end of an archive's name (deb(5)).
+// formats are the compression formats of dpkg, by the ending of an archive's name (deb(5)).
 var formats = map[string]string{
 	".tar": compression.None, ".gz": compression.Gzip, ".xz": compression.XZ, ".zst": compression.Zstd, ".bz2": compression.Bzip2,
 }

@@ -28,7 +28,7 @@ func sample(compression string) debtest.Package {
 	}
 }
 
-// read reads a package to its end and lists what it brings.
+// read reads a package to its end and lists what it contains.
 func read(r io.Reader) (*deb.Package, []string, error) {
 	p, err := deb.Read(r)
 	if err != nil {

@@ -7,14 +7,15 @@ import (
 	debian "pault.ag/go/debian/version"
 )
 
-// Relation is one package that a relation field names, with the versions meant.
+// Relation is one package that a field such as Depends names, with the versions that it accepts
+// (https://www.debian.org/doc/debian-policy/ch-relationships.html).
 type Relation struct {
 	Name string
 	// Operator is one of << <= = >= >>, or empty for any version.
 	Operator, Version string
 }
 
-// String is the relation as a control file has it.
+// String returns the relation as a control file has it.
 func (r Relation) String() string {
 	if r.Operator == "" {
 		return r.Name
@@ -22,7 +23,7 @@ func (r Relation) String() string {
 	return fmt.Sprintf("%s (%s %s)", r.Name, r.Operator, r.Version)
 }
 
-// Admits says whether a version is meant.
+// Admits reports whether the relation holds for a version.
 func (r Relation) Admits(version string) bool {
 	if r.Operator == "" {
 		return true
@@ -66,7 +67,7 @@ func parseRelation(text string) (Relation, error) {
 	text = strings.TrimSpace(text)
 	name, rest, versioned := strings.Cut(text, "(")
 	name = strings.TrimSpace(name)
-	// An architecture qualifier makes no difference where there is one architecture.
+	// All packages are of one architecture, so that a qualifier makes no difference.
 	name, _, _ = strings.Cut(name, ":")
 	if name == "" || strings.ContainsAny(name, " \t\n") {
 		return Relation{}, fmt.Errorf("%q names no package", text)

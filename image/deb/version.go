@@ -6,7 +6,9 @@ import (
 	"pault.ag/go/debian/version"
 )
 
-// CompareVersions orders two package versions as Debian's policy says (5.6.12). They are valid: Read and ParseRelations see to it.
+// CompareVersions compares two package versions
+// (https://www.debian.org/doc/debian-policy/ch-controlfields.html#version). They have to be valid,
+// as those of Read and ParseRelations are.
 func CompareVersions(a, b string) int {
 	versionA, _ := version.Parse(a)
 	versionB, _ := version.Parse(b)

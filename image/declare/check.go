@@ -12,8 +12,9 @@ import (
 // Set is all the declarations of a layer.
 type Set []*Declaration
 
-// Check finds scripts and triggers that nobody declared, and declarations that
-// no package needs any more. It takes the dependencies that the declarations do without out of the packages' control data.
+// Check returns an error for scripts and triggers that no declaration acknowledges, and for
+// declarations that no package needs any more. It removes the dependencies that declarations list
+// as without from the packages' control data.
 func (s Set) Check(packages []*deb.Package) error {
 	var problems []string
 	known := map[string]bool{}
@@ -22,7 +23,7 @@ func (s Set) Check(packages []*deb.Package) error {
 		known[p.Name()] = true
 		for _, kind := range scriptKinds {
 			if _, has := p.Members[kind]; has && !s.acknowledged(p.Name(), kind) {
-				problems = append(problems, fmt.Sprintf("package %s %s has a %s script that nobody acknowledged: declare what it does, or why it is not needed, as packages.%s.scripts.%s",
+				problems = append(problems, fmt.Sprintf("package %s %s has a %s script that no declaration acknowledges: declare what it does, or why it is not needed, as packages.%s.scripts.%s",
 					p.Name(), p.Control.Get("Version"), kind, p.Name(), kind))
 			}
 		}
@@ -33,7 +34,7 @@ func (s Set) Check(packages []*deb.Package) error {
 		}
 	}
 	for _, trigger := range slices.Sorted(maps.Keys(waiting)) {
-		problems = append(problems, fmt.Sprintf("nobody acknowledged dpkg's trigger %q, which %s uses: declare why it need not run, as triggers.%s",
+		problems = append(problems, fmt.Sprintf("no declaration acknowledges dpkg's trigger %q, which %s uses: declare why it need not run, as triggers.%s",
 			trigger, strings.Join(waiting[trigger], ", "), trigger))
 	}
 	for _, d := range s {
@@ -95,7 +96,7 @@ func (s Set) acknowledgedTrigger(name string) bool {
 	return false
 }
 
-// triggers are the names in a package's triggers file.
+// triggers returns the names in a package's triggers file.
 func triggers(file []byte) []string {
 	var names []string
 	for _, line := range strings.Split(string(file), "\n") {
@@ -108,7 +109,7 @@ func triggers(file []byte) []string {
 	return slices.Compact(names)
 }
 
-// Patterns are all patterns of what packages bring that is left out, and of what is not.
+// Patterns returns all patterns of paths to leave out of packages, and of exceptions.
 func (s Set) Patterns() (exclude, include []string) {
 	for _, d := range s {
 		exclude = append(exclude, d.Exclude...)
@@ -117,14 +118,14 @@ func (s Set) Patterns() (exclude, include []string) {
 	return exclude, include
 }
 
-// Excluded says whether a package's path is left out.
+// Excluded reports whether a package's path is left out.
 func (s Set) Excluded(path string) bool {
 	exclude, include := s.Patterns()
 	match := func(pattern string) bool { return Match(pattern, "/"+path) }
 	return slices.ContainsFunc(exclude, match) && !slices.ContainsFunc(include, match)
 }
 
-// Winner says who was chosen for a path that two bring, and "" when nobody was.
+// Winner returns the source that an override chooses for a path, or "" if there is no override.
 func (s Set) Winner(path string) string {
 	for _, d := range s {
 		for _, o := range d.Overrides {
@@ -136,8 +137,7 @@ func (s Set) Winner(path string) string {
 	return ""
 }
 
-// All are the effects in their order: file by file, packages by name, then those of
-// no package.
+// All returns the effects in their order: file by file, packages by name, then those of no package.
 func (s Set) All() []Named {
 	var all []Named
 	for _, d := range s {
@@ -151,7 +151,7 @@ func (s Set) All() []Named {
 	return all
 }
 
-// Named are effects and whose they are.
+// Named has effects and their source, for messages.
 type Named struct {
 	Source string
 	Effects
@@ -159,8 +159,7 @@ type Named struct {
 
 // Match matches as dpkg's path-exclude does: `*` and `?` match slashes too.
 func Match(pattern, name string) bool {
-	// Iterative glob matching with one backtrack point: linear enough for the
-	// few patterns of an image, and no input makes it exponential.
+	// Iterative matching with one backtracking point, which no input makes exponential.
 	p, n, star, mark := 0, 0, -1, 0
 	for n < len(name) {
 		switch {

@@ -1,6 +1,5 @@
-// Package declare is the form in which a layer says what the maintainer scripts
-// of its packages would have done, since no script is run: their effects as
-// data, or the reason why there is none.
+// Package declare reads declarations of what the maintainer scripts of a layer's packages would
+// have done, since no script is run: their effects as data, or the reason why there is none.
 package declare
 
 import (
@@ -16,19 +15,19 @@ import (
 
 // Declaration is one file of declarations.
 type Declaration struct {
-	// Exclude and Include are dpkg's path-exclude and path-include patterns, applied in
-	// this order to what packages bring. A `*` matches slashes too. A layer that declares
-	// none keeps to those of the layers below.
+	// Exclude and Include are dpkg's path-exclude and path-include patterns, applied in this order
+	// to the paths of packages. A `*` matches slashes too. A layer that declares none uses those of
+	// the layers below.
 	Exclude []string `json:"exclude,omitempty"`
 	Include []string `json:"include,omitempty"`
-	// Scripts acknowledges kinds of script for all packages: the kind and the reason.
-	// Only kinds which never run when a package is first installed may stand here.
+	// Scripts acknowledges kinds of script for all packages: the kind and the reason. Only kinds
+	// that do not run when a package is first installed are allowed.
 	Scripts map[string]string `json:"scripts,omitempty"`
 	// Triggers acknowledges dpkg triggers that packages activate or wait for: the
 	// trigger's name and the reason.
 	Triggers map[string]string `json:"triggers,omitempty"`
-	// Complete says that the packages of this layer and of those below and above make a
-	// system of their own: all that they depend on must be there.
+	// Complete requires that the packages of this layer and of those below and above make up a
+	// complete system: all dependencies must be met.
 	Complete bool `json:"complete,omitempty"`
 	// Overrides settles conflicts.
 	Overrides []Override `json:"overrides,omitempty"`
@@ -45,8 +44,8 @@ type Package struct {
 	// Scripts acknowledges the package's scripts: preinst, postinst, prerm,
 	// postrm, config. The reason says why none is run, or points to the effects.
 	Scripts map[string]string `json:"scripts,omitempty"`
-	// Without names packages that the package depends on and that the image does without, each with the reason. The
-	// dependency is taken out of dpkg's database, so that dpkg and apt are content with what is there.
+	// Without names dependencies that the image does without, each with the reason. They are
+	// removed from dpkg's database, so that dpkg and apt do not report them.
 	Without map[string]string `json:"without,omitempty"`
 	Effects
 }
@@ -58,7 +57,7 @@ type Override struct {
 	Reason string `json:"reason"`
 }
 
-// Effects are changes to the tree, done in the order of the fields here.
+// Effects are changes to the tree, applied in the order of these fields.
 type Effects struct {
 	Remove       []string      `json:"remove,omitempty"`
 	Directories  []File        `json:"directories,omitempty"`
@@ -88,7 +87,7 @@ type File struct {
 	Content string `json:"content,omitempty"`
 }
 
-// Copy makes a file from one that a package brings.
+// Copy copies a file of a package.
 type Copy struct {
 	From string `json:"from"`
 	To   string `json:"to"`
@@ -105,7 +104,7 @@ type Symlink struct {
 type Group struct {
 	Name string `json:"name"`
 	GID  int    `json:"gid"`
-	// Members are users who belong to it besides those whose own group it is.
+	// Members are further users of the group, besides those that have it as their primary group.
 	Members []string `json:"members,omitempty"`
 }
 
@@ -143,7 +142,7 @@ type Diversion struct {
 	By   string `json:"by"`
 }
 
-// Attributes changes what is kept about an existing path.
+// Attributes changes the attributes of an existing path.
 type Attributes struct {
 	Path   string            `json:"path"`
 	Mode   string            `json:"mode,omitempty"`
@@ -152,17 +151,18 @@ type Attributes struct {
 	Xattrs map[string]string `json:"xattrs,omitempty"`
 }
 
-// scriptKinds are the scripts dpkg knows; config is debconf's.
+// scriptKinds are the maintainer scripts:
+// https://www.debian.org/doc/debian-policy/ch-maintainerscripts.html and debconf's config.
 var scriptKinds = []string{"preinst", "postinst", "prerm", "postrm", "config"}
 
-// ScriptKinds are the names of the maintainer scripts.
+// ScriptKinds returns the names of the maintainer scripts.
 func ScriptKinds() []string { return slices.Clone(scriptKinds) }
 
 // Load reads a declaration file, YAML or JSON.
 func Load(path string) (*Declaration, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read declaration: %w", err)
+		return nil, fmt.Errorf("reading declaration: %w", err)
 	}
 	d, err := Parse(text)
 	if err != nil {
@@ -206,6 +206,3 @@ func (d *Declaration) validate() error {
 	}
 	return errors.Join(errs...)
 }
-
-// Path is the file the declaration was read from.
-func (d *Declaration) Path() string { return d.path }

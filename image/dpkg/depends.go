@@ -8,8 +8,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/deb"
 )
 
-// CheckRelations finds packages of a status file whose dependencies nobody meets,
-// and packages that exclude each other.
+// CheckRelations returns an error for the packages of a status file whose dependencies no package
+// meets, and for those that exclude each other.
 func CheckRelations(status string) error {
 	all, err := deb.ParseControls(status)
 	if err != nil {
@@ -68,7 +68,7 @@ func newProvided(all []deb.Control) provided {
 	for _, p := range all {
 		name := p.Get("Package")
 		has[name] = append(has[name], provider{name, p.Get("Version")})
-		// What cannot be read here provides nothing.
+		// A field that cannot be parsed provides nothing.
 		groups, _ := deb.ParseRelations(p.Get("Provides"))
 		for _, group := range groups {
 			for _, r := range group {
@@ -88,7 +88,7 @@ func (has provided) any(group []deb.Relation) bool {
 	return false
 }
 
-// other finds a package that meets the relation and is not the named one.
+// other returns a package that meets the relation and is not the named one, or "".
 func (has provided) other(r deb.Relation, not string) string {
 	for _, p := range has[r.Name] {
 		if p.pkg != not && (r.Operator == "" || p.version != "" && r.Admits(p.version)) {

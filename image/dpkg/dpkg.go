@@ -1,13 +1,10 @@
-// Package dpkg writes dpkg's database for packages that dpkg did not unpack, so
-// that dpkg, its users and vulnerability scanners see what is installed.
+// Package dpkg writes dpkg's database for packages that dpkg did not unpack, so that dpkg, apt and
+// vulnerability scanners see what is installed.
 package dpkg
 
 import (
 	"bytes"
-	"crypto/md5"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -19,7 +16,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// StatusPath is where dpkg keeps what is installed.
+// StatusPath is dpkg's list of installed packages.
 const StatusPath = root + "/status"
 
 const (
@@ -35,7 +32,7 @@ type Installed struct {
 	// Paths are those of the package's archive, excluded ones too, as dpkg lists
 	// them: absolute, "/." for the root.
 	Paths []string
-	// MD5 has the check sums of its files, by path without leading slash.
+	// MD5 has the checksums of its files, by path without leading slash.
 	MD5 map[string]string
 }
 
@@ -105,7 +102,7 @@ func Register(t *tree.Tree, below *state.State, shared map[string]string, packag
 	return nil
 }
 
-// statusOf is a package's paragraph in the status file.
+// statusOf returns a package's paragraph in the status file.
 func statusOf(t *tree.Tree, p *Installed) (deb.Control, error) {
 	paragraph := deb.Control{{Name: "Package", Value: p.Name()}, {Name: "Status", Value: "install ok installed"}}
 	for _, f := range p.Control {
@@ -136,7 +133,7 @@ func statusOf(t *tree.Tree, p *Installed) (deb.Control, error) {
 	return paragraph, nil
 }
 
-// info writes the package's files of the info folder.
+// info writes the package's files of the info directory.
 func info(p *Installed, add func(path, content string, mode int64) error) error {
 	prefix := root + "/info/" + p.Name()
 	if p.Control.Get("Multi-Arch") == "same" {
@@ -165,8 +162,8 @@ func info(p *Installed, add func(path, content string, mode int64) error) error 
 	return nil
 }
 
-// triggerInterests are the lines to add to the files of the triggers folder: one
-// file for all paths that packages wait for, and one for each named trigger.
+// triggerInterests returns the lines to add to the files of the triggers directory: one file for
+// all paths that packages wait for, and one for each named trigger.
 func triggerInterests(packages []*Installed) map[string]string {
 	lines := map[string]string{}
 	for _, p := range packages {
@@ -196,20 +193,6 @@ func diversionLines(diversions []declare.Diversion) string {
 		fmt.Fprintf(&b, "%s\n%s\n%s\n", d.Path, d.To, d.By)
 	}
 	return b.String()
-}
-
-// MD5 is the check sum that dpkg keeps of a file.
-func MD5(content tree.Content) (string, error) {
-	r, err := content()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	sum := md5.New()
-	if _, err := io.Copy(sum, r); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // MD5Of reads a package's own md5sums file.

@@ -14,10 +14,10 @@ const (
 	groupPath   = "etc/group"
 	shadowPath  = "etc/shadow"
 	gshadowPath = "etc/gshadow"
-	shadowGID   = 42 // fixed by Debian's base-passwd
+	shadowGID   = 42 // fixed by Debian's base-passwd: https://www.debian.org/doc/debian-policy/ch-opersys.html#uid-and-gid-classes
 
-	// System accounts without a fixed number get one from here downwards, as
-	// systemd-sysusers does.
+	// System accounts without a fixed number get one from here downwards, as with systemd-sysusers:
+	// https://www.freedesktop.org/software/systemd/man/latest/sysusers.d.html
 	lastSystemID = 999
 )
 
@@ -202,8 +202,8 @@ func (s *System) users(n declare.Named) error {
 	return nil
 }
 
-// sysusers applies the named sysusers.d files of this layer's packages. Accounts
-// they leave the number open for get one in the order of declaration.
+// sysusers applies the named sysusers.d files of this layer's packages. Accounts without a number
+// get one in the order of declaration.
 func (s *System) sysusers(n declare.Named) error {
 	for _, name := range n.Sysusers {
 		p := "usr/lib/sysusers.d/" + name
@@ -339,8 +339,8 @@ func (s *System) writeAccounts(all []declare.Named) error {
 	var passwd, groups, shadows, gshadows strings.Builder
 	for _, u := range s.accounts.users {
 		fmt.Fprintf(&passwd, "%s:%s:%d:%d:%s:%s:%s\n", u.name, mark, u.uid, u.gid, u.gecos, u.home, u.shell)
-		// No date of the last change: it would be the build's, and none means
-		// that passwords do not age.
+		// No date of the last change, which would be the build's: without one, passwords do not
+		// age, see shadow(5).
 		fmt.Fprintf(&shadows, "%s:*::0:99999:7:::\n", u.name)
 	}
 	for _, g := range s.accounts.groups {

@@ -10,8 +10,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// alternatives writes what update-alternatives would: the links, and its
-// database, so that the choice can be changed later.
+// alternatives writes what update-alternatives(1) would: the links, and its database, so that the
+// choice can be changed later.
 func (s *System) alternatives(all []declare.Named) error {
 	choices := map[string][]declare.Alternative{}
 	sources := map[string]string{}
@@ -30,8 +30,8 @@ func (s *System) alternatives(all []declare.Named) error {
 }
 
 func (s *System) alternative(name string, choices []declare.Alternative, source string) error {
-	// Slaves are kept by name; those whose path is excluded do not count, as
-	// update-alternatives ignores what does not exist.
+	// Slaves are kept by name, without those whose path is excluded: update-alternatives(1) ignores
+	// what does not exist.
 	slaves := map[string]string{} // name to link
 	best := choices[0]
 	for i := range choices {

@@ -13,8 +13,8 @@ const (
 	caDir    = "etc/ssl/certs"
 )
 
-// caBundle does what update-ca-certificates does for programs that read the
-// bundle: every certificate that the packages bring, concatenated by path.
+// caBundle does what update-ca-certificates(8) does for programs that read the bundle: it
+// concatenates all certificates of the packages, by path.
 func (s *System) caBundle(n declare.Named) error {
 	if !n.CABundle {
 		return nil

@@ -1,5 +1,4 @@
-// Package effects does to a tree what maintainer scripts would have done to a
-// running system, as declared.
+// Package effects applies to a tree the declared effects of maintainer scripts.
 package effects
 
 import (
@@ -27,18 +26,14 @@ type System struct {
 	accounts accounts
 }
 
-// Apply does all effects, kind by kind in the order of the fields of
-// declare.Effects, so that one package can rely on another's.
+// Apply applies all effects, kind by kind in the order of the fields of declare.Effects, so that
+// one package can rely on those of another.
 func (s *System) Apply(all []declare.Named) error {
-	for _, step := range []func(declare.Named) error{
+	if err := each(all,
 		s.remove, s.directories, s.files, s.copies, s.symlinks,
 		s.readAccounts, s.sysusers, s.groups, s.users,
-	} {
-		for _, n := range all {
-			if err := step(n); err != nil {
-				return fmt.Errorf("%s: %w", n.Source, err)
-			}
-		}
+	); err != nil {
+		return err
 	}
 	if err := s.writeAccounts(all); err != nil {
 		return err
@@ -46,9 +41,12 @@ func (s *System) Apply(all []declare.Named) error {
 	if err := s.alternatives(all); err != nil {
 		return err
 	}
-	for _, step := range []func(declare.Named) error{
-		s.caBundle, s.defaultUnit, s.mask, s.enable, s.attributes,
-	} {
+	return each(all, s.caBundle, s.defaultUnit, s.mask, s.enable, s.attributes)
+}
+
+// each applies one step after the other to all declarations.
+func each(all []declare.Named, steps ...func(declare.Named) error) error {
+	for _, step := range steps {
 		for _, n := range all {
 			if err := step(n); err != nil {
 				return fmt.Errorf("%s: %w", n.Source, err)
@@ -192,7 +190,7 @@ func (s *System) attributes(n declare.Named) error {
 	return nil
 }
 
-// share writes a file that layers above may write again.
+// share writes a file that layers above may rewrite.
 func (s *System) share(p, content string, mode int64, gid int, source string) error {
 	e, err := Text(p, content, mode, source)
 	if err != nil {

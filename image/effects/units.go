@@ -23,7 +23,7 @@ func (s *System) defaultUnit(n declare.Named) error {
 	return s.link(unitsOfAdmin+"/default.target", "/"+unitsOfPackages+"/"+n.DefaultUnit, n.Source)
 }
 
-// mask makes units unstartable. Units need not exist: some are made by generators.
+// mask masks units, as systemctl(1) does. They need not exist: generators make some.
 func (s *System) mask(n declare.Named) error {
 	for _, unit := range n.Mask {
 		if err := s.link(unitsOfAdmin+"/"+unit, "/dev/null", n.Source); err != nil {
@@ -33,12 +33,13 @@ func (s *System) mask(n declare.Named) error {
 	return nil
 }
 
-// enable makes the links that systemctl enable makes.
+// enable makes the links of systemctl enable, as the [Install] section of a unit says:
+// https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html
 func (s *System) enable(n declare.Named) error {
 	done := map[string]bool{}
 	for _, unit := range n.Enable {
 		if err := s.enableUnit(unit, n.Source, done); err != nil {
-			return fmt.Errorf("enable %s: %w", unit, err)
+			return fmt.Errorf("enabling %s: %w", unit, err)
 		}
 	}
 	return nil

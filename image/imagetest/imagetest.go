@@ -15,7 +15,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Spec says what an image is made of.
+// Spec describes an image.
 type Spec struct {
 	Name string
 	Base *image.Files
@@ -27,7 +27,7 @@ type Spec struct {
 	State       string
 }
 
-// New makes an image in a temporary folder.
+// New makes an image in a temporary directory.
 func New(t testing.TB, s Spec) *image.Files {
 	t.Helper()
 	dir := t.TempDir()

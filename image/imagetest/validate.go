@@ -11,9 +11,11 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// Validate checks that all digests and sizes of an image are those of its bytes, and reads all of them.
+// Validate checks that all digests and sizes of an image are those of its bytes, and reads all of
+// them.
 //
-// It is go-containerregistry's validate but for the layers, which that takes to be compressed with gzip.
+// It is go-containerregistry's validate but for the layers, which that takes to be compressed with
+// gzip.
 func Validate(img v1.Image) error {
 	if err := validate.Image(img, validate.Fast); err != nil {
 		return err

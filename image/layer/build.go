@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,10 +28,10 @@ type Layer struct {
 	spool *spool.Spool
 }
 
-// Close frees what the layer's content takes on disk.
+// Close frees the disk space of the layer's content.
 func (l *Layer) Close() error { return l.spool.Close() }
 
-// builder is a layer on its way.
+// builder has the state of a build.
 type builder struct {
 	spec     *Spec
 	spool    *spool.Spool
@@ -49,7 +48,7 @@ type unpacked struct {
 	entries []*tree.Entry
 }
 
-// Build puts a layer together.
+// Build builds a layer. Close it after it has been written.
 func Build(spec *Spec) (*Layer, error) {
 	sp, err := spool.New()
 	if err != nil {
@@ -113,8 +112,8 @@ func (b *builder) readDeclarations() error {
 	return nil
 }
 
-// unpackDebs reads all packages, several at once, and then forgets in which order
-// they came: sorted by name, they give the same layer in any order.
+// unpackDebs reads all packages, several at once, and sorts them by name, so that their order in
+// the spec makes no difference.
 func (b *builder) unpackDebs() error {
 	b.packages = make([]*unpacked, len(b.spec.Debs))
 	errs := make([]error, len(b.spec.Debs))
@@ -126,7 +125,7 @@ func (b *builder) unpackDebs() error {
 			defer func() { <-slots }()
 			p, err := b.unpackDeb(path)
 			if err != nil {
-				errs[i] = fmt.Errorf("unpack %s: %w", path, err)
+				errs[i] = fmt.Errorf("unpacking %s: %w", path, err)
 			}
 			b.packages[i] = p
 		})
@@ -156,8 +155,8 @@ func (b *builder) checkPackages() error {
 }
 
 func (b *builder) addPackages() error {
-	// Links come first, from the root down, so that what other packages put
-	// below a link (/lib/x) lands behind it (/usr/lib/x) whatever their names.
+	// Links come first, from the root down, so that what other packages have below a link (/lib/x)
+	// is added to what it leads to (/usr/lib/x), whatever the packages' names are.
 	var links, others []*tree.Entry
 	for _, p := range b.packages {
 		for _, e := range p.entries {
@@ -236,7 +235,7 @@ func (b *builder) applyEffects() error {
 	return dpkg.CheckRelations(sys.Shared[dpkg.StatusPath])
 }
 
-// sumUp makes the state for the layers above.
+// sumUp computes the state for the layers above.
 func (b *builder) sumUp(sys *effects.System) error {
 	units, err := sys.Installable()
 	if err != nil {
@@ -257,7 +256,3 @@ func (b *builder) sumUp(sys *effects.System) error {
 func inode(source, path string) string { return source + ":" + path }
 
 func modeBits(hdr *tar.Header) int64 { return hdr.Mode & 0o7777 }
-
-func openFile(path string) tree.Content {
-	return func() (r readCloser, err error) { return os.Open(path) }
-}

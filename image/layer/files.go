@@ -3,7 +3,6 @@ package layer
 import (
 	"archive/tar"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"io/fs"
@@ -42,15 +41,15 @@ func (b *builder) addFiles() error {
 	}
 	for _, f := range b.spec.Files {
 		if err := b.addFile(f); err != nil {
-			return fmt.Errorf("add %s: %w", f.Source, err)
+			return fmt.Errorf("adding %s: %w", f.Source, err)
 		}
 	}
 	return nil
 }
 
-// addFile adds a file, or a folder with all that is in it.
+// addFile adds a file, or a directory with all that is in it.
 func (b *builder) addFile(f File) error {
-	// Bazel's inputs are links; what counts is what they lead to.
+	// Bazel's inputs are symbolic links to the files that are meant.
 	root, err := filepath.EvalSymlinks(f.Source)
 	if err != nil {
 		return err
@@ -90,32 +89,19 @@ func (b *builder) addFile(f File) error {
 		if e.Mode, err = effects.Mode(f.Mode, e.Mode); err != nil {
 			return err
 		}
-		e.Content = openFile(file)
-		if e.SHA256, err = sumContent(e.Content); err != nil {
+		e.Content = func() (io.ReadCloser, error) { return os.Open(file) }
+		if e.SHA256, err = e.Content.Sum(sha256.New()); err != nil {
 			return err
 		}
 		return b.add(e)
 	})
 }
 
-func sumContent(content tree.Content) (string, error) {
-	r, err := content()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, r); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
-}
-
 // addTars adds the entries of tar archives, compressed or not.
 func (b *builder) addTars() error {
 	for _, name := range b.spec.Tars {
 		if err := b.addTar(name); err != nil {
-			return fmt.Errorf("add %s: %w", name, err)
+			return fmt.Errorf("adding %s: %w", name, err)
 		}
 	}
 	return nil

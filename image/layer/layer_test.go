@@ -406,7 +406,7 @@ func TestHostilePackages(t *testing.T) {
 		"climbing inside":    {[]debtest.File{{Path: "./usr/../../evil", Content: "x"}}, "climbs out"},
 		"climbing hard link": {[]debtest.File{{Path: "./a", HardLink: "../../etc/shadow"}}, "climbs out"},
 		"dangling hard link": {[]debtest.File{{Path: "./a", HardLink: "./b"}}, "no earlier file"},
-		"endless links":      {[]debtest.File{{Path: "./a", Link: "b"}, {Path: "./b", Link: "a"}, {Path: "./a/c", Content: "x"}}, "too many symbolic links"},
+		"endless links":      {[]debtest.File{{Path: "./a", Link: "b"}, {Path: "./b", Link: "a"}, {Path: "./a/c", Content: "x"}}, "more than 40 symbolic links"},
 		"root as a file":     {[]debtest.File{{Path: "./usr", Link: "/"}, {Path: "./usr/usr", Content: "x"}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -429,7 +429,7 @@ func TestTruncatedPackage(t *testing.T) {
 	whole := program.Bytes(t)
 	path := write(t, string(whole[:len(whole)-40]))
 	_, err := build(t, layer.Spec{Debs: []string{path}})
-	wantError(t, err, "unpack "+path, "unexpected EOF")
+	wantError(t, err, "unpacking "+path, "unexpected EOF")
 }
 
 const accounts = `

@@ -2,24 +2,20 @@
 // effects to a blob whose bytes depend on nothing else.
 package layer
 
-import (
-	"encoding/json"
-	"fmt"
-	"os"
-)
+import "github.com/dind-cluster/dind-cluster/image/jsonfile"
 
-// Spec says what a layer is made of. The Bazel rule writes it.
+// Spec describes a layer to build. The Bazel rule writes it, as JSON.
 type Spec struct {
-	// Name stands in the image's history.
+	// Name is the created_by of the layer in the image's history.
 	Name string `json:"name"`
-	// Debs are the package files.
+	// Debs are Debian package files.
 	Debs []string `json:"debs,omitempty"`
-	// Declarations are the files that declare the effects of their scripts.
+	// Declarations are the files that declare the effects of the packages' scripts.
 	Declarations []string `json:"declarations,omitempty"`
 	Files        []File   `json:"files,omitempty"`
 	Directories  []File   `json:"directories,omitempty"`
 	Symlinks     []Link   `json:"symlinks,omitempty"`
-	// Tars are archives whose entries are taken as they are.
+	// Tars are tar archives, compressed or not, whose entries are added as they are.
 	Tars []string `json:"tars,omitempty"`
 	// Below is the state of the layers below; empty for the first layer.
 	Below string `json:"below,omitempty"`
@@ -27,11 +23,11 @@ type Spec struct {
 	Compression string `json:"compression,omitempty"`
 }
 
-// File is a file or folder to copy, or, without a source, a directory to make.
+// File is a file or directory to copy, or, without a source, a directory to make.
 type File struct {
 	Source string `json:"source,omitempty"`
 	Path   string `json:"path"`
-	// Mode is octal; empty keeps 0755 for what is executable and 0644 otherwise.
+	// Mode is octal; if it is empty, it is 0755 for what is executable and 0644 otherwise.
 	Mode string `json:"mode,omitempty"`
 	UID  int    `json:"uid,omitempty"`
 	GID  int    `json:"gid,omitempty"`
@@ -46,14 +42,4 @@ type Link struct {
 }
 
 // ReadSpec reads a spec file.
-func ReadSpec(path string) (*Spec, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read layer spec: %w", err)
-	}
-	s := &Spec{}
-	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("read layer spec %s: %w", path, err)
-	}
-	return s, nil
-}
+func ReadSpec(path string) (*Spec, error) { return jsonfile.Read[Spec]("layer spec", path) }

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"crypto/md5"
 	"fmt"
 	"io"
 	"os"
@@ -12,9 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-type readCloser = io.ReadCloser
-
-// unpackDeb reads one package, its files into the spool.
+// unpackDeb reads one package and puts its files into the spool.
 func (b *builder) unpackDeb(path string) (*unpacked, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -47,8 +46,8 @@ func (b *builder) unpackDeb(path string) (*unpacked, error) {
 	return p, b.sumFiles(p)
 }
 
-// sumFiles adds the MD5 sums that the package's own list lacks: those of
-// conffiles always, and all of them when there is no list.
+// sumFiles adds the MD5 sums that the package's own md5sums file lacks: always those of conffiles,
+// and all of them if there is no such file.
 func (b *builder) sumFiles(p *unpacked) error {
 	_, listed := p.Members["md5sums"]
 	conffiles := "\n" + string(p.Members["conffiles"]) + "\n"
@@ -56,7 +55,7 @@ func (b *builder) sumFiles(p *unpacked) error {
 		if e.Type != tar.TypeReg || listed && !strings.Contains(conffiles, "\n/"+e.Path+"\n") {
 			continue
 		}
-		sum, err := dpkg.MD5(e.Content)
+		sum, err := e.Content.Sum(md5.New())
 		if err != nil {
 			return err
 		}
@@ -81,14 +80,7 @@ func (a *archive) entry(hdr *tar.Header, content io.Reader) (*tree.Entry, error)
 		return nil, err
 	}
 	e := &tree.Entry{Path: p, Type: hdr.Typeflag, Mode: modeBits(hdr), UID: hdr.Uid, GID: hdr.Gid, Source: a.source}
-	for key, value := range hdr.PAXRecords {
-		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
-			if e.Xattrs == nil {
-				e.Xattrs = map[string][]byte{}
-			}
-			e.Xattrs[name] = []byte(value)
-		}
-	}
+	e.SetXattrs(hdr)
 	switch hdr.Typeflag {
 	case tar.TypeReg:
 		e.Size = hdr.Size

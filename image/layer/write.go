@@ -6,21 +6,20 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Media types of layers: OCI's, since only OCI's manifests have annotations.
+// Media types of layers. They are the OCI's, since only the OCI's manifests have annotations.
 const (
 	MediaTypeZstd         = "application/vnd.oci.image.layer.v1.tar+zstd"
 	MediaTypeGzip         = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -28,17 +27,21 @@ const (
 )
 
 const (
-	// zstdLevel is the best that the encoder has, which is about zstd's own level 11. The encoder's version is locked and
-	// its output is the same for any number of cores: TestDeterminism.
+	// zstdLevel is the encoder's best level, about level 11 of zstd itself
+	// (https://pkg.go.dev/github.com/klauspost/compress/zstd#EncoderLevel). The encoder's version
+	// is locked and its output is the same for any number of cores: TestDeterminism.
 	zstdLevel = zstd.SpeedBestCompression
-	// zstdWindow is how far back a match may lie: far enough to find in one of Kubernetes' programs what another one has,
-	// which makes a layer of them a quarter smaller than with 8 MiB. It is the most that zstd's own tools take without
-	// being told to; the decoder of Docker, containerd and Podman takes four times that.
+	// zstdWindow is how far back, in bytes, a match may lie: far enough to find in one of
+	// Kubernetes' programs what another one has, which makes a layer of them a quarter smaller than
+	// with 8 MiB. It is the most that zstd accepts without --long or --memory
+	// (ZSTD_WINDOWLOG_LIMIT_DEFAULT, https://github.com/facebook/zstd/blob/v1.5.7/lib/zstd.h); the
+	// decoder of Docker, containerd and Podman accepts four times that.
 	zstdWindow = 128 << 20
-	// gzipLevel is where the next better one costs a third more time for 1 % of the size.
+	// gzipLevel is the highest level that is worth its time: the next one takes a third longer for
+	// 1 % less.
 	gzipLevel = 5
-	// gzipBlock is what one core compresses at a time. The blocks' bounds depend on
-	// nothing but this number, so the bytes do not depend on the number of cores.
+	// gzipBlock is what one core compresses at a time, in bytes. Only this number decides where
+	// blocks end, so the output does not depend on the number of cores.
 	gzipBlock = 1 << 20
 )
 
@@ -55,15 +58,7 @@ type Metadata struct {
 
 // ReadMetadata reads a metadata file.
 func ReadMetadata(path string) (*Metadata, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read layer metadata: %w", err)
-	}
-	m := &Metadata{}
-	if err := json.Unmarshal(text, m); err != nil {
-		return nil, fmt.Errorf("read layer metadata %s: %w", path, err)
-	}
-	return m, nil
+	return jsonfile.Read[Metadata]("layer metadata", path)
 }
 
 // counter counts and sums what is written through it.
@@ -82,20 +77,14 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func (c *counter) digest() string { return "sha256:" + hex.EncodeToString(c.sum.Sum(nil)) }
 
-// WriteBlob writes entries as a layer blob.
+// WriteBlob writes entries, which come sorted by path, as a layer blob. Of the spec, its name and
+// compression count.
 func WriteBlob(w io.Writer, entries []*tree.Entry, spec *Spec) (*Metadata, error) {
-	return WriteArchive(w, spec.Name, spec.Compression, func(w io.Writer) error {
-		return WriteTar(w, entries, func(*tree.Entry) time.Time { return time.Unix(0, 0) })
-	})
-}
-
-// WriteArchive writes a tar archive as a layer blob. The name is for the image's history; the compression is zstd, gzip or none.
-func WriteArchive(w io.Writer, name, compression string, write func(io.Writer) error) (*Metadata, error) {
-	m := &Metadata{Name: name}
+	m := &Metadata{Name: spec.Name}
 	blob := &counter{w: w, sum: sha256.New()}
 	plain := &counter{w: blob, sum: sha256.New()}
 	var closer io.Closer
-	switch compression {
+	switch spec.Compression {
 	case "", "zstd":
 		m.MediaType = MediaTypeZstd
 		z, err := zstd.NewWriter(blob, zstd.WithEncoderLevel(zstdLevel), zstd.WithWindowSize(zstdWindow))
@@ -116,10 +105,10 @@ func WriteArchive(w io.Writer, name, compression string, write func(io.Writer) e
 	case "none":
 		m.MediaType = MediaTypeUncompressed
 	default:
-		return nil, fmt.Errorf("unknown compression %q, it can be zstd, gzip or none", compression)
+		return nil, fmt.Errorf("unknown compression %q, it can be zstd, gzip or none", spec.Compression)
 	}
 	buffered := bufio.NewWriterSize(plain, 256<<10)
-	if err := write(buffered); err != nil {
+	if err := WriteTar(buffered, entries); err != nil {
 		return nil, err
 	}
 	if err := buffered.Flush(); err != nil {
@@ -135,9 +124,10 @@ func WriteArchive(w io.Writer, name, compression string, write func(io.Writer) e
 	return m, nil
 }
 
-// inOrder returns entries, which come sorted by path, in the order of an archive: directories and whatever else has no
-// content, then files by size. Programs from the same source are of similar size. Side by side they lie within the
-// compression's window, which makes a layer of Kubernetes' programs 5 % smaller than the order of their paths does.
+// inOrder returns entries, which are sorted by path, in the order of an archive: directories and
+// what else has no content, then files by size. Programs from the same source are of similar size.
+// Side by side they lie within the compression's window, which makes a layer of Kubernetes'
+// programs 5 % smaller than the order of their paths does.
 func inOrder(entries []*tree.Entry) []*tree.Entry {
 	size := func(e *tree.Entry) int64 {
 		if e.Type == tar.TypeReg {
@@ -150,9 +140,10 @@ func inOrder(entries []*tree.Entry) []*tree.Entry {
 	return ordered
 }
 
-// WriteTar writes entries, which come sorted by path, as a tar archive with numeric owners and the times that at has for
-// them: directories first, then files by size. Its format is USTAR wherever that suffices.
-func WriteTar(w io.Writer, entries []*tree.Entry, at func(*tree.Entry) time.Time) error {
+// WriteTar writes entries, which come sorted by path, as a tar archive with numeric owners:
+// directories first, then files by size. What has no time gets that of all files in our images, the
+// epoch. Its format is USTAR wherever that suffices.
+func WriteTar(w io.Writer, entries []*tree.Entry) error {
 	tw := tar.NewWriter(w)
 	written := map[string]string{} // inode to path
 	for _, e := range inOrder(entries) {
@@ -160,11 +151,14 @@ func WriteTar(w io.Writer, entries []*tree.Entry, at func(*tree.Entry) time.Time
 			continue
 		}
 		hdr := &tar.Header{
-			Typeflag: e.Type, Name: e.Path, Mode: e.Mode, Uid: e.UID, Gid: e.GID, ModTime: at(e),
+			Typeflag: e.Type, Name: e.Path, Mode: e.Mode, Uid: e.UID, Gid: e.GID, ModTime: e.ModTime,
 			Linkname: e.Link, Devmajor: e.Major, Devminor: e.Minor,
 		}
 		if e.IsDir() {
 			hdr.Name += "/"
+		}
+		if e.ModTime.IsZero() {
+			hdr.ModTime = time.Unix(0, 0)
 		}
 		for name, value := range e.Xattrs {
 			if hdr.PAXRecords == nil {

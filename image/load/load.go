@@ -1,5 +1,4 @@
-// Package load brings an image into a Docker engine and sends only the layers
-// which the engine lacks.
+// Package load loads an image into a Docker engine and sends only the layers that the engine lacks.
 package load
 
 import (
@@ -16,21 +15,20 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
-// Result says what it took.
+// Result describes what was sent and removed.
 type Result struct {
 	// ID is the image's, as the engine has it.
 	ID string
-	// Layers are all of the image's, Sent those that went over the wire, in Bytes.
+	// Layers counts the image's layers, Sent those that were sent, and Bytes what was sent in all.
 	Layers, Sent int
 	Bytes        int64
-	// Removed says that the image which had the tag before is gone.
+	// Removed reports that the image that had the tag before has been removed.
 	Removed bool
 }
 
-// Image makes img available under tag. An engine that has the image is only told
-// the name; one that has the first layers gets the others; and one that does
-// not take a part of an image gets it whole. An earlier build that had the tag goes,
-// unless it has another name or a container.
+// Image makes img available under tag. If the engine has the image, it is only tagged; if it has
+// the first layers, the others are sent; and if it rejects a part of an image, all of it is sent.
+// An earlier build that had the tag is removed, unless it has another name or a container.
 func Image(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Result, error) {
 	earlier, err := earlierBuild(ctx, d, img, tag)
 	if err != nil {
@@ -43,11 +41,12 @@ func Image(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Re
 	return r, err
 }
 
-// earlierBuild returns the ID of the image that has a tag, if by its labels it is a build of the same image.
+// earlierBuild returns the ID of the image that has a tag, if by its labels it is a build of the
+// same image.
 func earlierBuild(ctx context.Context, d *docker.Client, img v1.Image, tag string) (string, error) {
 	cf, err := img.ConfigFile()
 	if err != nil {
-		return "", fmt.Errorf("load %s: %w", tag, err)
+		return "", fmt.Errorf("loading %s: %w", tag, err)
 	}
 	old, err := d.InspectImage(ctx, tag)
 	if errors.Is(err, docker.ErrNotFound) {
@@ -63,7 +62,8 @@ func earlierBuild(ctx context.Context, d *docker.Client, img v1.Image, tag strin
 	return old.ID, nil
 }
 
-// RemoveNameless removes an image that no name leads to and no container is made of, and reports whether it did.
+// RemoveNameless removes an image that has neither a name nor a container, and reports whether it
+// did.
 func RemoveNameless(ctx context.Context, d *docker.Client, id string) (bool, error) {
 	img, err := d.InspectImage(ctx, id)
 	if errors.Is(err, docker.ErrNotFound) {
@@ -76,7 +76,7 @@ func RemoveNameless(ctx context.Context, d *docker.Client, id string) (bool, err
 	}
 	err = d.Do(ctx, "remove image "+id, "image", "rm", id)
 	if failed := (*docker.Error)(nil); errors.As(err, &failed) && ctx.Err() == nil {
-		// A container or another image is made of it.
+		// A container or another image uses it.
 		return false, nil
 	}
 	return err == nil, err
@@ -85,11 +85,11 @@ func RemoveNameless(ctx context.Context, d *docker.Client, id string) (bool, err
 func bring(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Result, error) {
 	config, err := img.ConfigName()
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", tag, err)
+		return nil, fmt.Errorf("loading %s: %w", tag, err)
 	}
 	layers, err := img.Layers()
 	if err != nil {
-		return nil, fmt.Errorf("load %s: %w", tag, err)
+		return nil, fmt.Errorf("loading %s: %w", tag, err)
 	}
 	r := &Result{ID: config.String(), Layers: len(layers)}
 	if err := tagPresent(ctx, d, r, img, tag); err == nil {
@@ -111,8 +111,9 @@ func bring(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Re
 	return r, nil
 }
 
-// tagPresent names an image which the engine has. A classic engine knows images by
-// their config's digest, one with containerd's store by their manifest's.
+// tagPresent tags an image that the engine has. A classic engine knows images by their config's
+// digest, one with containerd's image store by their manifest's:
+// https://docs.docker.com/engine/storage/containerd/
 func tagPresent(ctx context.Context, d *docker.Client, r *Result, img v1.Image, tag string) error {
 	manifest, err := img.Digest()
 	if err != nil {
@@ -127,8 +128,8 @@ func tagPresent(ctx context.Context, d *docker.Client, r *Result, img v1.Image, 
 	return err
 }
 
-// present counts the image's first layers which the engine has: the longest
-// beginning that it shares with another image.
+// present counts the image's first layers that the engine has: the most that it shares with another
+// image.
 func present(ctx context.Context, d *docker.Client, img v1.Image) (int, error) {
 	info, err := d.Info(ctx)
 	if err != nil {
@@ -193,7 +194,7 @@ func send(ctx context.Context, d *docker.Client, r *Result, img v1.Image, tag st
 	// The engine may have stopped reading.
 	pr.CloseWithError(io.ErrClosedPipe)
 	if writeErr := <-written; writeErr != nil && !errors.Is(writeErr, io.ErrClosedPipe) {
-		return fmt.Errorf("read image %s: %w", tag, writeErr)
+		return fmt.Errorf("reading image %s: %w", tag, writeErr)
 	}
 	if err != nil {
 		return err

@@ -37,7 +37,7 @@ func newImage(t *testing.T) v1.Image {
 	return img
 }
 
-// diffIDs is what docker image inspect says of an image with the first n layers of img.
+// diffIDs returns what docker image inspect says of an image with the first n layers of img.
 func diffIDs(t *testing.T, img v1.Image, n int, others ...string) string {
 	t.Helper()
 	cf, err := img.ConfigFile()
@@ -105,7 +105,7 @@ func TestImage(t *testing.T) {
 	}
 }
 
-// An earlier build goes with its name, if nobody else has a use for it.
+// An earlier build is removed with its name, unless something else uses it.
 func TestEarlierBuild(t *testing.T) {
 	img := newImage(t)
 	ours, err := json.Marshal(labels)

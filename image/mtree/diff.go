@@ -70,8 +70,8 @@ func parse(text string) (map[string]string, error) {
 	return lines, nil
 }
 
-// Blur takes size and check sum out of the lines of the matching paths: for
-// files that every edit of ours changes, of which only the presence is of interest.
+// Blur removes size and checksum from the lines of matching paths: files that change with each of
+// our commits, of which only the presence matters.
 func Blur(text string, match func(path string) bool) string {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {

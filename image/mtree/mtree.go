@@ -13,12 +13,12 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// digestLen is how many hexadecimal digits of a file's check sum are listed:
-// enough to notice a change, few enough to read past.
+// digestLen is how many hexadecimal digits of a file's checksum are listed: enough to notice a
+// change, few enough to read past.
 const digestLen = 12
 
-// Write writes the listing, one line for each path. What most lines have in
-// common is said once, by /set.
+// Write writes the listing, one line for each path. What most lines have in common is in the line
+// /set.
 func Write(w io.Writer, entries []*tree.Entry) error {
 	var b strings.Builder
 	b.WriteString("#mtree\n/set type=file uid=0 gid=0 mode=0644\n")
@@ -30,7 +30,7 @@ func Write(w io.Writer, entries []*tree.Entry) error {
 	return err
 }
 
-// Line is the listing of one path.
+// Line returns the listing of one path.
 func Line(e *tree.Entry) string {
 	var b strings.Builder
 	if e.Path == "" {

@@ -1,5 +1,5 @@
-// Package spool keeps the unpacked content of packages in one temporary file,
-// so that memory stays small whatever the size of a layer.
+// Package spool keeps the content of files in one temporary file, so that layers of any size need
+// little memory.
 package spool
 
 import (
@@ -10,36 +10,44 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Spool is a temporary file for the content of many files. It may be written
-// to from several goroutines.
+// Spool is a temporary file for the content of many files. It is safe for concurrent use.
 type Spool struct {
 	file *os.File
 	mu   sync.Mutex
 	size int64
 }
 
-// New makes a spool whose file vanishes with the process.
+// New makes a spool whose file is gone with the process.
 func New() (*Spool, error) {
-	f, err := os.CreateTemp("", "imager-spool-")
+	f, err := TempFile(os.TempDir())
 	if err != nil {
-		return nil, fmt.Errorf("make a temporary file: %w", err)
-	}
-	// Without a name nothing is left behind, however the process ends.
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("make a temporary file: %w", err)
+		return nil, fmt.Errorf("making a temporary file: %w", err)
 	}
 	return &Spool{file: f}, nil
 }
 
-// Close gives the space back.
+// TempFile makes a file in a directory that is gone with its last descriptor, however the process
+// ends.
+func TempFile(dir string) (*os.File, error) {
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), dir+"/(spool)"), nil
+	}
+	f, err := os.CreateTemp(dir, "dind-cluster-spool-") // for file systems without O_TMPFILE
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(f.Name())
+}
+
+// Close frees the disk space.
 func (s *Spool) Close() error { return s.file.Close() }
 
-// Put stores size bytes of r and returns their check sum and how to read them
-// again.
+// Put stores size bytes of r and returns their SHA-256 in hexadecimal and how to read them again.
 func (s *Spool) Put(r io.Reader, size int64) (string, tree.Content, error) {
 	s.mu.Lock()
 	start := s.size

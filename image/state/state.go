@@ -1,6 +1,5 @@
-// Package state is what one layer tells the layers above it: which paths exist,
-// which packages are installed, and the content of the few files that several
-// layers write to.
+// Package state passes on to the layers above which paths exist, which packages are installed, and
+// the content of the few files that several layers write to.
 package state
 
 import (
@@ -14,7 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// State is the sum of a layer and all below it.
+// State describes a layer and all below it.
 type State struct {
 	// Entries are all paths, by path.
 	Entries map[string]*tree.Entry `json:"entries"`
@@ -26,15 +25,15 @@ type State struct {
 	// Units is the content of the unit files that can be enabled, which a layer
 	// above may do.
 	Units map[string]string `json:"units"`
-	// Complete says that packages of layers above must have all they depend on.
+	// Complete reports that the dependencies of packages in layers above must be met.
 	Complete bool `json:"complete,omitempty"`
-	// Exclude and Include are the patterns that hold for packages in layers above
-	// which declare none of their own.
+	// Exclude and Include are the patterns for packages in layers above that declare none of their
+	// own.
 	Exclude []string `json:"exclude,omitempty"`
 	Include []string `json:"include,omitempty"`
 }
 
-// New is the state below the first layer.
+// New returns the state below the first layer.
 func New() *State {
 	return &State{
 		Entries:  map[string]*tree.Entry{},
@@ -44,11 +43,11 @@ func New() *State {
 	}
 }
 
-// Read reads what Write wrote.
+// Read reads a file of Write.
 func Read(path string) (*State, error) {
 	s, err := read(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the state of the layers below from %s: %w", path, err)
+		return nil, fmt.Errorf("reading the state of the layers below from %s: %w", path, err)
 	}
 	return s, nil
 }
@@ -72,7 +71,7 @@ func read(path string) (*State, error) {
 // Write writes the state to a file, the same bytes for the same state.
 func (s *State) Write(path string) error {
 	if err := s.write(path); err != nil {
-		return fmt.Errorf("write the layer's state: %w", err)
+		return fmt.Errorf("writing the layer's state: %w", err)
 	}
 	return nil
 }

@@ -31,17 +31,17 @@ import (
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/platforms"
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/store/database"
 	"github.com/dind-cluster/dind-cluster/image/store/layout"
@@ -169,16 +169,8 @@ func testImage(t testing.TB, layers ...v1.Layer) v1.Image {
 // save writes images as docker save does.
 func save(t testing.TB, all map[string]v1.Image) string {
 	t.Helper()
-	refs := map[name.Reference]v1.Image{}
-	for n, img := range all {
-		tag, err := name.NewTag(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs[tag] = img
-	}
 	path := filepath.Join(t.TempDir(), "images.tar")
-	if err := tarball.MultiRefWriteToFile(path, refs); err != nil {
+	if err := os.WriteFile(path, imagetest.Save(t, all), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -219,7 +211,7 @@ func openAll(t testing.TB, paths []string) (all []*Image) {
 func extract(t *testing.T, dir string, tree snapshot.Tree) {
 	t.Helper()
 	var b bytes.Buffer
-	if err := WriteTar(&b, tree); err != nil {
+	if err := layer.WriteTar(&b, tree.Sorted()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := archive.Apply(t.Context(), dir, &b); err != nil {
@@ -227,7 +219,7 @@ func extract(t *testing.T, dir string, tree snapshot.Tree) {
 	}
 }
 
-// importReal brings an archive into a root directory with containerd's code.
+// importReal imports an archive into a root directory with containerd's code.
 func importReal(ctx context.Context, t *testing.T, c *containerd, path string) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -267,7 +259,7 @@ func importReal(ctx context.Context, t *testing.T, c *containerd, path string) {
 	}
 }
 
-// listing is what a mounted snapshot has: path to attributes.
+// listing returns what a mounted snapshot has: path to attributes.
 func listing(ctx context.Context, t *testing.T, c *containerd, chainID string) map[string]string {
 	t.Helper()
 	key := "view-" + chainID
@@ -289,7 +281,7 @@ func listing(ctx context.Context, t *testing.T, c *containerd, chainID string) m
 			stat := info.Sys().(*syscall.Stat_t)
 			line := fmt.Sprintf("%v %d:%d %d", info.Mode(), stat.Uid, stat.Gid, stat.Rdev)
 			if !d.IsDir() {
-				// Of folders, the time at which containerd unpacked something into them.
+				// Of directories, the time at which containerd unpacked something into them.
 				line += fmt.Sprintf(" %d %d", info.Size(), info.ModTime().UnixNano())
 			}
 			rel := strings.TrimPrefix(p, root)
@@ -347,7 +339,8 @@ func listing(ctx context.Context, t *testing.T, c *containerd, chainID string) m
 	return all
 }
 
-// TestContainerd unpacks images with our code and with containerd's, and compares what containerd's code then finds.
+// TestContainerd unpacks images with our code and with containerd's, and compares what containerd's
+// code then finds.
 func TestContainerd(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root may give files away and mount an overlay")
@@ -457,7 +450,8 @@ func TestContainerd(t *testing.T) {
 			}
 		}
 	}
-	// All snapshots are as containerd's, but those below one that removes something, which are missing.
+	// All snapshots are as containerd's, but those below one that removes something, which are
+	// missing.
 	count := 0
 	if err := ours.snapshots.Walk(ctx, func(ctx context.Context, got snapshots.Info) error {
 		count++

@@ -26,18 +26,20 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Group is a part of a store, in a folder of its own; all parts together are the store. So images that rarely change can lie in
-// another layer than those that often do.
+// Group is a part of a store, in a directory of its own; all parts together are the store. So
+// images that rarely change can be in another layer than those that often do.
 type Group struct {
-	// Path is the folder in the outer image, without a leading slash. Other groups are next to it.
+	// Path is the directory in the outer image, without a leading slash. Other groups are next to
+	// it.
 	Path string
-	// Content is where the contents of files are kept.
+	// Content keeps the contents of files.
 	Content *spool.Spool
 
 	tree snapshot.Tree
 }
 
-// NewGroup makes an empty group. The folders above it are entries of its layer from under on, an absolute path.
+// NewGroup makes an empty group. The directories above it, from the absolute path under on, are
+// entries of its layer.
 func NewGroup(at, under string, content *spool.Spool) (*Group, error) {
 	p, err := tree.Clean(at)
 	if err != nil {
@@ -52,53 +54,55 @@ func NewGroup(at, under string, content *spool.Spool) (*Group, error) {
 	}
 	g := &Group{Path: p, Content: content, tree: snapshot.Tree{}}
 	for dir := p; len(dir) >= len(top); dir = path.Dir(dir) {
-		g.folder(dir, 0o755)
+		g.directory(dir, 0o755)
 	}
 	return g, nil
 }
 
-// Entries are the group's entries by their paths in the outer image.
+// Entries returns the group's entries by their paths in the outer image.
 func (g *Group) Entries() snapshot.Tree { return g.tree }
 
-func (g *Group) put(e *snapshot.Entry) { g.tree[e.Path] = e }
+func (g *Group) put(e *tree.Entry) { g.tree[e.Path] = e }
 
-func (g *Group) folder(p string, mode int64) {
-	g.put(&snapshot.Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Path: p, Type: tar.TypeDir, Mode: mode, Source: "image store"}})
+func (g *Group) directory(p string, mode int64) {
+	g.put(&tree.Entry{Path: p, Type: tar.TypeDir, Mode: mode, Source: "image store", ModTime: time.Unix(0, 0)})
 }
 
-// folders makes the folders of a path relative to the group's.
-func (g *Group) folders(p string) {
+// directories makes the directories of a path relative to the group's.
+func (g *Group) directories(p string) {
 	if p == "." || g.tree[path.Join(g.Path, p)] != nil {
 		return
 	}
-	g.folders(path.Dir(p))
-	g.folder(path.Join(g.Path, p), 0o755)
+	g.directories(path.Dir(p))
+	g.directory(path.Join(g.Path, p), 0o755)
 }
 
 // file adds a file at a path relative to the group's.
 func (g *Group) file(p string, content []byte) error {
-	g.folders(path.Dir(p))
+	g.directories(path.Dir(p))
 	sum, open, err := g.Content.Put(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
 		return err
 	}
-	g.put(&snapshot.Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{
-		Path: path.Join(g.Path, p), Type: tar.TypeReg, Mode: 0o644, Size: int64(len(content)), SHA256: sum, Content: open, Source: "image store",
-	}})
+	g.put(&tree.Entry{
+		Path: path.Join(g.Path, p), Type: tar.TypeReg, Mode: 0o644, Size: int64(len(content)), SHA256: sum, Content: open,
+		Source: "image store", ModTime: time.Unix(0, 0),
+	})
 	return nil
 }
 
-// root is where the files of snapshot number id are.
+// root returns where the files of snapshot number id are.
 func (g *Group) root(id int) string {
 	return path.Join(g.Path, layout.Snapshots, strconv.Itoa(id), layout.Files)
 }
 
 // addTree adds the files of snapshot number id.
 func (g *Group) addTree(id int, t snapshot.Tree) {
-	g.folders(layout.Snapshots)
+	g.directories(layout.Snapshots)
 	root := g.root(id)
-	// As containerd makes it: the files are nobody's business but those who may see the container.
-	g.folder(path.Dir(root), 0o700)
+	// The mode is containerd's: only root may look into the files of containers.
+	// https://github.com/containerd/containerd/blob/v2.3.7/plugins/snapshots/overlay/overlay.go
+	g.directory(path.Dir(root), 0o700)
 	for _, e := range t {
 		at := *e
 		at.Path = path.Join(root, e.Path)
@@ -123,11 +127,12 @@ func (g *Group) addBlobs(i *Image) error {
 	return nil
 }
 
-// addDatabases adds the databases, and an index of the images in them. Snapshots has the numbers of each image's.
+// addDatabases adds the databases, and an index of the images in them. Numbers has the numbers of
+// each image's snapshots.
 func (g *Group) addDatabases(ctx context.Context, namespace string, all []*Image, known []database.Snapshot, numbers [][]int) error {
 	dir, err := os.MkdirTemp("", "store-")
 	if err != nil {
-		return fmt.Errorf("make a temporary folder: %w", err)
+		return fmt.Errorf("making a temporary directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	c := &database.Content{Namespace: namespace, Snapshots: known}
@@ -164,8 +169,9 @@ func (g *Group) addDatabases(ctx context.Context, namespace string, all []*Image
 	return g.file(layout.Index, text)
 }
 
-// AddImages unpacks images into the group. Those below lie in other groups, which have been made with the same list before, and
-// this group's numbers begin after theirs. With databases, this group has the databases of all of them.
+// AddImages unpacks images into the group. The images below are in other groups, which have been
+// made with the same list before, and this group's snapshot numbers begin after theirs. With
+// databases, this group has the databases of all of them.
 func (g *Group) AddImages(ctx context.Context, namespace string, below, own []*Image, databases bool) error {
 	var known []database.Snapshot
 	numbers := make([][]int, len(below)+len(own))
@@ -221,8 +227,9 @@ func (g *Group) AddImages(ctx context.Context, namespace string, below, own []*I
 	return g.addDatabases(ctx, namespace, slices.Concat(below, own), known, numbers)
 }
 
-// AddLayer unpacks layer number n of an image, counted from 0, into the group, and returns the snapshot's files: their paths are
-// relative to the root that is returned too. Below are the layers under it.
+// AddLayer unpacks layer number n of an image, counted from 0, into the group, and returns the
+// snapshot's files: their paths are relative to the root that is returned too. Below are the layers
+// under it.
 func (g *Group) AddLayer(n int, l *snapshot.Layer, below []*snapshot.Layer) (files snapshot.Tree, root string, err error) {
 	if len(below) != n {
 		return nil, "", fmt.Errorf("layer %d has %d layers below it", n, len(below))
@@ -236,8 +243,8 @@ func (g *Group) AddLayer(n int, l *snapshot.Layer, below []*snapshot.Layer) (fil
 	return trees[n], g.root(n + 1), nil
 }
 
-// AddImage makes an image known whose layers have been added one by one, here or to other layers of the outer image: its blobs
-// and the databases. Usage has what each layer takes.
+// AddImage adds the blobs and the databases of an image whose layers have been added one by one,
+// here or to other layers of the outer image. Usage has the disk usage of each layer.
 func (g *Group) AddImage(ctx context.Context, namespace string, i *Image, usage []snapshot.Usage) error {
 	if len(usage) != len(i.layers) {
 		return fmt.Errorf("image %s has %d layers, but there is the usage of %d", i, len(i.layers), len(usage))
@@ -254,11 +261,11 @@ func (g *Group) AddImage(ctx context.Context, namespace string, i *Image, usage 
 	return g.addDatabases(ctx, namespace, []*Image{i}, known, [][]int{numbers})
 }
 
-// Share makes files of the group under root, a snapshot's, one with the files at the same paths of the outer image's own, by hard
-// links, and lays both together. Only what no running system writes in place is shared: where a layer is not an overlay, a
-// write to one would be a write to both.
+// Share returns the group's files and the outer image's own ones together. Files under root, a
+// snapshot's, become hard links of identical ones of the outer image. Only files that no running
+// system writes in place are shared: without an overlay, a write to one would be a write to both.
 func (g *Group) Share(root string, own snapshot.Tree) (snapshot.Tree, error) {
-	members := map[string][]*snapshot.Entry{} // a snapshot's files that are hard links of each other
+	members := map[string][]*tree.Entry{} // a snapshot's files that are hard links of each other
 	for p, e := range g.tree {
 		if !strings.HasPrefix(p, root+"/") || e.Type != tar.TypeReg {
 			continue
@@ -297,7 +304,7 @@ func (g *Group) Share(root string, own snapshot.Tree) (snapshot.Tree, error) {
 	}
 	all := snapshot.Tree{}
 	for p, e := range own {
-		// Directories without an entry are those of the layers below.
+		// Directories without an entry of their own are in the layers below.
 		if p != "" && !e.Implied {
 			all[p] = e
 		}

@@ -1,5 +1,5 @@
-// Package store lays images out as containerd's root has them once it has unpacked them, as entries of a layer of the image
-// that the store is to lie in.
+// Package store lays images out as they are in containerd's root directory once it has unpacked
+// them, as entries of a layer of the image that will hold the store.
 package store
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/image"
 	"github.com/dind-cluster/dind-cluster/image/archive"
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/store/database"
@@ -39,7 +40,7 @@ func (i *Image) String() string {
 	return i.Target.Digest.String()
 }
 
-// newImage takes an image apart.
+// newImage reads the parts of an image.
 func newImage(img v1.Image, names []string, layers []v1.Layer) (*Image, error) {
 	i := &Image{layers: layers}
 	i.Names = names
@@ -71,10 +72,10 @@ func newImage(img v1.Image, names []string, layers []v1.Layer) (*Image, error) {
 	return i, nil
 }
 
-// Archive opens the images of an archive, as docker save writes it, or of a folder in the OCI layout. What is returned reads
-// from the archive until it is closed.
+// Archive opens the images of an archive, as docker save writes it, or of an OCI layout directory.
+// The images read from the archive until it is closed.
 func Archive(ctx context.Context, path string) ([]*Image, io.Closer, error) {
-	// The images are for the machines that these are built for, not for the one that builds.
+	// The images are for the machines that our images are for, not for the one that builds.
 	a, err := archive.Open(ctx, path, archive.Options{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}})
 	if err != nil {
 		return nil, nil, err
@@ -83,7 +84,7 @@ func Archive(ctx context.Context, path string) ([]*Image, io.Closer, error) {
 	for _, img := range a.Images {
 		var i *Image
 		if len(img.Names) == 0 {
-			err = fmt.Errorf("image %s has no name: nobody could ask for it", img)
+			err = fmt.Errorf("image %s has no name, by which a pod could ask for it: name it in the archive", img)
 		} else {
 			var layers []v1.Layer
 			for _, l := range img.Blobs() {
@@ -112,11 +113,11 @@ func Files(f *image.Files) (*Image, error) {
 	}
 	layers, err := img.Layers()
 	if err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	i, err := newImage(img, []string{name}, layers)
 	if err != nil {
-		return nil, fmt.Errorf("open image %s: %w", f.Name, err)
+		return nil, fmt.Errorf("opening image %s: %w", f.Name, err)
 	}
 	return i, nil
 }
@@ -168,26 +169,23 @@ func (i *Image) snapshot(n int, parent bool, usage snapshot.Usage) database.Snap
 	return s
 }
 
-// ReadUsage reads what WriteUsage has written.
-func ReadUsage(path string) (u snapshot.Usage, err error) {
-	text, err := os.ReadFile(path)
+// ReadUsage reads a file of WriteUsage.
+func ReadUsage(path string) (snapshot.Usage, error) {
+	u, err := jsonfile.Read[snapshot.Usage]("a snapshot's usage", path)
 	if err != nil {
-		return u, fmt.Errorf("read a snapshot's usage: %w", err)
+		return snapshot.Usage{}, err
 	}
-	if err := json.Unmarshal(text, &u); err != nil {
-		return u, fmt.Errorf("read a snapshot's usage: %s: %w", path, err)
-	}
-	return u, nil
+	return *u, nil
 }
 
-// WriteUsage writes what a snapshot takes on disk to a file.
+// WriteUsage writes the disk usage of a snapshot to a file, as JSON.
 func WriteUsage(path string, u snapshot.Usage) error {
 	text, err := json.Marshal(u)
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write a snapshot's usage: %w", err)
+		return fmt.Errorf("writing a snapshot's usage: %w", err)
 	}
 	return nil
 }

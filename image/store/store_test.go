@@ -17,6 +17,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/image"
 	"github.com/dind-cluster/dind-cluster/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/layer"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/store/database"
 	"github.com/dind-cluster/dind-cluster/image/store/layout"
@@ -32,7 +33,7 @@ func TestReproducible(t *testing.T) {
 	})
 	var blobs [2]bytes.Buffer
 	for i := range blobs {
-		m, err := WriteLayer(&blobs[i], "test", "zstd", group(t, "/store/a", nil, []string{archive}, true).Entries())
+		m, err := layer.WriteBlob(&blobs[i], group(t, "/store/a", nil, []string{archive}, true).Entries().Sorted(), &layer.Spec{Name: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,18 +60,19 @@ func newGroup(t testing.TB) *Group {
 	return g
 }
 
-func regular(p, content string, inode string) *snapshot.Entry {
-	return &snapshot.Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{
+func regular(p, content string, inode string) *tree.Entry {
+	return &tree.Entry{
 		Path: p, Type: tar.TypeReg, Mode: 0o644, Size: int64(len(content)), SHA256: content, Inode: inode,
 		Content: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil },
-	}}
+		ModTime: time.Unix(0, 0),
+	}
 }
 
-func directory(p string) *snapshot.Entry {
-	return &snapshot.Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Path: p, Type: tar.TypeDir, Mode: 0o755}}
+func directory(p string) *tree.Entry {
+	return &tree.Entry{Path: p, Type: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}
 }
 
-func treeOf(entries ...*snapshot.Entry) snapshot.Tree {
+func treeOf(entries ...*tree.Entry) snapshot.Tree {
 	t := snapshot.Tree{}
 	for _, e := range entries {
 		t[e.Path] = e
@@ -102,7 +104,7 @@ func TestShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	if err := WriteTar(&b, all); err != nil {
+	if err := layer.WriteTar(&b, all.Sorted()); err != nil {
 		t.Fatal(err)
 	}
 	links := map[string]string{}
@@ -135,7 +137,7 @@ func TestShare(t *testing.T) {
 			}
 		}))
 	}
-	for _, e := range []*snapshot.Entry{regular("usr/lib/x/store", "file", ""), regular(root+"usr", "file", "")} {
+	for _, e := range []*tree.Entry{regular("usr/lib/x/store", "file", ""), regular(root+"usr", "file", "")} {
 		if _, err := g.Share(g.root(3), treeOf(e)); err == nil || !strings.Contains(err.Error(), e.Path) {
 			t.Errorf("a file at %s: %v", e.Path, err)
 		}
@@ -150,12 +152,12 @@ func TestLayers(t *testing.T) {
 	var usage []snapshot.Usage
 	g := newGroup(t)
 	for n, l := range files.Layers {
-		layer, err := ReadBlob(l.Blob, l.Metadata, g.Content)
+		read, err := ReadBlob(l.Blob, l.Metadata, g.Content)
 		if err != nil {
 			t.Fatal(err)
 		}
-		layers = append(layers, layer)
-		unpacked, root, err := g.AddLayer(n, layer, layers[:n])
+		layers = append(layers, read)
+		unpacked, root, err := g.AddLayer(n, read, layers[:n])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,15 +1,21 @@
-// Package tree holds the file tree of a layer while it is put together: every
-// path once, with who brought it, so that a clash can name both.
+// Package tree holds the file tree of a layer while it is built: every path once, with its source,
+// so that the message about a conflict can name both.
 package tree
 
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"io"
 	"path"
 	"strings"
+	"time"
 )
+
+// xattrRecord begins the names of the PAX records with extended attributes.
+const xattrRecord = "SCHILY.xattr."
 
 // Entry is one path of the tree.
 type Entry struct {
@@ -30,24 +36,68 @@ type Entry struct {
 	Minor  int64             `json:"minor,omitempty"`
 	// Inode is set on files which are hard links of each other.
 	Inode string `json:"inode,omitempty"`
-	// Source says where the entry comes from, in words for error messages.
+	// Source names the package, file or declaration that the entry is from, for error messages.
 	Source string `json:"source,omitempty"`
 
 	Content Content `json:"-"`
-	// Implied marks a directory that nobody asked for by name.
+	// Implied marks a directory that no source names, but that has to be there for what is in it.
 	Implied bool `json:"implied,omitempty"`
+
+	// ModTime is not set in layers of packages and files, which all have the same time.
+	ModTime time.Time `json:"modTime,omitzero"`
 }
 
 // Content opens the bytes of a file.
 type Content func() (io.ReadCloser, error)
 
-// IsDir says whether the entry is a directory.
+// Sum returns a file's checksum in hexadecimal, of the kind that a new hash computes.
+func (c Content) Sum(sum hash.Hash) (string, error) {
+	r, err := c()
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	if _, err := io.Copy(sum, r); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// IsDir reports whether the entry is a directory.
 func (e *Entry) IsDir() bool { return e.Type == tar.TypeDir }
 
-// IsLink says whether the entry is a symbolic link.
+// IsLink reports whether the entry is a symbolic link.
 func (e *Entry) IsLink() bool { return e.Type == tar.TypeSymlink }
 
-// Same says whether two entries for one path mean the same.
+// Readlink returns what the entry leads to if it is there and a symbolic link.
+func (e *Entry) Readlink() (target string, ok bool) {
+	if e == nil || !e.IsLink() {
+		return "", false
+	}
+	return e.Link, true
+}
+
+// Identical reports whether two files can be one: content, mode, owner, extended attributes and
+// time are the same.
+func (e *Entry) Identical(o *Entry) bool {
+	return e.Type == tar.TypeReg && e.Size == o.Size && e.ModTime.Equal(o.ModTime) && e.Same(o)
+}
+
+// SetXattrs takes the extended attributes of a tar header.
+func (e *Entry) SetXattrs(hdr *tar.Header) {
+	for record, value := range hdr.PAXRecords {
+		name, ok := strings.CutPrefix(record, xattrRecord)
+		if !ok {
+			continue
+		}
+		if e.Xattrs == nil {
+			e.Xattrs = map[string][]byte{}
+		}
+		e.Xattrs[name] = []byte(value)
+	}
+}
+
+// Same reports whether two entries for one path mean the same.
 func (e *Entry) Same(o *Entry) bool {
 	if e.Type != o.Type || e.UID != o.UID || e.GID != o.GID || e.Link != o.Link || len(e.Xattrs) != len(o.Xattrs) {
 		return false
@@ -63,7 +113,7 @@ func (e *Entry) Same(o *Entry) bool {
 	return e.Mode == o.Mode && e.SHA256 == o.SHA256 && e.Major == o.Major && e.Minor == o.Minor
 }
 
-// describe is what a reader of a conflict wants to know of an entry.
+// describe describes an entry for the message about a conflict.
 func (e *Entry) describe() string {
 	var kind string
 	switch e.Type {

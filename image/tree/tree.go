@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // Tree is a layer's files over those of the layers below it.
@@ -20,7 +22,7 @@ func New(lower map[string]*Entry) *Tree {
 	return &Tree{lower: lower, entries: map[string]*Entry{}}
 }
 
-// ConflictError says that two sources bring different content for one path.
+// ConflictError reports that two sources have different content for one path.
 type ConflictError struct {
 	Path          string
 	First, Second *Entry
@@ -48,43 +50,11 @@ func (t *Tree) Follow(p string) *Entry {
 }
 
 // Resolve follows the symbolic links in a path, its last part included.
-func (t *Tree) Resolve(p string) (string, error) { return t.resolve(p, true) }
+func (t *Tree) Resolve(p string) (string, error) { return rootfs.Resolve(p, t.readlink) }
 
-func (t *Tree) resolveParent(p string) (string, error) { return t.resolve(p, false) }
+func (t *Tree) resolveParent(p string) (string, error) { return rootfs.ResolveParent(p, t.readlink) }
 
-// resolve follows links as a kernel would, but inside the tree's root. Parts that
-// do not exist are kept.
-func (t *Tree) resolve(p string, last bool) (string, error) {
-	rest := strings.Split(p, "/")
-	var done []string
-	for hops := 0; len(rest) > 0; {
-		part := rest[0]
-		rest = rest[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			if len(done) > 0 {
-				done = done[:len(done)-1]
-			}
-			continue
-		}
-		here := strings.Join(append(done[:len(done):len(done)], part), "/")
-		e := t.at(here)
-		if e == nil || !e.IsLink() || len(rest) == 0 && !last {
-			done = append(done, part)
-			continue
-		}
-		if hops++; hops > 40 {
-			return "", fmt.Errorf("too many symbolic links in /%s", p)
-		}
-		if path.IsAbs(e.Link) {
-			done = nil
-		}
-		rest = append(strings.Split(e.Link, "/"), rest...)
-	}
-	return strings.Join(done, "/"), nil
-}
+func (t *Tree) readlink(p string) (string, bool) { return t.at(p).Readlink() }
 
 // Add puts an entry into the tree. Links to directories which are already there
 // are followed in its parent path, so that /lib/x lands in /usr/lib/x. What
@@ -99,7 +69,7 @@ func (t *Tree) Add(e *Entry) error {
 	}
 	have := t.at(p)
 	if have != nil && have.IsLink() && e.IsDir() {
-		// A package may ship a directory where another has a link to one.
+		// A package may ship a directory where another one has a link to a directory.
 		target, err := t.Resolve(p)
 		if err != nil {
 			return err
@@ -123,7 +93,8 @@ func (t *Tree) Add(e *Entry) error {
 	return nil
 }
 
-// Replace puts an entry into the tree whatever was there before.
+// Replace puts an entry into the tree in place of what is there. A directory cannot replace a file,
+// nor a file a directory.
 func (t *Tree) Replace(e *Entry) error {
 	p, err := t.resolveParent(e.Path)
 	if err != nil {
@@ -159,8 +130,8 @@ func (t *Tree) Remove(p string) error {
 	return nil
 }
 
-// Complete adds the directories nobody brought, and reports files used as
-// directories.
+// Complete adds the directories that no source names. A file that is used as a directory is an
+// error.
 func (t *Tree) Complete() error {
 	for _, p := range slices.Sorted(maps.Keys(t.entries)) {
 		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
@@ -178,7 +149,7 @@ func (t *Tree) Complete() error {
 	return nil
 }
 
-// Entries are this layer's own entries, parents before children.
+// Entries returns this layer's own entries, parents before children.
 func (t *Tree) Entries() []*Entry {
 	own := make([]*Entry, 0, len(t.entries))
 	for _, p := range slices.Sorted(maps.Keys(t.entries)) {
@@ -191,7 +162,7 @@ func (t *Tree) Entries() []*Entry {
 	return own
 }
 
-// All are the entries of this layer and those below.
+// All returns the entries of this layer and those below.
 func (t *Tree) All() map[string]*Entry {
 	all := maps.Clone(t.lower)
 	if all == nil {

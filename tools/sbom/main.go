@@ -1,4 +1,4 @@
-// Sbom writes what a built image is made of, as SPDX.
+// Sbom writes a software bill of materials of a built image, as SPDX.
 package main
 
 import (

@@ -1,5 +1,6 @@
-// Store writes images as containerd's root has them once it has unpacked them: snapshots, content and databases. Whoever starts
-// from such a store neither copies nor unpacks a layer.
+// Store writes images as they are in containerd's root directory once it has unpacked them:
+// snapshots, content and databases. A containerd that starts with such a store neither copies nor
+// unpacks a layer.
 package main
 
 import (
@@ -10,7 +11,7 @@ import (
 )
 
 func main() {
-	// containerd's packages warn of what does not matter while nothing runs.
+	// The warnings of containerd's packages do not matter here, where no containerd runs.
 	if err := log.SetLevel("error"); err != nil {
 		panic(err)
 	}

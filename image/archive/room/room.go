@@ -1,5 +1,5 @@
-// Package room keeps the loader from filling a disk: what an archive unpacks to is known only once it has been unpacked, and
-// a full disk takes everything that lives on it, etcd first.
+// Package room keeps the loader from filling a disk: how large an archive is unpacked is known only
+// afterwards, and a full disk stops all that writes to it, etcd first.
 package room
 
 import (
@@ -15,15 +15,16 @@ import (
 )
 
 const (
-	// reserve is what is left free of a large file system: room for etcd, the journal and the logs of pods to go on.
+	// reserve is what is left free of a large file system, in bytes: room for etcd, the journal and
+	// the logs of pods.
 	reserve = 1 << 30
 	// share is the part of a small one that is left free.
 	share = 10
-	// inodes is how many inodes are left free, where a file system has a fixed number of them.
+	// inodes is how many inodes are left free on a file system with a fixed number of them.
 	inodes = 10_000
-	// pause is how often Watch looks.
+	// pause is how often Watch checks.
 	pause = 20 * time.Millisecond
-	// chunk is how much a Reader hands out between two looks.
+	// chunk is how many bytes a Reader returns between two checks.
 	chunk = 1 << 20
 )
 
@@ -33,16 +34,16 @@ type Guard struct{ dir string }
 // New returns a guard of the directory's file system.
 func New(dir string) *Guard { return &Guard{dir} }
 
-// FullError says that something does not fit.
+// FullError reports that something does not fit.
 type FullError struct {
-	// Dir is where.
+	// Dir is a directory of the full file system.
 	Dir string
-	// Need is the number of bytes that it needs, or with More a number that was not enough.
+	// Need is the number of bytes needed, or with More a number that was not enough.
 	Need int64
 	More bool
-	// Free is what there was, and Reserve what of it is left alone.
+	// Free is how many bytes were free, and Reserve how many of them stay so.
 	Free, Reserve int64
-	// Inodes says that it is files that there are too many of, not bytes.
+	// Inodes reports that there are too many files, not too many bytes.
 	Inodes bool
 }
 
@@ -81,8 +82,8 @@ func (g *Guard) Check(n int64) error {
 	return nil
 }
 
-// Watch returns a context that ends when the reserve is touched, whoever does it. Call stop when there is nothing more to
-// watch for.
+// Watch returns a context that ends when less than the reserve is free, whatever process takes it.
+// Call stop to end the watch.
 func (g *Guard) Watch(ctx context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	tick := time.NewTicker(pause)
@@ -103,7 +104,8 @@ func (g *Guard) Watch(ctx context.Context) (_ context.Context, stop func()) {
 	return ctx, func() { cancel(context.Canceled) }
 }
 
-// Reader returns a reader of r, whose content is being written to the file system, that fails before the reserve is touched.
+// Reader returns a reader of r, whose content is being written to the file system, that fails
+// before less than the reserve is free.
 func (g *Guard) Reader(r io.Reader) io.Reader { return &reader{r: r, g: g} }
 
 type reader struct {

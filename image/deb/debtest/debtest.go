@@ -38,7 +38,7 @@ type File struct {
 	Xattrs   map[string]string
 }
 
-// Bytes is the package as a file.
+// Bytes returns the package as a file.
 func (p Package) Bytes(t testing.TB) []byte {
 	t.Helper()
 	version := p.Version
@@ -59,7 +59,7 @@ func (p Package) Bytes(t testing.TB) []byte {
 	return b.Bytes()
 }
 
-// Write writes the package into a temporary folder and returns its path.
+// Write writes the package into a temporary directory and returns its path.
 func (p Package) Write(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), p.Name+".deb")

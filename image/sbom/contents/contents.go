@@ -1,9 +1,8 @@
-// Package contents makes an inventory of an image: its Debian packages, its programs with the modules they are made of,
-// and the images that lie in it as files, with inventories of their own.
+// Package contents makes an inventory of an image: its Debian packages, its programs with their
+// modules, and the images that are in it as files, with inventories of their own.
 package contents
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -14,19 +13,20 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 )
 
 // Image is the inventory of an image.
 type Image struct {
-	// Name is the image's name with its tag, as far as anything says so.
+	// Name is the image's name with its tag; empty if it is not known.
 	Name string
-	// Path is where the image lies in the outer one, absolute; empty for the outermost.
+	// Path is the absolute path of the image in the outer one; empty for the outermost.
 	Path string
-	// Digest is that of the manifest, or, for an archive of docker save, which has none, the image's ID.
+	// Digest is that of the manifest, or, with IsID, for an archive without one, the image's ID.
 	Digest v1.Hash
 	IsID   bool
-	// Created is when the image says it was made.
+	// Created is the image's own time.
 	Created      time.Time
 	Architecture string
 	Layers       []Layer
@@ -40,7 +40,7 @@ type Image struct {
 // Layer is one layer of an image.
 type Layer struct {
 	Digest v1.Hash
-	// CreatedBy is what the image's history says of it.
+	// CreatedBy is from the image's history.
 	CreatedBy string
 }
 
@@ -49,24 +49,26 @@ type OS struct {
 	ID, Name, VersionID, Codename string
 }
 
-// Program is an ELF program or library. Of those that Debian's packages brought only Go programs are listed.
+// Program is an ELF program or library. Of those of Debian packages, only Go programs are listed.
 type Program struct {
 	// Path is absolute.
 	Path   string
 	SHA256 string
-	// Go has the modules; nil in a program that is not made with Go.
+	// Go has the modules; nil for a program that is not written in Go.
 	Go *debug.BuildInfo
-	// Package is what the program belongs to; nil if it is no package's.
+	// Package owns the program; nil if none does.
 	Package *Package
 }
 
-// Options say what an image does not.
+// Options has what an image does not say.
 type Options struct {
-	// Modules are the module lists of programs that carry none, by the program's SHA-256 in hexadecimal.
+	// Modules are the module lists of programs that carry none, by the program's SHA-256 in
+	// hexadecimal.
 	Modules map[string]*debug.BuildInfo
 }
 
-// Read makes the inventory of an image whose layers have been scanned. The name is the image's with its tag.
+// Read makes the inventory of an image whose layers have been scanned. The name is the image's with
+// its tag.
 func Read(name string, img v1.Image, layers []*scan.Archive, o Options) (*Image, error) {
 	digest, err := img.Digest()
 	if err != nil {
@@ -81,12 +83,12 @@ func Read(name string, img v1.Image, layers []*scan.Archive, o Options) (*Image,
 		return nil, err
 	}
 	i := &Image{Name: name, Digest: digest}
-	i.describe(config, manifest.Layers)
+	i.describe(config, digests(manifest.Layers))
 	return i, i.fill(scan.Squash(layers), o)
 }
 
-// describe takes over what config and manifest say.
-func (i *Image) describe(config *v1.ConfigFile, layers []v1.Descriptor) {
+// describe adds what config and manifest say.
+func (i *Image) describe(config *v1.ConfigFile, layers []v1.Hash) {
 	i.Created, i.Architecture = config.Created.Time.UTC(), config.Architecture
 	var history []string
 	for _, h := range config.History {
@@ -94,8 +96,8 @@ func (i *Image) describe(config *v1.ConfigFile, layers []v1.Descriptor) {
 			history = append(history, h.CreatedBy)
 		}
 	}
-	for n, l := range layers {
-		layer := Layer{Digest: l.Digest}
+	for n, digest := range layers {
+		layer := Layer{Digest: digest}
 		if len(history) == len(layers) {
 			layer.CreatedBy = history[n]
 		}
@@ -103,41 +105,32 @@ func (i *Image) describe(config *v1.ConfigFile, layers []v1.Descriptor) {
 	}
 }
 
+func digests(layers []v1.Descriptor) []v1.Hash {
+	all := make([]v1.Hash, len(layers))
+	for n, l := range layers {
+		all[n] = l.Digest
+	}
+	return all
+}
+
 // tree is a file system as a container sees it.
 type tree map[string]*scan.File
 
-// lookup finds the file at a path, following symbolic links. It returns nil if there is none.
+// lookup finds the file at a path, following links. It returns nil if there is none.
 func (t tree) lookup(p string) *scan.File {
-	for range 16 {
-		f := t[p]
-		if f == nil {
-			// A directory above may be a link.
-			dir := path.Dir(p)
-			for dir != "." && (t[dir] == nil || t[dir].Link == "") {
-				dir = path.Dir(dir)
-			}
-			if dir == "." {
-				return nil
-			}
-			p = path.Join(target(dir, t[dir].Link), strings.TrimPrefix(p, dir+"/"))
-			continue
+	p, err := rootfs.Resolve(p, func(p string) (string, bool) {
+		if f := t[p]; f != nil && f.Link != "" {
+			return f.Link, true
 		}
-		if f.Link == "" {
-			return f
-		}
-		p = target(p, f.Link)
+		return "", false
+	})
+	if err != nil {
+		return nil
 	}
-	return nil
+	return t[p]
 }
 
-func target(link, to string) string {
-	if path.IsAbs(to) {
-		return scan.Clean(to)
-	}
-	return scan.Clean(path.Join(path.Dir(link), to))
-}
-
-// fill adds what the image's files tell.
+// fill adds what is in the image's files.
 func (i *Image) fill(t tree, o Options) error {
 	for _, p := range []string{"usr/lib/os-release", "etc/os-release"} {
 		if f := t.lookup(p); f != nil && i.OS == nil {
@@ -163,7 +156,7 @@ func (i *Image) fill(t tree, o Options) error {
 		f := t[p]
 		switch {
 		case slices.ContainsFunc(unpacked, func(s *store) bool { return s.has(p) }):
-			// It is an inner image's.
+			// It belongs to an inner image.
 		case f.Program != nil:
 			program := &Program{Path: "/" + p, SHA256: f.SHA256, Go: f.Program.Go, Package: db.owners[p]}
 			if program.Go == nil && program.Package != nil {
@@ -174,15 +167,15 @@ func (i *Image) fill(t tree, o Options) error {
 			}
 			i.Programs = append(i.Programs, program)
 		case f.Archive != nil && !isBlobOf(folders, p):
-			images, err := inArchive("/"+p, f.Archive.Files, o)
+			images, err := tree(f.Archive.Files).nested("/"+p, o)
 			if err != nil {
-				return fmt.Errorf("/%s: %w", p, err)
+				return err
 			}
 			i.Images = append(i.Images, images...)
 		case path.Base(p) == "oci-layout":
-			images, err := inLayout("/"+path.Dir(p), t.under(path.Dir(p)), o)
+			images, err := t.under(path.Dir(p)).nested("/"+path.Dir(p), o)
 			if err != nil {
-				return fmt.Errorf("/%s: %w", path.Dir(p), err)
+				return err
 			}
 			i.Images = append(i.Images, images...)
 		}
@@ -201,14 +194,16 @@ func (p *Program) complete(o Options) error {
 		p.Go = &info
 		return nil
 	}
-	// Debian's Go programs are built without modules; instead, the package names the source packages of all that is in it.
+	// Debian builds Go programs without modules; instead, the package names the source packages of
+	// all that is in it: https://www.debian.org/doc/debian-policy/ch-relationships.html, section
+	// 7.8
 	if p.Package != nil && len(p.Package.BuiltUsing) > 0 {
 		return nil
 	}
 	return &UnknownModulesError{Path: p.Path, SHA256: p.SHA256}
 }
 
-// UnknownModulesError says that nobody knows what a Go program is made of.
+// UnknownModulesError reports a Go program whose modules are not known.
 type UnknownModulesError struct {
 	Path, SHA256 string
 }
@@ -218,7 +213,7 @@ func (e *UnknownModulesError) Error() string {
 		"if it is one of this build, add its target to the programs of the image_sbom, else link it as the go command does", e.Path, e.SHA256)
 }
 
-// layouts are the folders of OCI layouts, with a slash at the end.
+// layouts returns the directories of OCI layouts, with a slash at the end.
 func layouts(t tree) []string {
 	var all []string
 	for p := range t {
@@ -233,7 +228,7 @@ func isBlobOf(layouts []string, p string) bool {
 	return slices.ContainsFunc(layouts, func(l string) bool { return strings.HasPrefix(p, l+"blobs/") })
 }
 
-// under is the part of a tree that is in a folder, as a tree.
+// under returns the part of a tree that is in a directory, as a tree.
 func (t tree) under(dir string) tree {
 	if dir == "." {
 		return t
@@ -260,5 +255,3 @@ func parseOS(text string) *OS {
 	}
 	return &OS{ID: values["ID"], Name: values["PRETTY_NAME"], VersionID: values["VERSION_ID"], Codename: values["VERSION_CODENAME"]}
 }
-
-var errNotImage = errors.New("no image")

@@ -14,15 +14,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/dind-cluster/dind-cluster/image/imagetest"
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 )
 
@@ -79,7 +79,7 @@ func read(t testing.TB, o Options, layers ...files) (*Image, error) {
 	return Read("test:1", img, archives, o)
 }
 
-// self is this test's program.
+// self returns this test's program.
 func self(t testing.TB) string {
 	t.Helper()
 	path, err := os.Executable()
@@ -93,7 +93,8 @@ func self(t testing.TB) string {
 	return string(b)
 }
 
-// modules are what this test's program is said to be made of: go test puts a list into it, Bazel does not.
+// modules returns what this test's program is said to be made of: go test puts a list into it,
+// Bazel does not.
 func modules(t testing.TB) Options {
 	t.Helper()
 	h, _, err := v1.SHA256(strings.NewReader(self(t)))
@@ -212,7 +213,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestModules is about programs whose modules nobody knows.
+// TestModules has programs whose modules are not known.
 func TestModules(t *testing.T) {
 	hasList := false
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -238,7 +239,7 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// inner is an image to put into another one.
+// inner returns an image to put into another one.
 func inner(t testing.TB, kind types.MediaType) v1.Image {
 	return image(t, kind,
 		files{"var/lib/dpkg/status": "Package: base\nVersion: 1\nArchitecture: all\n", "usr/bin/lost": self(t)},
@@ -256,25 +257,7 @@ func checkInner(t *testing.T, i *Image, at, name string, isID bool) {
 	}
 }
 
-// save is an archive as docker save writes it.
-func save(t testing.TB, names map[string]v1.Image) string {
-	t.Helper()
-	refs := map[name.Reference]v1.Image{}
-	for n, img := range names {
-		ref, err := name.NewTag(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		refs[ref] = img
-	}
-	var b bytes.Buffer
-	if err := tarball.MultiRefWrite(refs, &b); err != nil {
-		t.Fatal(err)
-	}
-	return b.String()
-}
-
-// layoutFiles is an OCI layout, by paths under dir.
+// layoutFiles returns an OCI layout, by paths under dir.
 func layoutFiles(t testing.TB, dir, name string, img v1.Image) files {
 	t.Helper()
 	tmp := t.TempDir()
@@ -299,7 +282,7 @@ func layoutFiles(t testing.TB, dir, name string, img v1.Image) files {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f[scan.Clean(dir+"/"+sub+"/"+e.Name())] = string(b)
+			f[rootfs.Clean(dir+"/"+sub+"/"+e.Name())] = string(b)
 		}
 	}
 	return f
@@ -317,7 +300,7 @@ func TestNestedImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := layoutFiles(t, "srv/node-image", "dind-node:v1", laid)
-	all["opt/images.tar"] = save(t, map[string]v1.Image{"registry.k8s.io/a:1": saved, "registry.k8s.io/a:2": saved})
+	all["opt/images.tar"] = string(imagetest.Save(t, map[string]v1.Image{"registry.k8s.io/a:1": saved, "registry.k8s.io/a:2": saved}))
 	all["opt/layout.tar"] = string(layoutFiles(t, ".", "example.org/c:1", laid).tar(t))
 	all["opt/other.tar"] = string(files{"a": "b"}.tar(t))
 	i, err := read(t, modules(t), all)
@@ -350,7 +333,7 @@ func TestBadNestedImages(t *testing.T) {
 	}
 	saved := func(edit func(files)) files {
 		f := files{}
-		tr := tar.NewReader(strings.NewReader(save(t, map[string]v1.Image{"x:1": inner(t, types.DockerUncompressedLayer)})))
+		tr := tar.NewReader(bytes.NewReader(imagetest.Save(t, map[string]v1.Image{"x:1": inner(t, types.DockerUncompressedLayer)})))
 		for h, err := tr.Next(); err == nil; h, err = tr.Next() {
 			var b bytes.Buffer
 			if _, err := b.ReadFrom(tr); err != nil {
@@ -374,13 +357,13 @@ func TestBadNestedImages(t *testing.T) {
 		content files
 		want    string
 	}{
-		"layout: no index":      {files{"oci-layout": good["oci-layout"]}, "no index.json"},
-		"layout: bad index":     {files{"oci-layout": good["oci-layout"], "index.json": "[1"}, "index.json"},
+		"layout: no index":      {files{"oci-layout": good["oci-layout"]}, "index.json is missing"},
+		"layout: bad index":     {files{"oci-layout": good["oci-layout"], "index.json": "[1"}, "index.json: "},
 		"layout: no manifest":   {without(`"layers"`), "is missing"},
 		"layout: no config":     {without(`"rootfs"`), "is missing"},
 		"layout: no layer":      {without("dpkg/status"), "is missing"},
 		"save: bad manifest":    {files{"manifest.json": "[1"}, "manifest.json"},
-		"save: no config":       {files{"manifest.json": `[{"Config":"c.json","Layers":[]}]`}, "config c.json is missing"},
+		"save: no config":       {files{"manifest.json": `[{"Config":"c.json","Layers":[]}]`}, "c.json is missing"},
 		"save: layer missing":   {saved(func(f files) { delete(f, layerOf(f)) }), "is missing"},
 		"save: no layer at all": {saved(func(f files) { f[layerOf(f)] = "text" }), "not a tar archive"},
 		"save: another layer":   {saved(func(f files) { f[layerOf(f)] = string(files{"x": "y"}.tar(t)) }), "is damaged"},
@@ -392,7 +375,8 @@ func TestBadNestedImages(t *testing.T) {
 	}
 }
 
-// storeFiles is a store of an image unpacked, in two parts, as another image holds it. The image's layers remove nothing.
+// storeFiles returns a store of an image unpacked, in two parts, as another image holds it. The
+// image's layers remove nothing.
 func storeFiles(t testing.TB, dir, name string, img v1.Image) files {
 	t.Helper()
 	f := files{}
@@ -443,7 +427,7 @@ func storeFiles(t testing.TB, dir, name string, img v1.Image) files {
 	return f
 }
 
-// unpackable is an image whose layers remove nothing, with another one in it if there is one.
+// unpackable returns an image whose layers remove nothing, with another one in it if there is one.
 func unpackable(t testing.TB, inside files) v1.Image {
 	upper := files{"usr/bin/inner": self(t)}
 	maps.Copy(upper, inside)
@@ -530,9 +514,12 @@ func TestLookup(t *testing.T) {
 	f := tree{
 		"a": file, "link": {Link: "a"}, "abs": {Link: "/dir/b"}, "dir/b": file, "dir/up": {Link: "../a"},
 		"dirlink": {Link: "dir"}, "loop": {Link: "loop"}, "to": {Link: "nowhere"}, "deep": {Link: "dirlink/up"},
+		"far/away": {Link: "/dir"}, "beside": {Link: "far/away/../a"},
 	}
 	for p, want := range map[string]bool{
-		"a": true, "link": true, "abs": true, "dir/up": true, "dirlink/b": true, "dirlink/up": true, "deep": true,
+		"a": true, "link": true, "abs": true, "dir/up": true, "dirlink/b": true, "dirlink/up": true, "deep": true, "far/away/b": true,
+		// The directory above dir is the root, not far.
+		"far/away/../a": true, "beside": true,
 		"loop": false, "to": false, "nothing": false, "loop/x": false, "a/b": false,
 	} {
 		if got := f.lookup(p) != nil; got != want {
@@ -545,14 +532,18 @@ func TestLookup(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	f.Add(status, `[{"Config":"c.json","RepoTags":["a:1"],"Layers":["l/layer.tar"]}]`, `{"schemaVersion":2,"manifests":[]}`, "ID=debian\n")
 	f.Fuzz(func(t *testing.T, status, manifest, index, os string) {
-		config := &scan.File{Text: []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`)}
+		document := func(text string) *scan.File {
+			h, _, _ := v1.SHA256(strings.NewReader(text))
+			return &scan.File{Text: []byte(text), Size: int64(len(text)), SHA256: h.Hex}
+		}
+		config := document(`{"rootfs":{"type":"layers","diff_ids":[]}}`)
 		i := &Image{}
 		_ = i.fill(tree{
 			"var/lib/dpkg/status": {Text: []byte(status)},
 			"usr/lib/os-release":  {Text: []byte(os)},
-			"a.tar":               {Archive: &scan.Archive{Files: tree{"manifest.json": {Text: []byte(manifest)}, "c.json": config}}},
-			"l/oci-layout":        {Text: []byte(`{"imageLayoutVersion":"1.0.0"}`)},
-			"l/index.json":        {Text: []byte(index)},
+			"a.tar":               {Archive: &scan.Archive{Files: tree{"manifest.json": document(manifest), "c.json": config}}},
+			"l/oci-layout":        document(`{"imageLayoutVersion":"1.0.0"}`),
+			"l/index.json":        document(index),
 			// A store of unpacked images, with the same index.
 			"s/a" + storeDatabase:         {},
 			"s/a/index.json":              {Text: []byte(index)},

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/image/deb"
-	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 )
 
 // Package is an installed Debian package.
@@ -22,7 +22,8 @@ type Package struct {
 	Summary string
 	// Source is the source package that the package was built from.
 	Source SourcePackage
-	// BuiltUsing are further source packages, parts of which are in this one: all that a Go program is linked of.
+	// BuiltUsing are further source packages, parts of which are in this one: all that a Go program
+	// is linked from.
 	BuiltUsing []SourcePackage
 	// Copyright is the package's copyright file; nil if it has none.
 	Copyright []byte
@@ -33,7 +34,7 @@ type SourcePackage struct {
 	Name, Version string
 }
 
-// database is what dpkg, or what stands for it, knows.
+// database is the content of dpkg's database.
 type database struct {
 	packages []*Package
 	// owners are the packages of files, by path without a leading slash.
@@ -45,7 +46,8 @@ const (
 	statusDir = dpkg + "status.d/"
 )
 
-// readPackages reads dpkg's records: one file for all packages, or, as images without dpkg have it, one for each.
+// readPackages reads dpkg's database: one file for all packages, or, as in images without dpkg, one
+// for each: https://github.com/GoogleContainerTools/distroless/blob/main/PACKAGE_METADATA.md
 func readPackages(t tree) (*database, error) {
 	db := &database{owners: map[string]*Package{}}
 	byName := map[string]*Package{}
@@ -92,12 +94,13 @@ func readPackages(t tree) (*database, error) {
 	return db, nil
 }
 
-// merged are the directories that are links into /usr today; older packages name their files by them.
+// merged matches the directories that are links into /usr today (https://wiki.debian.org/UsrMerge);
+// older packages name their files by them.
 var merged = regexp.MustCompile(`^(bin|sbin|lib|lib32|lib64|libx32)/`)
 
 func (db *database) own(pkg *Package, paths []string) {
 	for _, p := range paths {
-		if p = scan.Clean(p); p == "" {
+		if p = rootfs.Clean(p); p == "" {
 			continue
 		}
 		db.owners[p] = pkg
@@ -107,7 +110,7 @@ func (db *database) own(pkg *Package, paths []string) {
 	}
 }
 
-// md5Paths are the paths of a list of check sums.
+// md5Paths returns the paths of a list of checksums.
 func md5Paths(text string) []string {
 	var paths []string
 	for _, line := range strings.Split(text, "\n") {

@@ -10,11 +10,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
 	"github.com/dind-cluster/dind-cluster/image/store/layout"
+	"github.com/dind-cluster/dind-cluster/internal/ocilayout"
 )
 
 // What a store has, in paths of the image that it is in, and the annotation of its images.
@@ -27,11 +27,12 @@ const (
 	storeSnapshots = layout.SnapshotsAnnotation
 )
 
-// store is a store of unpacked images: folders side by side, of which one has the databases and an index.
+// store is a store of unpacked images: directories side by side, of which one has the databases and
+// an index.
 type store struct {
-	// index is the folder with the index; folders are all parts.
-	index   string
-	folders []string
+	// index is the directory with the index; parts are the directories of all parts.
+	index string
+	parts []string
 }
 
 // stores finds the stores of a tree, but not those in images that are unpacked in it.
@@ -53,15 +54,15 @@ func stores(t tree) []*store {
 				parts[path.Join(path.Dir(dir), part)] = true
 			}
 		}
-		s.folders = slices.Sorted(maps.Keys(parts))
+		s.parts = slices.Sorted(maps.Keys(parts))
 		all = append(all, s)
 	}
 	return all
 }
 
-// has says whether a path lies in one of the store's images.
+// has reports whether a path is in one of the store's images.
 func (s *store) has(p string) bool {
-	return slices.ContainsFunc(s.folders, func(dir string) bool { return strings.HasPrefix(p, dir+storeTrees) })
+	return slices.ContainsFunc(s.parts, func(dir string) bool { return strings.HasPrefix(p, dir+storeTrees) })
 }
 
 // images reads the images of a store.
@@ -77,7 +78,7 @@ func (s *store) images(t tree, o Options) ([]*Image, error) {
 	blobs := tree{}
 	snapshots := map[int]tree{}
 	for p, f := range t {
-		for _, dir := range s.folders {
+		for _, dir := range s.parts {
 			if rest, ok := strings.CutPrefix(p, dir+storeBlobs); ok {
 				blobs[rest] = f
 			}
@@ -126,15 +127,11 @@ func (s *store) image(d v1.Descriptor, blobs tree, snapshots map[int]tree, o Opt
 	if err != nil {
 		return nil, err
 	}
-	config, err := parseConfig(document)
+	config, err := v1.ParseConfigFile(bytes.NewReader(document))
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	i := &Image{Name: d.Annotations["io.containerd.image.name"], Path: "/" + s.index, Digest: d.Digest}
-	if ref, err := reference.ParseNormalizedNamed(i.Name); err == nil {
-		// containerd's names are complete, those of the images themselves as short as can be.
-		i.Name = reference.FamiliarString(ref)
-	}
+	i := &Image{Name: familiar(d.Annotations["io.containerd.image.name"]), Path: "/" + s.index, Digest: d.Digest}
 	var layers []*scan.Archive
 	for _, number := range strings.Fields(d.Annotations[storeSnapshots]) {
 		n, err := strconv.Atoi(number)
@@ -149,6 +146,19 @@ func (s *store) image(d v1.Descriptor, blobs tree, snapshots map[int]tree, o Opt
 	if len(layers) == 0 && len(manifest.Layers) > 0 {
 		return nil, fmt.Errorf("its annotation %s names no snapshot", storeSnapshots)
 	}
-	i.describe(config, manifest.Layers)
+	i.describe(config, digests(manifest.Layers))
 	return i, i.fill(scan.Squash(layers), o)
+}
+
+// documentAt returns a JSON document of an OCI layout, compared with its digest.
+func documentAt(t tree, digest v1.Hash) ([]byte, error) {
+	p := ocilayout.Blob(digest)
+	f := t.lookup(p)
+	if f == nil || f.Text == nil {
+		return nil, fmt.Errorf("%s is missing", p)
+	}
+	if f.SHA256 != digest.Hex {
+		return nil, fmt.Errorf("%s is damaged: its digest is sha256:%s", p, f.SHA256)
+	}
+	return f.Text, nil
 }

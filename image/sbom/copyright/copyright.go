@@ -1,5 +1,6 @@
-// Package copyright reads the machine-readable form of Debian's copyright files and says in SPDX's words which licences
-// they declare. The form is described at https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/.
+// Package copyright reads Debian's machine-readable copyright files and translates the licences
+// that they declare to SPDX. The format is described at
+// https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/.
 package copyright
 
 import (
@@ -14,7 +15,8 @@ import (
 type Licences struct {
 	// Names are the licences by Debian's short names, as the file has them, each once and sorted.
 	Names []string
-	// Expression is an SPDX licence expression for all of Names together; empty when SPDX knows no equal of one of them.
+	// Expression is an SPDX licence expression for all of Names together; empty if one of them is
+	// not on SPDX's list.
 	Expression string
 }
 
@@ -26,7 +28,8 @@ func Parse(text []byte) *Licences {
 	}
 	l := &Licences{}
 	for n, p := range paragraphs {
-		// The header's licence is that of the whole, a paragraph without files only has a licence's text.
+		// The header's licence is that of the whole, a paragraph without files only has a licence's
+		// text.
 		if n > 0 && p.Get("Files") == "" {
 			continue
 		}
@@ -74,8 +77,9 @@ var exceptions = map[string]string{
 	"GPL-3+ with Bison exception":             "GPL-3.0-or-later WITH Bison-exception-2.2",
 }
 
-// translate makes an SPDX expression of one License field: a short name, or several with "or" and "and", of which "and"
-// binds more tightly in both notations. A comma, which changes that, is not translated.
+// translate makes an SPDX expression of one License field: a short name, or several with "or" and
+// "and", of which "and" binds more tightly in both notations. A comma, which changes that, is not
+// translated.
 func translate(field string) string {
 	if e := exceptions[field]; e != "" {
 		return e
@@ -151,7 +155,7 @@ var equal = map[string]string{
 	"bsd-3-clause-lbnl": "BSD-3-Clause-LBNL",
 }
 
-// identifier is the SPDX identifier of a licence that Debian calls by a short name, or "".
+// identifier returns the SPDX identifier of a licence that Debian calls by a short name, or "".
 func identifier(name string) string {
 	if m := gnu.FindStringSubmatch(name); m != nil {
 		minor := m[3]

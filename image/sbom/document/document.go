@@ -1,12 +1,15 @@
-// Package document writes an image's inventory as SPDX 2.3 (https://spdx.github.io/spdx-spec/v2.3/).
+// Package document writes an image's inventory as an SPDX 2.3 document
+// (https://spdx.github.io/spdx-spec/v2.3/).
 //
-// The document describes the image. By relationships of the kind CONTAINS the image has its layers, its operating system,
-// its Debian packages, its programs and the images inside it, which have theirs; a Debian package has its Go programs, and
-// a Go program has the modules that it is linked of, the standard library among them. A Debian package that was built of
-// further source packages is GENERATED_FROM them: Debian's Go programs are, and name no modules.
+// The document describes the image. By relationships of the kind CONTAINS the image has its layers,
+// its operating system, its Debian packages, its programs and the images inside it, which have
+// theirs; a Debian package has its Go programs, and a Go program has the modules that it is linked
+// from, the standard library among them. A Debian package that was built from further source
+// packages is GENERATED_FROM them: Debian's Go programs are, and name no modules.
 //
-// What several images share, a package of one version, a program, a module, a layer, is in the document once. The
-// document depends on the image alone: everything is sorted, its time is the image's, its namespace a digest.
+// A package of one version, a program, a module or a layer that several images share is in the
+// document once. The document depends on the image alone: everything is sorted, its time is the
+// image's, its namespace a digest.
 package document
 
 import (
@@ -34,17 +37,18 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/sbom/copyright"
 )
 
-// Options say what the images do not.
+// Options has what the images do not say.
 type Options struct {
-	// Vendor is who made the image and those of its Debian packages that are not the distribution's.
+	// Vendor made the image, and those of its Debian packages that are not the distribution's.
 	Vendor string
-	// Archive are the distribution's packages, by name, version and architecture with a blank between.
+	// Archive are the distribution's packages, by name, version and architecture, separated by
+	// spaces.
 	Archive map[string]ArchiveFile
 }
 
 // ArchiveFile is a package's file in the distribution's archive.
 type ArchiveFile struct {
-	// Name is the file's, without folders.
+	// Name is the file's, without directories.
 	Name string
 	// SHA256 is its hexadecimal digest.
 	SHA256 string
@@ -52,7 +56,9 @@ type ArchiveFile struct {
 
 const (
 	noAssertion = "NOASSERTION"
-	// spaceRoot begins the names of all documents; nothing has to be there, it only must be ours.
+	// spaceRoot begins the namespaces of all documents. It need not exist as a page, but has to be
+	// ours:
+	// https://spdx.github.io/spdx-spec/v2.3/document-creation-information/#65-spdx-document-namespace-field
 	spaceRoot = "https://github.com/dind-cluster/dind-cluster/spdx/"
 	creator   = "github.com/dind-cluster/dind-cluster/tools/sbom"
 )
@@ -80,7 +86,8 @@ func New(img *contents.Image, o Options) (*spdx.Document, error) {
 	if err := spdxlib.ValidateDocument(doc); err != nil {
 		return nil, err
 	}
-	// Two different documents never have one name, and the same document has the same name everywhere.
+	// Different documents have different namespaces, and the same document has the same one
+	// everywhere.
 	var content bytes.Buffer
 	if err := Write(&content, doc); err != nil {
 		return nil, err
@@ -112,8 +119,8 @@ const nameInID = 48
 
 var badInID = regexp.MustCompile(`[^a-zA-Z0-9.-]+`)
 
-// add adds an element unless it is there already, and returns its identifier. Identity tells it from all others of
-// its kind.
+// add adds an element unless it is there already, and returns its identifier. Identity tells it
+// from all others of its kind.
 func (b *builder) add(kind, identity string, describe func() *spdx.Package) common.ElementID {
 	key := kind + " " + identity
 	if e := b.elements[key]; e != nil {
@@ -145,7 +152,7 @@ func (b *builder) relate(from common.ElementID, kind string, to common.ElementID
 
 func (b *builder) contains(from, to common.ElementID) { b.relate(from, "CONTAINS", to) }
 
-// packages are the elements, the described one first.
+// packages returns the elements, the described one first.
 func (b *builder) packages(root common.ElementID) []*spdx.Package {
 	all := slices.Collect(maps.Values(b.elements))
 	slices.SortFunc(all, func(x, y *spdx.Package) int {
@@ -239,7 +246,7 @@ func (b *builder) image(img *contents.Image) (common.ElementID, error) {
 	return id, nil
 }
 
-// splitName parts an image's name from its tag.
+// splitName splits an image's name into repository and tag.
 func splitName(name string) (repository, tag string) {
 	repository = name
 	ref, _ := reference.Parse(name)
@@ -257,7 +264,8 @@ func imageURL(img *contents.Image, repository, tag string) string {
 	q := map[string]string{"arch": img.Architecture, "tag": tag}
 	kind := purl.TypeOCI
 	if img.IsID {
-		// Of this kind alone the version may be an image's ID.
+		// Only for this type the version may be an image's ID:
+		// https://github.com/package-url/purl-spec/blob/main/types-doc/docker-definition.md
 		kind = purl.TypeDocker
 		q["repository_url"] = strings.TrimSuffix(host, "/")
 	} else if host != "" {
@@ -302,7 +310,7 @@ func (b *builder) debian(p *contents.Package, os *contents.OS) common.ElementID 
 		if os != nil {
 			q["distro"] = os.Codename
 		}
-		// A source package always is the distribution's.
+		// A source package is always the distribution's.
 		name := "debian"
 		if os != nil {
 			name = os.ID
@@ -344,14 +352,14 @@ func (b *builder) program(p *contents.Program) (common.ElementID, error) {
 			m = m.Replace
 		}
 		if strings.HasPrefix(m.Path, ".") || strings.HasPrefix(m.Path, "/") {
-			return "", fmt.Errorf("module %s is a folder, which says nothing about what is in it", m.Path)
+			return "", fmt.Errorf("module %s is a directory, which says nothing about its content: require a version of the module", m.Path)
 		}
 		b.contains(id, b.module(m.Path, releaseOf(m.Version)))
 	}
 	return id, nil
 }
 
-// releaseOf is a module's version, or nothing where the go command had none.
+// releaseOf returns a module's version, or "" if the go command did not know it.
 func releaseOf(version string) string {
 	if version == "(devel)" {
 		return ""
@@ -377,10 +385,10 @@ func externalRef(url string) []*spdx.PackageExternalReference {
 	return []*spdx.PackageExternalReference{{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: url}}
 }
 
-// packageURL is a package URL in its canonical form, in which modules' paths have no capitals.
+// packageURL returns a package URL in its canonical form, in which modules' paths have no capitals.
 func packageURL(kind, namespace, name, version string, qualifiers map[string]string) string {
 	u := purl.NewPackageURL(kind, namespace, name, version, purl.QualifiersFromMap(qualifiers), "")
-	// Its only errors are of kinds and keys, all of which are written here, and of a missing name.
+	// Its only errors are about types and keys, which are constants here, and about a missing name.
 	_ = u.Normalize()
 	return u.ToString()
 }
@@ -391,7 +399,8 @@ var (
 	team = regexp.MustCompile(`(?i)\b(team|group|maintainers|developers|authors|project)\b|@(lists|tracker|alioth-lists|packages)\.`)
 )
 
-// supplier makes a supplier of a maintainer: A Person <someone@example.org> is Person: A Person (someone@example.org).
+// supplier makes a supplier of a maintainer: A Person <someone@example.org> is Person: A Person
+// (someone@example.org).
 func supplier(maintainer string) *common.Supplier {
 	if maintainer == "" {
 		return nil

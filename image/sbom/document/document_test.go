@@ -29,7 +29,7 @@ var (
 
 func hash(digit string) v1.Hash { return v1.Hash{Algorithm: "sha256", Hex: strings.Repeat(digit, 64)} }
 
-// small is an image with one of everything.
+// small returns an image with one of everything.
 func small() *contents.Image {
 	openssl := &contents.Package{
 		Name: "openssl", Version: "1:3.5.7-1~deb13u2", Architecture: "amd64", Homepage: "https://openssl-library.org",
@@ -191,7 +191,7 @@ func TestLocalModule(t *testing.T) {
 	img := &contents.Image{Name: "x:1", Digest: hash("a"), Programs: []*contents.Program{{Path: "/x", SHA256: hash("b").Hex, Go: &debug.BuildInfo{
 		GoVersion: "go1.26", Deps: []*debug.Module{{Path: "example.org/a", Version: "v1.0.0", Replace: &debug.Module{Path: "../a"}}},
 	}}}}
-	if _, err := New(img, Options{}); err == nil || !strings.Contains(err.Error(), "/x: module ../a is a folder") {
+	if _, err := New(img, Options{}); err == nil || !strings.Contains(err.Error(), "/x: module ../a is a directory") {
 		t.Error(err)
 	}
 }

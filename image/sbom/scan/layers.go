@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Layers reads all layers of an image, each once, several at a time, and compares them with their digests.
+// Layers reads all layers of an image, each once, several at a time, and compares them with their
+// digests.
 func Layers(ctx context.Context, img v1.Image) ([]*Archive, error) {
 	layers, err := img.Layers()
 	if err != nil {

@@ -10,14 +10,15 @@ import (
 	"sync"
 )
 
-// programGrowth is what is set aside for a program at once, in bytes: enough for nearly all. An archive that promises more
-// than it has does not get it.
+// programGrowth limits the memory that is allocated for a program at once, in bytes: enough for
+// nearly all. An archive may claim a size that it does not have.
 const programGrowth = 256 << 20
 
-// buffers are for programs, which are large: a new one for each would make memory several times what is in use.
+// buffers are for programs, which are large: a new one for each would make memory several times
+// what is in use.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// program looks into an ELF file.
+// program reads an ELF file.
 func program(what string, size int64, r io.Reader) (*Program, error) {
 	if size > programLimit {
 		return nil, fmt.Errorf("%s has %d bytes, more than any known program", what, size)
@@ -40,11 +41,11 @@ func program(what string, size int64, r io.Reader) (*Program, error) {
 	return &Program{Go: info}, nil
 }
 
-// goInfo returns nil for what is not made with Go.
+// goInfo returns nil for a program that is not written in Go.
 func goInfo(content []byte) (*debug.BuildInfo, error) {
 	f, err := elf.NewFile(bytes.NewReader(content))
 	if err != nil {
-		// ELF of a kind that is no Go program for sure: for another processor, or without sections.
+		// ELF of a kind that no Go program is: for another processor, or without sections.
 		return nil, nil
 	}
 	if f.Section(".go.buildinfo") == nil {

@@ -1,6 +1,6 @@
-// Package scan reads layers once, as streams, and keeps of them what tells what is in an image: programs with what the
-// Go linker wrote into them, the package manager's records, and images that lie in the image as files. Nothing is
-// unpacked to disk; only a program is ever in memory as a whole.
+// Package scan reads layers once, as streams, and keeps what an inventory needs: programs with
+// their Go build information, the package manager's records, and images that are in the image as
+// files. Nothing is unpacked to disk; only a program is ever in memory as a whole.
 package scan
 
 import (
@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/store/layout"
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
@@ -30,7 +31,8 @@ const (
 	textLimit = 16 << 20
 	// programLimit is the largest program that is looked into. The largest known has 0.2 GB.
 	programLimit = 2 << 30
-	// depthLimit is how deep archives may lie in archives: image, archive of an image, layer, and some to spare.
+	// depthLimit is how deep archives may be nested: image, archive of an image, layer, and some
+	// more.
 	depthLimit = 6
 )
 
@@ -40,31 +42,31 @@ type Archive struct {
 	Files map[string]*File
 	// Whiteouts are paths that this layer removes from those below, with all that is under them.
 	Whiteouts []string
-	// Opaque are directories of which nothing from the layers below is left. "." is the root.
+	// Opaque are directories of which nothing from the layers below is left. "" is the root.
 	Opaque []string
 }
 
 // File is one entry of an archive.
 type File struct {
 	Size int64
-	// SHA256 is the hexadecimal digest of the content where one of the fields below is set, and of blobs.
+	// SHA256 is the hexadecimal digest of the content where one of the fields below is set, and of
+	// blobs.
 	SHA256 string
-	// Link is what a symbolic or hard link leads to, as the archive has it.
+	// Link is what a symbolic link leads to, as the archive has it.
 	Link string
-	Hard bool
 	// Text is the content of records: dpkg's, licences, an image's JSON documents.
 	Text []byte
-	// Program is set for what the kernel or the dynamic loader loads.
+	// Program is set for ELF files.
 	Program *Program
-	// Archive is set for tar archives, compressed or not.
-	Archive    *Archive
-	Compressed bool
+	// Archive is set for tar archives, and Compression is what they are compressed with.
+	Archive     *Archive
+	Compression string
 }
 
 // Program is an ELF file.
 type Program struct {
-	// Go is what the Go linker wrote into it; nil in a program that is not made with Go. Its module list is empty when the
-	// program was not built by the go command.
+	// Go is its build information; nil for a program that is not written in Go. Its module list is
+	// empty when the program was not built by the go command.
 	Go *debug.BuildInfo
 }
 
@@ -118,15 +120,14 @@ func (s *scanner) blob(name string, r io.Reader) (*Archive, error) {
 
 var elfMagic = []byte("\x7fELF")
 
-// isTar tells by the first block whether something is a tar archive; an empty archive begins with its end, all zero.
+// isTar reports whether the first block is that of a tar archive. An empty archive begins with its
+// end, all zero.
 func isTar(head []byte) bool {
 	if len(head) < headSize {
 		return false
 	}
 	return string(head[257:262]) == "ustar" || bytes.Count(head, []byte{0}) == headSize
 }
-
-const whiteout = ".wh."
 
 func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 	if s.depth++; s.depth > depthLimit {
@@ -141,27 +142,31 @@ func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 		}
 		h, err := tr.Next()
 		if err == io.EOF {
-			a.followHardLinks()
 			return a, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, cut(err))
 		}
-		p := Clean(h.Name)
-		if dir, base := path.Split(p); strings.HasPrefix(base, whiteout) {
-			switch base = strings.TrimPrefix(base, whiteout); base {
-			case ".wh..opq":
-				a.Opaque = append(a.Opaque, path.Clean(dir))
-			default:
-				a.Whiteouts = append(a.Whiteouts, path.Join(dir, base))
+		p := rootfs.Clean(h.Name)
+		if removed, all, ok := rootfs.Whiteout(p); ok {
+			if all {
+				a.Opaque = append(a.Opaque, removed)
+			} else {
+				a.Whiteouts = append(a.Whiteouts, rootfs.Clean(removed))
 			}
 			continue
 		}
 		switch h.Typeflag {
 		case tar.TypeDir, tar.TypeXGlobalHeader:
 			continue
-		case tar.TypeSymlink, tar.TypeLink:
-			a.Files[p] = &File{Link: h.Linkname, Hard: h.Typeflag == tar.TypeLink}
+		case tar.TypeSymlink:
+			a.Files[p] = &File{Link: h.Linkname}
+		case tar.TypeLink:
+			// Another name of a file whose entry comes earlier, or of a lower layer's.
+			first := rootfs.Clean(h.Linkname)
+			if a.Files[p] = a.Files[first]; a.Files[p] == nil {
+				a.Files[p] = &File{Link: "/" + first}
+			}
 		case tar.TypeGNUSparse:
 			return nil, sparse(name, p)
 		case tar.TypeReg:
@@ -181,25 +186,9 @@ func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 	}
 }
 
-// sparse is the error for a file whose holes are left out, which may pretend any size. No tool writes layers like this.
+// sparse returns the error for a sparse file, which may claim any size. No tool writes layers like
+// this.
 func sparse(archive, p string) error { return fmt.Errorf("/%s of %s is a sparse file", p, archive) }
-
-// followHardLinks makes each hard link the file that it is another name of; tar has the first name's entry earlier.
-func (a *Archive) followHardLinks() {
-	for p, f := range a.Files {
-		for range 8 {
-			to := a.Files[Clean(f.Link)]
-			if !f.Hard || to == nil {
-				break
-			}
-			f = to
-		}
-		a.Files[p] = f
-	}
-}
-
-// Clean is a path of an archive without a leading slash, and without dots that lead anywhere.
-func Clean(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 
 func (s *scanner) file(archive, p string, size int64, r io.Reader) (*File, error) {
 	f := &File{Size: size}
@@ -211,15 +200,15 @@ func (s *scanner) file(archive, p string, size int64, r io.Reader) (*File, error
 	sum := sha256.New()
 	content := io.TeeReader(io.MultiReader(bytes.NewReader(head), r), sum)
 	blob := isBlobName(p)
-	compressed := compression.Of(head) != compression.None
+	format := compression.Of(head)
 	var err error
 	switch {
 	case bytes.HasPrefix(head, elfMagic):
 		f.Program, err = program(what, size, content)
 	case isRecord(p) || isDocument(p, head):
 		f.Text, err = text(what, size, content)
-	case isTar(head), blob && compressed:
-		f.Compressed = compressed
+	case isTar(head), blob && format != compression.None:
+		f.Compression = format
 		f.Archive, err = s.blob(what, content)
 	case !blob:
 		return f, nil
@@ -246,11 +235,11 @@ func text(what string, size int64, r io.Reader) ([]byte, error) {
 	return b, nil
 }
 
-// unpacked is the folder that a store of unpacked images has an image's layer in, laid out as containerd has it; the last one
-// counts, since such an image may have a store of its own.
+// unpacked is the directory that a store of unpacked images has an image's layer in, laid out as
+// containerd has it; the last one counts, since such an image may have a store of its own.
 var unpacked = regexp.MustCompile("^.*/" + regexp.QuoteMeta(layout.Snapshots) + "/[0-9]+/" + layout.Files + "/")
 
-// isRecord tells the files which say what is installed.
+// isRecord reports whether a file says what is installed.
 func isRecord(p string) bool {
 	p = p[len(unpacked.FindString(p)):]
 	switch p {
@@ -269,13 +258,13 @@ func isRecord(p string) bool {
 
 var blobName = regexp.MustCompile(`^(sha256:)?[0-9a-f]{64}(\.json|\.tar(\.gz|\.zst)?)?$`)
 
-// isBlobName tells the names that image archives and layouts give to their parts.
+// isBlobName reports whether image archives and layouts use such a name for their parts.
 func isBlobName(p string) bool {
 	base := path.Base(p)
 	return blobName.MatchString(base) || base == "layer.tar"
 }
 
-// isDocument tells the JSON documents of image archives and layouts.
+// isDocument reports whether a file is a JSON document of an image archive or layout.
 func isDocument(p string, head []byte) bool {
 	switch path.Base(p) {
 	case "index.json", "manifest.json", "oci-layout":
@@ -288,7 +277,7 @@ func isDocument(p string, head []byte) bool {
 	return len(start) > 0 && (start[0] == '{' || start[0] == '[')
 }
 
-// cut says in plain words that a stream ended too early.
+// cut replaces the error of a stream that ended too early.
 func cut(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
 		return errors.New("it is cut off")
@@ -296,7 +285,7 @@ func cut(err error) error {
 	return err
 }
 
-// Squash lays archives over each other, the lowest first, as a container sees them.
+// Squash returns the files of layers, the lowest first, as a container sees them.
 func Squash(archives []*Archive) map[string]*File {
 	all := map[string]*File{}
 	for _, a := range archives {
@@ -305,11 +294,11 @@ func Squash(archives []*Archive) map[string]*File {
 			hidden[p] = true
 		}
 		for p := range a.Files {
-			// A file takes the place of a directory.
+			// A file replaces a directory.
 			hidden[p] = true
 		}
 		for p := range all {
-			if slices.Contains(a.Opaque, ".") || isUnder(p, hidden, a.Opaque) {
+			if isUnder(p, hidden, a.Opaque) {
 				delete(all, p)
 			}
 		}
@@ -320,12 +309,13 @@ func Squash(archives []*Archive) map[string]*File {
 	return all
 }
 
-// isUnder says whether p is one of the hidden paths or under one, or under an opaque directory.
+// isUnder reports whether p is one of the hidden paths or under one, or under an opaque directory.
 func isUnder(p string, hidden map[string]bool, opaque []string) bool {
 	if hidden[p] {
 		return true
 	}
-	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+	for dir := p; dir != ""; {
+		dir = rootfs.Dir(dir)
 		if hidden[dir] || slices.Contains(opaque, dir) {
 			return true
 		}

@@ -1,5 +1,5 @@
-// Package database writes the two databases by which containerd knows what is in its root, with containerd's own packages, and
-// makes their bytes depend on the content alone.
+// Package database writes containerd's two databases of what is in its root directory, with
+// containerd's own packages. Their bytes depend on the content alone.
 package database
 
 import (
@@ -31,13 +31,15 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/store/snapshot"
 )
 
-// CRINamespace is the namespace of Kubernetes' images; its CRI plugin wants them named and labelled as it does itself.
+// CRINamespace is containerd's namespace for Kubernetes' images. Its CRI plugin expects the names
+// and labels that it gives them itself:
+// https://github.com/containerd/containerd/blob/v2.3.7/internal/cri/server/images/image_pull.go
 const CRINamespace = "k8s.io"
 
 // Snapshotter is the snapshotter that the snapshots are for.
 const Snapshotter = "overlayfs"
 
-// Image is an image that the databases are to know.
+// Image is an image to be recorded.
 type Image struct {
 	// Names are full references: registry.k8s.io/pause:3.10.2.
 	Names []string
@@ -48,7 +50,8 @@ type Image struct {
 	ChainID digest.Digest
 }
 
-// Snapshot is an unpacked layer that the databases are to know. Its number in containerd is its place in the list, from 1.
+// Snapshot is an unpacked layer to be recorded. Its number in containerd is its place in the list,
+// from 1.
 type Snapshot struct {
 	ChainID digest.Digest
 	// Parent names the snapshot below; it is empty for the lowest.
@@ -58,43 +61,43 @@ type Snapshot struct {
 	Usage  snapshot.Usage
 }
 
-// Content is all that is to be in the databases.
+// Content is what the databases will record.
 type Content struct {
 	// Namespace is containerd's: k8s.io for the CRI plugin, moby for Docker.
 	Namespace string
 	Images    []Image
-	// Snapshots come with those they are on before them.
+	// Snapshots come after those that they are based on.
 	Snapshots []Snapshot
 }
 
-// Write makes the databases under root, as layout says. Nothing may be there yet.
+// Write makes the databases under root, at the paths of layout. They must not exist.
 func Write(ctx context.Context, root string, c *Content) error {
 	work, err := os.MkdirTemp("", "store-database-")
 	if err != nil {
-		return fmt.Errorf("make a temporary folder: %w", err)
+		return fmt.Errorf("making a temporary directory: %w", err)
 	}
 	defer os.RemoveAll(work)
 	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		for _, dir := range []string{work, root} {
 			if err := os.MkdirAll(filepath.Join(dir, path.Dir(name)), 0o755); err != nil {
-				return fmt.Errorf("write databases: %w", err)
+				return fmt.Errorf("writing databases: %w", err)
 			}
 		}
 	}
 	if err := fill(namespaces.WithNamespace(ctx, c.Namespace), work, c); err != nil {
-		return fmt.Errorf("write databases: %w", err)
+		return fmt.Errorf("writing databases: %w", err)
 	}
 	for _, name := range []string{layout.Metadata, layout.SnapshotMetadata} {
 		if err := settle(filepath.Join(work, name), filepath.Join(root, name)); err != nil {
-			return fmt.Errorf("write databases: %s: %w", name, err)
+			return fmt.Errorf("writing databases: %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// options are for databases that nobody needs if the machine goes down.
+// options makes databases that need not survive a crash of the machine.
 func options() *bbolt.Options {
-	// The page size is otherwise this machine's.
+	// The default page size is this machine's.
 	return &bbolt.Options{Timeout: time.Second, NoSync: true, NoGrowSync: true, NoFreelistSync: false, PageSize: 4096, FreelistType: bbolt.FreelistArrayType}
 }
 
@@ -160,8 +163,8 @@ func commit(ctx context.Context, sn snapshots.Snapshotter, s Snapshot) error {
 	return sn.Commit(ctx, s.ChainID.String(), key, snapshots.WithLabels(labels))
 }
 
-// name records an image: its manifest and config, with the labels by which garbage collection finds from its names to its
-// snapshots, and the names.
+// name records an image: its manifest and config, with the labels by which garbage collection finds
+// from its names to its snapshots, and the names.
 func name(ctx context.Context, db *metadata.DB, namespace string, i Image) error {
 	var manifest ocispec.Manifest
 	if err := json.Unmarshal(i.Manifest, &manifest); err != nil {
@@ -175,15 +178,16 @@ func name(ctx context.Context, db *metadata.DB, namespace string, i Image) error
 	if err := write(ctx, db.ContentStore(), manifest.Config, i.Config, labels); err != nil {
 		return fmt.Errorf("config: %w", err)
 	}
-	// There are no layers in the store to refer to: what is unpacked is enough to run an image.
+	// The content store has no layers to refer to: unpacked ones are enough to run an image.
 	labels = map[string]string{"containerd.io/gc.ref.content.config": id.String()}
 	if err := write(ctx, db.ContentStore(), i.Target, i.Manifest, labels); err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
 	names, labels := slices.Clone(i.Names), nil
 	if namespace == CRINamespace {
-		// Pinned: the kubelet must not remove them when the disk is full. It would win no space, and a node without a network
-		// could not get them back.
+		// Pinned, so that the kubelet does not remove them when the disk is full
+		// (https://kubernetes.io/docs/concepts/architecture/garbage-collection/#container-image-lifecycle):
+		// it would free no space, and a node without a network could not pull them again.
 		names, labels = append(names, id.String()), map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}
 	}
 	is := metadata.NewImageStore(db)
@@ -199,7 +203,7 @@ func write(ctx context.Context, cs content.Store, desc ocispec.Descriptor, raw [
 	return content.WriteBlob(ctx, cs, desc.Digest.String(), bytes.NewReader(raw), desc, content.WithLabels(labels))
 }
 
-// recorder is an overlay snapshotter as far as its database goes.
+// recorder is an overlay snapshotter without files: it only writes the database.
 type recorder struct {
 	snapshots.Snapshotter // for the methods that nothing here calls
 	store                 *storage.MetaStore
@@ -223,7 +227,8 @@ func (r *recorder) Commit(ctx context.Context, name, key string, opts ...snapsho
 	})
 }
 
-// settle copies a database in the order of its keys, with one time for all, so that its bytes depend on nothing but its content.
+// settle copies a database in the order of its keys, with one time for all, so that its bytes
+// depend on the content alone.
 func settle(from, to string) (err error) {
 	src, err := bbolt.Open(from, 0o600, options())
 	if err != nil {
@@ -243,11 +248,12 @@ func settle(from, to string) (err error) {
 		return err
 	}
 	defer closeInto(&err, dst)
-	// One key for each transaction: the pages of several buckets in one are written in random order.
+	// One key for each transaction: in a larger one, the pages of several buckets are written in
+	// random order.
 	return bbolt.Compact(dst, src, 1)
 }
 
-// setTimes sets all times in a bucket to the one that all files in an image have.
+// setTimes sets all times in a bucket to that of all files in our images.
 func setTimes(b *bbolt.Bucket) error {
 	at, err := time.Unix(0, 0).UTC().MarshalBinary()
 	if err != nil {

@@ -1,38 +1,25 @@
-// Package snapshot turns layers into what containerd's overlay snapshotter has on disk once it has unpacked them: one tree of
-// files for each layer. A layer that removes files from those below cannot lie in an image as a tree, since a whiteout
-// there would be one of the outer image's own; such a layer and all below it become one tree.
+// Package snapshot turns layers into what containerd's overlay snapshotter has on disk once it has
+// unpacked them: one tree of files for each layer. A layer that removes files of those below cannot
+// be in an image as a tree, since its whiteouts would be those of the outer image; such a layer and
+// all below it become one tree.
 package snapshot
 
 import (
 	"archive/tar"
-	"bytes"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Entry is one path of a tree.
-type Entry struct {
-	tree.Entry
-	ModTime time.Time `json:"modTime"`
-}
+// Tree has entries by path. Each path has an entry for its directory, but the root's, "", may be
+// missing.
+type Tree map[string]*tree.Entry
 
-// Identical says whether two files could be one: content, mode, owner, extended attributes and time are the same.
-func (e *Entry) Identical(o *Entry) bool {
-	return e.Type == tar.TypeReg && o.Type == tar.TypeReg && e.Size == o.Size && e.SHA256 == o.SHA256 &&
-		e.Mode == o.Mode && e.UID == o.UID && e.GID == o.GID && e.ModTime.Equal(o.ModTime) &&
-		maps.EqualFunc(e.Xattrs, o.Xattrs, bytes.Equal)
-}
-
-// Tree is files by path. Every path has an entry for its directory, but for the root's, "", which may be missing.
-type Tree map[string]*Entry
-
-// Sorted are the entries in the order of their paths, directories before what is in them.
-func (t Tree) Sorted() []*Entry {
-	return slices.SortedFunc(maps.Values(t), func(a, b *Entry) int { return compare(a.Path, b.Path) })
+// Sorted returns the entries in the order of their paths, directories before what is in them.
+func (t Tree) Sorted() []*tree.Entry {
+	return slices.SortedFunc(maps.Values(t), func(a, b *tree.Entry) int { return compare(a.Path, b.Path) })
 }
 
 // compare orders paths by their parts, so that a directory's content directly follows it.
@@ -40,7 +27,8 @@ func compare(a, b string) int {
 	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 }
 
-// Usage is what a snapshot takes of a file system with blocks of 4 KiB, which containerd measures when it unpacks.
+// Usage is the disk usage of a snapshot on a file system with blocks of 4 KiB, which containerd
+// measures when it unpacks.
 type Usage struct {
 	// Inodes counts files, directories and links, with the root; Size is in bytes.
 	Inodes int64 `json:"inodes"`

@@ -6,36 +6,29 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path"
 	"strings"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-const (
-	whiteoutPrefix = ".wh."
-	opaque         = ".wh..wh..opq"
-	xattrRecord    = "SCHILY.xattr."
-	// linkLimit is how many symbolic links a path may lead through, as in the kernel.
-	linkLimit = 40
-)
-
-// Layer is a layer as its archive has it.
+// Layer is a layer that has been read from its archive.
 type Layer struct {
-	// Tree has directories that the archive has no entry for as Implied.
+	// Tree marks directories that the archive has no entry for as Implied.
 	Tree Tree `json:"tree"`
-	// Whiteouts are paths which the layer removes from the layers below, Opaque directories of which it removes all content.
+	// Whiteouts are the paths that the layer removes from the layers below, and Opaque the
+	// directories whose content it removes.
 	Whiteouts []string `json:"whiteouts,omitempty"`
 	Opaque    []string `json:"opaque,omitempty"`
 }
 
-// Removes says whether the layer removes anything from those below.
+// Removes reports whether the layer removes anything from those below.
 func (l *Layer) Removes() bool { return len(l.Whiteouts)+len(l.Opaque) > 0 }
 
-// Read reads a layer's uncompressed archive to its end. The contents of files go to the spool; with none they are not kept,
-// and files have neither content nor check sum. The name is for messages.
+// Read reads a layer's uncompressed archive to its end. The contents of files go to the spool;
+// without one, files have neither content nor checksum. The name is for messages.
 func Read(name string, r io.Reader, content *spool.Spool) (*Layer, error) {
 	l := &Layer{Tree: Tree{}}
 	tr := tar.NewReader(r)
@@ -54,7 +47,7 @@ func Read(name string, r io.Reader, content *spool.Spool) (*Layer, error) {
 			return nil, fmt.Errorf("layer %s: %w", name, err)
 		}
 	}
-	// What follows the archive's end belongs to the layer's digest too.
+	// The layer's digest includes what follows the archive's end.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return nil, fmt.Errorf("layer %s: %w", name, err)
 	}
@@ -69,25 +62,17 @@ func (l *Layer) add(hdr *tar.Header, inode string, r io.Reader, content *spool.S
 	if err != nil {
 		return err
 	}
-	dir, base := path.Split(p)
-	dir = strings.TrimSuffix(dir, "/")
-	if strings.HasPrefix(base, whiteoutPrefix) {
-		return l.remove(dir, base)
+	if removed, all, ok := rootfs.Whiteout(p); ok {
+		return l.remove(p, removed, all)
 	}
-	e := &Entry{ModTime: hdr.ModTime}
-	e.Entry = tree.Entry{
+	e := &tree.Entry{
 		Path: p, Type: hdr.Typeflag, Mode: hdr.Mode & 0o7777, UID: hdr.Uid, GID: hdr.Gid,
-		Major: hdr.Devmajor, Minor: hdr.Devminor,
+		Major: hdr.Devmajor, Minor: hdr.Devminor, ModTime: hdr.ModTime,
 	}
-	for record, value := range hdr.PAXRecords {
+	e.SetXattrs(hdr)
+	for record := range hdr.PAXRecords {
 		if strings.HasPrefix(record, "GNU.sparse.") {
 			return fmt.Errorf("/%s is a sparse file; no tool writes layers like this", p)
-		}
-		if name, ok := strings.CutPrefix(record, xattrRecord); ok {
-			if e.Xattrs == nil {
-				e.Xattrs = map[string][]byte{}
-			}
-			e.Xattrs[name] = []byte(value)
 		}
 	}
 	switch hdr.Typeflag {
@@ -124,17 +109,17 @@ func (l *Layer) add(hdr *tar.Header, inode string, r io.Reader, content *spool.S
 		if e.Type != tar.TypeDir {
 			return fmt.Errorf("the root is not a directory, but of the kind %q", e.Type)
 		}
-		return nil // containerd does not change a snapshot's root either
+		return nil // as in containerd, which does not change a snapshot's root
 	}
 	l.Tree.put(e)
 	l.Tree.imply(p)
 	return nil
 }
 
-// link makes a file that is a hard link of another one. Its own attributes, which the archive has once more, count for all of
-// them, as they do for who unpacks the archive.
-func (l *Layer) link(first, e *Entry) *Entry {
-	all := []*Entry{first}
+// link makes a file that is a hard link of another one. Its attributes, which the archive repeats,
+// become those of all its links, as they do when an archive is unpacked.
+func (l *Layer) link(first, e *tree.Entry) *tree.Entry {
+	all := []*tree.Entry{first}
 	if first.Mode != e.Mode || first.UID != e.UID || first.GID != e.GID || !first.ModTime.Equal(e.ModTime) || len(e.Xattrs) > 0 {
 		for _, other := range l.Tree {
 			if other.Inode == first.Inode && other != first {
@@ -155,59 +140,40 @@ func (l *Layer) link(first, e *Entry) *Entry {
 	return &linked
 }
 
-func (l *Layer) remove(dir, base string) error {
-	if base == opaque {
-		l.Opaque = append(l.Opaque, dir)
+func (l *Layer) remove(p, removed string, all bool) error {
+	if all {
+		l.Opaque = append(l.Opaque, removed)
 		return nil
 	}
-	name := strings.TrimPrefix(base, whiteoutPrefix)
-	if name == "" || name == "." || name == ".." || strings.HasPrefix(name, whiteoutPrefix) {
-		return fmt.Errorf("/%s is not a whiteout of any path", path.Join(dir, base))
+	if _, _, again := rootfs.Whiteout(removed); again || removed == "" || removed != rootfs.Clean(removed) {
+		return fmt.Errorf("/%s is not a whiteout of any path", p)
 	}
-	l.Whiteouts = append(l.Whiteouts, path.Join(dir, name))
+	l.Whiteouts = append(l.Whiteouts, removed)
 	return nil
 }
 
-// place is where a path of the archive is, with the symbolic links that the layer itself has on the way followed.
+// place returns the path of an entry with the layer's own symbolic links followed in all parts but
+// the last.
 func (l *Layer) place(name string) (string, error) {
 	p, err := tree.Clean(name)
 	if err != nil {
 		return "", err
 	}
-	todo := strings.Split(p, "/")
-	at := ""
-	for links := 0; len(todo) > 1; {
-		part := todo[0]
-		todo = todo[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			at = parent(at)
-			continue
-		}
-		next := path.Join(at, part)
-		e := l.Tree[next]
-		switch {
-		case e == nil || e.Type == tar.TypeDir:
-			at = next
-		case e.Type == tar.TypeSymlink:
-			if links++; links > linkLimit {
-				return "", fmt.Errorf("/%s leads through more than %d symbolic links", p, linkLimit)
-			}
-			if path.IsAbs(e.Link) {
-				at = ""
-			}
-			todo = append(strings.Split(e.Link, "/"), todo...)
-		default:
-			return "", fmt.Errorf("/%s is in /%s, which is not a directory", p, next)
+	at, err := rootfs.ResolveParent(p, func(p string) (string, bool) { return l.Tree[p].Readlink() })
+	if err != nil {
+		return "", err
+	}
+	for dir := rootfs.Dir(at); dir != ""; dir = rootfs.Dir(dir) {
+		if e := l.Tree[dir]; e != nil && !e.IsDir() {
+			return "", fmt.Errorf("/%s is in /%s, which is not a directory", p, dir)
 		}
 	}
-	return path.Join(at, todo[0]), nil
+	return at, nil
 }
 
-// put adds an entry in the place of what is there. Only a directory in the place of another one keeps what is in it.
-func (t Tree) put(e *Entry) {
+// put adds an entry in place of what is there. A directory that replaces another one keeps its
+// content.
+func (t Tree) put(e *tree.Entry) {
 	have := t[e.Path]
 	if have != nil && have.Type == tar.TypeDir {
 		if e.Implied {
@@ -223,20 +189,12 @@ func (t Tree) put(e *Entry) {
 // imply adds the directories above a path that have no entry yet.
 func (t Tree) imply(p string) {
 	for p != "" {
-		p = parent(p)
+		p = rootfs.Dir(p)
 		if p == "" || t[p] != nil {
 			return
 		}
-		t[p] = &Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Path: p, Type: tar.TypeDir, Mode: 0o755, Implied: true}}
+		t[p] = &tree.Entry{Path: p, Type: tar.TypeDir, Mode: 0o755, Implied: true, ModTime: time.Unix(0, 0)}
 	}
-}
-
-// parent is the directory of a path; the root's is "".
-func parent(p string) string {
-	if i := strings.LastIndexByte(p, '/'); i >= 0 {
-		return p[:i]
-	}
-	return ""
 }
 
 // dropUnder removes what is in a directory, but not the directory itself.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/image/mtree"
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/image/spool"
 )
 
@@ -231,8 +232,8 @@ func TestBadLayers(t *testing.T) {
 	}
 }
 
-// FuzzStack takes the archives of two layers from outside. Whatever they hold, no snapshot leaves its folder, and each path has a
-// folder to be in.
+// FuzzStack takes the archives of two layers from outside. Whatever they hold, no snapshot leaves
+// its directory, and each path has a directory to be in.
 func FuzzStack(f *testing.F) {
 	f.Add(archive(f, dir("a", 0o755), file("a/b"), link("l", "a", tar.TypeSymlink)), archive(f, file("l/.wh.b"), file("l/c")))
 	f.Add(archive(f, file("a"), link("b", "a", tar.TypeLink)), archive(f, file(".wh..wh..opq"), file("x/.wh..wh..opq"), dir("x/y", 0o700)))
@@ -259,10 +260,10 @@ func FuzzStack(f *testing.F) {
 				if e.Path != p || strings.HasPrefix(p, "/") || slices.Contains(strings.Split(p, "/"), "..") {
 					t.Fatalf("%q is at %q", e.Path, p)
 				}
-				if over := tree[parent(p)]; over == nil || over.Type != tar.TypeDir {
+				if over := tree[rootfs.Dir(p)]; over == nil || over.Type != tar.TypeDir {
 					t.Fatalf("/%s is in no folder", p)
 				}
-				_ = mtree.Line(&e.Entry)
+				_ = mtree.Line(e)
 			}
 			tree.Usage()
 		}

@@ -7,8 +7,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// Stack makes the snapshots of an image from all its layers, the lowest first. The first snapshot stands for the layers up to
-// and including number first, which is above 0 if a layer removes something; each further one stands for one layer.
+// Stack makes the snapshots of an image from all its layers, the lowest first. The first snapshot
+// has the layers up to and including number first, which is above 0 if a layer removes something;
+// each further one has one layer.
 func Stack(layers []*Layer) (first int, trees []Tree) {
 	if len(layers) == 0 {
 		return 0, nil
@@ -46,10 +47,10 @@ func (t Tree) lay(l *Layer) {
 	}
 }
 
-// complete adds the root, and gives directories that the layer has no entry for the attributes of those below, as
-// containerd does: an overlay shows those of its topmost one.
+// complete adds the root, and gives directories that the layer has no entry for the attributes of
+// those below, as containerd does: an overlay shows the attributes of the topmost one.
 func (t Tree) complete(lower []Tree) {
-	t[""] = &Entry{ModTime: time.Unix(0, 0), Entry: tree.Entry{Type: tar.TypeDir, Mode: 0o755}}
+	t[""] = &tree.Entry{Type: tar.TypeDir, Mode: 0o755, ModTime: time.Unix(0, 0)}
 	for p, e := range t {
 		if !e.Implied {
 			continue

@@ -33,7 +33,7 @@ func (f *openFlags) archive(w io.Writer) error {
 		return err
 	}
 	if err := image.WriteArchive(w, img, files.Name, 0); err != nil {
-		return fmt.Errorf("write archive of %s: %w", files.Name, err)
+		return fmt.Errorf("writing archive of %s: %w", files.Name, err)
 	}
 	return nil
 }
@@ -43,7 +43,7 @@ func writeTo(path string, stdout io.Writer, write func(io.Writer) error) error {
 	if path != "-" {
 		f, err := os.Create(path)
 		if err != nil {
-			return fmt.Errorf("write output: %w", err)
+			return fmt.Errorf("writing output: %w", err)
 		}
 		defer f.Close()
 		w = f
@@ -53,11 +53,11 @@ func writeTo(path string, stdout io.Writer, write func(io.Writer) error) error {
 		return err
 	}
 	if err := buffered.Flush(); err != nil {
-		return fmt.Errorf("write output: %w", err)
+		return fmt.Errorf("writing output: %w", err)
 	}
 	if f, ok := w.(*os.File); ok && path != "-" {
 		if err := f.Close(); err != nil {
-			return fmt.Errorf("write output: %w", err)
+			return fmt.Errorf("writing output: %w", err)
 		}
 	}
 	return nil

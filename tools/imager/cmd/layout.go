@@ -10,7 +10,7 @@ func newLayout() *cobra.Command {
 	f := &openFlags{}
 	var output string
 	c := &cobra.Command{
-		Use:   "layout --image image.files.json --output folder",
+		Use:   "layout --image image.files.json --output directory",
 		Short: "Write an OCI layout",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -22,7 +22,7 @@ func newLayout() *cobra.Command {
 		},
 	}
 	f.register(c)
-	c.Flags().StringVarP(&output, "output", "o", "", "output: the layout's folder")
+	c.Flags().StringVarP(&output, "output", "o", "", "output: the layout's directory")
 	_ = c.MarkFlagRequired("output")
 	return c
 }

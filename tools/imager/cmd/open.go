@@ -16,7 +16,7 @@ type openFlags struct {
 
 func (f *openFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.files, "image", "", "the description of the image's files (JSON)")
-	c.Flags().StringVar(&f.root, "root", "", "the folder which the paths in it are relative to (default: the current one)")
+	c.Flags().StringVar(&f.root, "root", "", "the directory that the paths in it are relative to (default: the current one)")
 	c.Flags().StringVar(&f.name, "name", "", "the image's name with its tag (default: the description's)")
 	_ = c.MarkFlagRequired("image")
 }

@@ -46,7 +46,7 @@ func writeFile(path string, content []byte) error {
 		return nil
 	}
 	if err := os.WriteFile(path, content, 0o644); err != nil {
-		return fmt.Errorf("write output: %w", err)
+		return fmt.Errorf("writing output: %w", err)
 	}
 	return nil
 }

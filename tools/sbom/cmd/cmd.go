@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dind-cluster/dind-cluster/image"
+	"github.com/dind-cluster/dind-cluster/image/jsonfile"
 	"github.com/dind-cluster/dind-cluster/image/sbom/contents"
 	"github.com/dind-cluster/dind-cluster/image/sbom/document"
 	"github.com/dind-cluster/dind-cluster/image/sbom/scan"
@@ -40,9 +40,9 @@ func New() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return f.run(c.Context()) },
 	}
 	c.Flags().StringVar(&f.image, "image", "", "the description of the image's files (JSON)")
-	c.Flags().StringVar(&f.root, "root", "", "the folder which the paths in it are relative to (default: the current one)")
-	c.Flags().StringArrayVar(&f.locks, "lock", nil, "a lock of Debian packages (JSON), for the check sums of their files; repeat")
-	c.Flags().StringVar(&f.vendor, "vendor", "", "who made the image, and the Debian packages that no lock has")
+	c.Flags().StringVar(&f.root, "root", "", "the directory that the paths in it are relative to (default: the current one)")
+	c.Flags().StringArrayVar(&f.locks, "lock", nil, "a lock of Debian packages (JSON), for the checksums of their files; repeat")
+	c.Flags().StringVar(&f.vendor, "vendor", "", "the vendor of the image, and of the Debian packages that no lock has")
 	c.Flags().StringArrayVar(&f.programs, "program", nil, "PROGRAM=MODULES: a Go program that may be in the image and carries no list of its modules, and that list, as `go version -m` shows it; repeat")
 	c.Flags().StringVarP(&f.output, "output", "o", "", "output: the document")
 	for _, required := range []string{"image", "output"} {
@@ -69,7 +69,7 @@ func (f *flags) run(ctx context.Context) error {
 		return fmt.Errorf("image %s: %w", files.Name, err)
 	}
 	if err := os.WriteFile(f.output, doc, 0o644); err != nil {
-		return fmt.Errorf("write output: %w", err)
+		return fmt.Errorf("writing output: %w", err)
 	}
 	return nil
 }
@@ -106,18 +106,18 @@ func readPrograms(programs []string) (map[string]*debug.BuildInfo, error) {
 		}
 		text, err := os.ReadFile(list)
 		if err != nil {
-			return nil, fmt.Errorf("read module list: %w", err)
+			return nil, fmt.Errorf("reading module list: %w", err)
 		}
 		info, err := debug.ParseBuildInfo(string(text))
 		if err == nil && info.Main.Path == "" {
 			err = errors.New("it names no main module")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read module list %s: %w", list, err)
+			return nil, fmt.Errorf("reading module list %s: %w", list, err)
 		}
 		sum, err := digest(program)
 		if err != nil {
-			return nil, fmt.Errorf("read program: %w", err)
+			return nil, fmt.Errorf("reading program: %w", err)
 		}
 		all[sum] = info
 	}
@@ -137,7 +137,7 @@ func digest(file string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// lock is what is read of a lock of Debian packages, as scripts/lock writes it.
+// lock has the fields that are used of a lock of Debian packages, as scripts/lock writes it.
 type lock struct {
 	Packages []struct {
 		Name, Version, Architecture, Path, SHA256 string
@@ -147,13 +147,9 @@ type lock struct {
 func readLocks(files []string) (map[string]document.ArchiveFile, error) {
 	all := map[string]document.ArchiveFile{}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		l, err := jsonfile.Read[lock]("lock", file)
 		if err != nil {
-			return nil, fmt.Errorf("read lock: %w", err)
-		}
-		var l lock
-		if err := json.Unmarshal(text, &l); err != nil {
-			return nil, fmt.Errorf("read lock %s: %w", file, err)
+			return nil, err
 		}
 		for _, p := range l.Packages {
 			all[p.Name+" "+p.Version+" "+p.Architecture] = document.ArchiveFile{Name: path.Base(p.Path), SHA256: p.SHA256}

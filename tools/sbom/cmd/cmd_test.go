@@ -19,7 +19,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/tree"
 )
 
-// built is an image of the build: one layer with this test's program and a package, over another image.
+// built is an image of the build: one layer with this test's program and a package, over another
+// image.
 type built struct {
 	dir, description, blob, program, modules, lock string
 }
@@ -106,7 +107,7 @@ func TestCommand(t *testing.T) {
 	}
 	module := "example.org/listed"
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Path != "" {
-		// The program's own list is better than what anybody says of it.
+		// The program's own list takes precedence.
 		module = "github.com/dind-cluster/dind-cluster"
 	}
 	for _, want := range []string{
@@ -140,15 +141,15 @@ func TestErrors(t *testing.T) {
 		want string
 	}{
 		"no image":      {[]string{}, `required flag(s) "image"`},
-		"absent image":  {[]string{"--image", absent}, "read image description: open " + absent},
+		"absent image":  {[]string{"--image", absent}, "reading image description: open " + absent},
 		"damaged layer": {[]string{"--image", other.description}, "image upper:1: /usr/bin/self of layer 1: CRC check failed"},
 		"absent layer":  {[]string{"--image", gone.description}, "image upper:1: layer 1: open " + gone.blob},
 		"half a pair":   {[]string{"--image", b.description, "--program", "x"}, "--program x: it must be PROGRAM=MODULES"},
-		"absent list":   {[]string{"--image", b.description, "--program", b.program + "=" + absent}, "read module list: open " + absent},
-		"bad list":      {[]string{"--image", b.description, "--program", b.program + "=" + b.write(t, "dep", []byte("mod\tx\n"))}, "read module list " + b.dir},
+		"absent list":   {[]string{"--image", b.description, "--program", b.program + "=" + absent}, "reading module list: open " + absent},
+		"bad list":      {[]string{"--image", b.description, "--program", b.program + "=" + b.write(t, "dep", []byte("mod\tx\n"))}, "reading module list " + b.dir},
 		"not a list":    {[]string{"--image", b.description, "--program", b.program + "=" + bad}, "it names no main module"},
-		"absent lock":   {[]string{"--image", b.description, "--lock", absent}, "read lock: open " + absent},
-		"bad lock":      {[]string{"--image", b.description, "--lock", bad}, "read lock " + bad},
+		"absent lock":   {[]string{"--image", b.description, "--lock", absent}, "reading lock: open " + absent},
+		"bad lock":      {[]string{"--image", b.description, "--lock", bad}, "reading lock " + bad},
 	} {
 		out := filepath.Join(t.TempDir(), "out")
 		err := run(append(c.args, "--output", out)...)
