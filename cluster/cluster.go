@@ -104,7 +104,7 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 	}
 	seeded, err := store.Read(paths.Seeded)
 	if err != nil {
-		return fmt.Errorf("looking for what the entrypoint did with the node image: %w", err)
+		return fmt.Errorf("reading what the entrypoint did with the node image: %w", err)
 	}
 	c.started = seeded.Start
 	if c.age, err = containerAge(); err != nil {
@@ -326,7 +326,7 @@ func containerStart() time.Time {
 func containerAge() (func() time.Duration, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return nil, fmt.Errorf("asking for the time since the machine's start: %w", err)
+		return nil, fmt.Errorf("reading the time since the machine's start: %w", err)
 	}
 	began := time.Now()
 	data, err := os.ReadFile("/proc/1/stat")

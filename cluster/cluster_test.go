@@ -271,7 +271,7 @@ func TestUnreadyNodes(t *testing.T) {
 		decode(t, text, &n)
 		found[name] = n
 	}
-	want := []string{"worker1: has not reported yet", "worker2: no CNI", "worker3: no status yet", "worker4: it is not registered"}
+	want := []string{"worker1: it has not reported since the start", "worker2: no CNI", "worker3: no status yet", "worker4: it is not registered"}
 	if got := unreadyNodes(found, topology.Resolve(settings).Nodes, sinceTestStart); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -319,14 +319,14 @@ func TestUnreadyPods(t *testing.T) {
 	needed, others := unreadyPods(pods, topology.Resolve(v1alpha1.Default()).Nodes[:2], sinceTestStart, true)
 	if want := []string{
 		prefix + "dns-1: no status yet",
-		prefix + "kube-controller-manager-control-plane: has not started again",
+		prefix + "kube-controller-manager-control-plane: it has not started again",
 		prefix + "proxy-1: container c is not running",
 	}; !slices.Equal(needed, want) {
 		t.Errorf("needed: got %q, want %q", needed, want)
 	}
 	if want := []string{
 		prefix + "dns-2: Evicted",
-		prefix + "dns-3: has not started again",
+		prefix + "dns-3: it has not started again",
 		prefix + "proxy-2: ErrImageNeverPull",
 		prefix + "user-1: ErrImageNeverPull",
 	}; !slices.Equal(others, want) {

@@ -58,7 +58,7 @@ func Health(ctx context.Context, what string) error {
 	// again.
 	var list struct{ Items []kubeapi.Node }
 	if err := api.Get(ctx, "/api/v1/nodes?resourceVersion=0", &list); err != nil {
-		return fmt.Errorf("asking for the nodes: %w", err)
+		return fmt.Errorf("reading the nodes: %w", err)
 	}
 	if down := downNodes(s.Topology, containers, list.Items); len(down) > 0 {
 		return fmt.Errorf("nodes are down: %s", strings.Join(down, "; "))

@@ -76,7 +76,7 @@ func routes(t topology.Topology) string {
 func ownMTU() (int, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
-		return 0, fmt.Errorf("looking at the container's interfaces: %w", err)
+		return 0, fmt.Errorf("reading the container's interfaces: %w", err)
 	}
 	return smallestMTU(interfaces), nil
 }

@@ -15,11 +15,11 @@ import (
 func nodeImage() (string, error) {
 	data, err := os.ReadFile(filepath.Join(paths.NodeStore, "index.json"))
 	if err != nil {
-		return "", fmt.Errorf("finding the node image: %w", err)
+		return "", fmt.Errorf("reading the name of the node image: %w", err)
 	}
 	name, err := imageName(data)
 	if err != nil {
-		return "", fmt.Errorf("finding the node image: %w", err)
+		return "", fmt.Errorf("reading the name of the node image: %w", err)
 	}
 	return name, nil
 }

@@ -45,7 +45,7 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(paths.DockerRoot, &fs); err != nil {
-		return "", fmt.Errorf("looking at %s: %w", paths.DockerRoot, err)
+		return "", fmt.Errorf("reading the free space of %s: %w", paths.DockerRoot, err)
 	}
 	free := int64(fs.Bavail) * fs.Bsize
 	if err := checkDisk(len(c.topology.Nodes), free); err != nil {
@@ -167,7 +167,7 @@ func checkInodes(nodes int, all, free uint64) error {
 func interfaceSubnets() ([]netip.Prefix, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
-		return nil, fmt.Errorf("looking at the container's interfaces: %w", err)
+		return nil, fmt.Errorf("reading the container's interfaces: %w", err)
 	}
 	var out []netip.Prefix
 	for _, i := range interfaces {
@@ -176,7 +176,7 @@ func interfaceSubnets() ([]netip.Prefix, error) {
 		}
 		addresses, err := i.Addrs()
 		if err != nil {
-			return nil, fmt.Errorf("looking at the addresses of %s: %w", i.Name, err)
+			return nil, fmt.Errorf("reading the addresses of %s: %w", i.Name, err)
 		}
 		for _, a := range addresses {
 			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
@@ -193,7 +193,7 @@ func checkSubnets(n v1alpha1.Networking, attached []netip.Prefix) error {
 	for _, a := range attached {
 		for _, s := range n.Subnets() {
 			if s.Prefix.Overlaps(a) {
-				return fmt.Errorf("%s %s overlaps the network %s that this container is attached to: choose another one with `docker run --env %s=…`", s.Variable, s.Prefix, a, s.Variable)
+				return fmt.Errorf("%s %s overlaps the network %s that this container is attached to: choose another subnet with `docker run --env %s=…`", s.Variable, s.Prefix, a, s.Variable)
 			}
 		}
 	}

@@ -101,7 +101,7 @@ func (c *cluster) waitForReady(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("pods that are not ready: %s: %w", strings.Join(waiting, "; "), err)
 	}
 	for _, o := range others {
-		c.log.Printf("    not ready, which the cluster does not wait for: %s", o)
+		c.log.Printf("    not ready, but not waited for: %s", o)
 	}
 	return fmt.Sprintf("%d nodes, %d system pods", len(want), pods), nil
 }
@@ -146,7 +146,7 @@ func unreadyNodes(found map[string]kubeapi.Node, want []topology.Node, since fun
 		}
 		for _, condition := range have.Status.Conditions {
 			if condition.Type == "Ready" && !since(condition.LastHeartbeatTime) {
-				out = append(out, n.Name+": has not reported yet")
+				out = append(out, n.Name+": it has not reported since the start")
 			}
 		}
 	}
@@ -205,7 +205,7 @@ func podReady(p kubeapi.Pod, since func(time.Time) bool) (bool, string) {
 		case s.State.Running == nil:
 			return false, "container " + s.Name + " is not running"
 		case !since(s.State.Running.StartedAt):
-			return false, "has not started again"
+			return false, "it has not started again"
 		}
 	}
 	return kubeapi.Ready(p.Status.Conditions)

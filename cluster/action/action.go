@@ -32,7 +32,7 @@ func Run(ctx context.Context, actions []Action, do func(context.Context, Action)
 	for _, a := range actions {
 		for _, need := range a.Needs {
 			if done[need] == nil {
-				return fmt.Errorf("action %q needs %q, which does not stand before it", a.Name, need)
+				return fmt.Errorf("action %q needs %q, which does not come before it", a.Name, need)
 			}
 		}
 		if done[a.Name] != nil {

@@ -101,8 +101,8 @@ func TestDeadline(t *testing.T) {
 
 func TestBadLists(t *testing.T) {
 	for want, list := range map[string][]Action{
-		`action "a" needs "b", which does not stand before it`: {{Name: "a", Needs: []string{"b"}}, {Name: "b"}},
-		`there are two actions "a"`:                            {{Name: "a"}, {Name: "a"}},
+		`action "a" needs "b", which does not come before it`: {{Name: "a", Needs: []string{"b"}}, {Name: "b"}},
+		`there are two actions "a"`:                           {{Name: "a"}, {Name: "a"}},
 	} {
 		err := Run(t.Context(), list, func(context.Context, Action) error { t.Error("began"); return nil })
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -37,7 +37,7 @@ func private(controllers map[string]string, unified string) bool {
 func setUpCgroups() (v1 bool, err error) {
 	controllers, unified, err := cgroups.ParseCgroupFileUnified("/proc/self/cgroup")
 	if err != nil {
-		return false, fmt.Errorf("looking for the container's cgroups: %w", err)
+		return false, fmt.Errorf("reading the container's cgroups: %w", err)
 	}
 	v1, own := cgroups.Mode() != cgroups.Unified, private(controllers, unified)
 	if !own {

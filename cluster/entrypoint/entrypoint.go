@@ -43,7 +43,7 @@ func Run(getenv func(string) string) error {
 
 	data, err := os.ReadFile(paths.Role)
 	if err != nil {
-		return fmt.Errorf("finding out what this image is: %w", err)
+		return fmt.Errorf("reading the image's role: %w", err)
 	}
 	role := strings.TrimSpace(string(data))
 

@@ -26,7 +26,7 @@ type namespaces struct {
 func ownNamespaces() (namespaces, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return namespaces{}, fmt.Errorf("asking the kernel for the host name: %w", err)
+		return namespaces{}, fmt.Errorf("reading the kernel's host name: %w", err)
 	}
 	return namespaces{proc: "/proc", sys: "/sys", hostnameFile: "/etc/hostname", hostname: unix.ByteSliceToString(name.Nodename[:])}, nil
 }

@@ -74,7 +74,7 @@ func (n *node) bringUp(ctx context.Context) error {
 	}
 	seeded, err := store.Read(paths.Seeded)
 	if err != nil {
-		return fmt.Errorf("looking for what the entrypoint did with the images: %w", err)
+		return fmt.Errorf("reading what the entrypoint did with the images: %w", err)
 	}
 	n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
 	if exists(kubeletConfig) {
@@ -117,10 +117,10 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	// The group's context ends with the group.
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("kubelet", func() error { return n.runInit(both, kubeadm.KubeletPhases) })
+		return n.runPhases(both, kubeadm.KubeletPhases)
 	})
 	group.Go(func() error {
-		if err := n.step("kubeadm init", func() error { return n.runInit(both, kubeadm.FilesPhases) }); err != nil {
+		if err := n.runPhases(both, kubeadm.FilesPhases); err != nil {
 			return err
 		}
 		return n.step("API server", func() error { return waitForStorage(both, superAdminKubeconfig, adminKubeconfig) })
@@ -130,24 +130,25 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	}
 	group, both = errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return n.step("what workers ask for", func() error {
-			if err := n.runInit(both, kubeadm.JoinPhases); err != nil {
-				return err
-			}
-			return deleteTokens(both, superAdminKubeconfig)
-		})
+		if err := n.runPhases(both, kubeadm.JoinPhases); err != nil {
+			return err
+		}
+		return deleteTokens(both, superAdminKubeconfig)
 	})
 	group.Go(func() error {
-		return n.step("add-ons", func() error {
+		return n.step("kubeadm init: addon", func() error {
 			return n.run(both, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
 		})
 	})
 	return group.Wait()
 }
 
-// runInit runs some phases of `kubeadm init`.
-func (n *node) runInit(ctx context.Context, phases []string) error {
-	return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, kubeadm.Quiet, "--skip-phases", kubeadm.Skip(phases...))
+// runPhases runs some phases of `kubeadm init`, as a step that has their names.
+func (n *node) runPhases(ctx context.Context, phases []string) error {
+	return n.step("kubeadm init: "+strings.Join(phases, ", "), func() error {
+		return n.run(ctx, nil, "kubeadm", "init", "--config", kubeadmConfig, kubeadm.Quiet,
+			"--skip-phases", kubeadm.Skip(phases...))
+	})
 }
 
 // deleteTokens deletes the bootstrap token that kubeadm's phase bootstrap-token always makes
@@ -270,7 +271,7 @@ func (n *node) joinWorker(ctx context.Context) error {
 func (n *node) writeConfig(ctx context.Context, write func(kubeadm.Input) ([]byte, error)) error {
 	version, err := exec.CommandContext(ctx, "kubeadm", "version", "--output", "short").Output()
 	if err != nil {
-		return fmt.Errorf("asking kubeadm for its version: %w", err)
+		return fmt.Errorf("reading kubeadm's version: %w", err)
 	}
 	in := kubeadm.Input{
 		Topology:          n.config.Topology,

@@ -213,10 +213,10 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 func Groups(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("looking for images: %w", err)
+		return nil, fmt.Errorf("reading the images: %w", err)
 	}
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("looking for images: %s is empty", dir)
+		return nil, fmt.Errorf("reading the images: %s is empty", dir)
 	}
 	var groups []string
 	for _, e := range entries {
@@ -324,7 +324,7 @@ func (g *group) shareable(root string) (why, err error) {
 		}
 		defer os.RemoveAll(own)
 		if err := overlay(root, own); err != nil {
-			return nil, fmt.Errorf("containers cannot have their files there: %w; the folder or volume must lie on a file system that can be the upper part of an overlay, such as ext4, xfs or btrfs", err)
+			return nil, fmt.Errorf("containers cannot have their files there: %w; the directory or volume must lie on a file system that can be the upper part of an overlay, such as ext4, xfs or btrfs", err)
 		}
 		return why, nil
 	}

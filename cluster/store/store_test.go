@@ -110,7 +110,7 @@ func TestLinked(t *testing.T) {
 	}
 	entries, err := os.ReadDir(root)
 	if err != nil || len(entries) != 4 {
-		t.Errorf("the folder has %v, %v, want containerd's three and the marker", entries, err)
+		t.Errorf("the directory has %v, %v, want containerd's three and the marker", entries, err)
 	}
 
 	// A restart, after an image was removed and the databases were written to.
@@ -222,7 +222,7 @@ func TestCopied(t *testing.T) {
 		t.Errorf("owner, mode, time or link of a file is lost: %+v, %+v", app2, again)
 	}
 	if bin.Mtim.Sec != old.Unix() {
-		t.Errorf("the time of a folder is %v", bin.Mtim)
+		t.Errorf("the time of a directory is %v", bin.Mtim)
 	}
 	if device.Mode != unix.S_IFCHR|0o640 || device.Rdev != unix.Mkdev(1, 3) {
 		t.Errorf("the device is %+v", device)

@@ -64,10 +64,10 @@ func (r *Recorder) Write(path string, t Timeline) error {
 	r.mu.Unlock()
 	data, err := json.Marshal(t)
 	if err != nil {
-		return fmt.Errorf("writing the time line: %w", err)
+		return fmt.Errorf("writing the timeline: %w", err)
 	}
 	if err := renameio.WriteFile(path, append(data, '\n'), 0o644, renameio.WithTempDir(filepath.Dir(path))); err != nil {
-		return fmt.Errorf("writing the time line: %w", err)
+		return fmt.Errorf("writing the timeline: %w", err)
 	}
 	return nil
 }
@@ -76,11 +76,11 @@ func (r *Recorder) Write(path string, t Timeline) error {
 func Parse(data []byte) (Timeline, error) {
 	var t Timeline
 	if err := json.Unmarshal(data, &t); err != nil {
-		return Timeline{}, fmt.Errorf("reading the time line: %w", err)
+		return Timeline{}, fmt.Errorf("reading the timeline: %w", err)
 	}
 	for _, s := range t.Spans {
 		if s.Name == "" || s.End.Before(s.Start) {
-			return Timeline{}, fmt.Errorf("reading the time line: bad span %+v", s)
+			return Timeline{}, fmt.Errorf("reading the timeline: bad span %+v", s)
 		}
 	}
 	return t, nil

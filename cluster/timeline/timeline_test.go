@@ -42,7 +42,7 @@ func TestRoundTrip(t *testing.T) {
 
 func TestParseBad(t *testing.T) {
 	for text, want := range map[string]string{
-		"{": "reading the time line",
+		"{": "reading the timeline",
 		`{"spans":[{"name":"x","start":"2026-01-02T00:00:01Z","end":"2026-01-02T00:00:00Z"}]}`: "bad span",
 		`{"spans":[{"start":"2026-01-02T00:00:01Z","end":"2026-01-02T00:00:02Z"}]}`:            "bad span",
 	} {
