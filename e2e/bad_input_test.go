@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 
 // TestBadInput has what the launcher's unit tests cannot show: what a real Docker says

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,8 +23,8 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/e2e/census"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 
 // machine is the Docker host and what the tests need on it.
@@ -404,33 +403,18 @@ func hostGet(ctx context.Context, t *testing.T, file, name, path string) string 
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := func(list, key string) map[string]any {
-		for _, e := range config[list].([]any) {
-			if m := e.(map[string]any); m["name"] == name {
-				return m[key].(map[string]any)
-			}
-		}
-		t.Fatalf("%s: no %q in %s", file, name, list)
-		return nil
+	if config.Name != name {
+		t.Fatalf("%s: got context %q, want %q", file, config.Name, name)
 	}
-	bytesOf := func(m map[string]any, key string) []byte {
-		text, _ := m[key].(string)
-		out, err := base64.StdEncoding.DecodeString(text)
-		if err != nil || len(out) == 0 {
-			t.Fatalf("%s: %s: %v", file, key, err)
-		}
-		return out
-	}
-	server, user := entry("clusters", "cluster"), entry("users", "user")
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(bytesOf(server, "certificate-authority-data"))
-	pair, err := tls.X509KeyPair(bytesOf(user, "client-certificate-data"), bytesOf(user, "client-key-data"))
+	roots.AppendCertsFromPEM(config.CA)
+	pair, err := tls.X509KeyPair(config.Cert, config.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server["server"].(string)+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Server+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

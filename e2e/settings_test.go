@@ -58,7 +58,7 @@ func testAddressesAndProxies(t *testing.T) {
 
 	t.Run("API_SANS", func(t *testing.T) {
 		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(b.made.Kubeconfig.CA())
+		roots.AppendCertsFromPEM(b.made.Kubeconfig.CA)
 		address := net.JoinHostPort("127.0.0.1", hostPort(ctx, t, b))
 		conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: sanName}}).DialContext(ctx, "tcp", address)
 		if err != nil {

@@ -114,7 +114,7 @@ func TestKubeconfig(t *testing.T) {
 	replies := []dockertest.Reply{
 		{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}},
 			"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"40001"}]}}}`},
-		{Args: "exec 0123 kubeconfig", Stdout: "clusters: [{name: c, cluster: {}}]\nusers: [{name: u, user: {}}]\n"},
+		{Args: "exec 0123 kubeconfig", Stdout: "clusters: [{name: c, cluster: {server: x}}]\nusers: [{name: u, user: {}}]\n"},
 		{Args: "context inspect", Stdout: `{"docker":{"Host":"unix:///var/run/docker.sock"}}`},
 	}
 	status, stdout, _, _ := run(t, replies, "kubeconfig", "--name", "box")

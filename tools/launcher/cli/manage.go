@@ -9,9 +9,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 func (a *app) delete() *cobra.Command {
@@ -165,9 +164,9 @@ func (a *app) kubeconfig() *cobra.Command {
 				return err
 			}
 			if path != "" {
-				return kubeconfig.At(path).Add(c.Context(), config)
+				return kubeconfig.At(path).Add(c.Context(), *config)
 			}
-			data, err := yaml.Marshal(config)
+			data, err := config.Marshal()
 			if err != nil {
 				return err
 			}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/image/load"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 
 const (
@@ -231,7 +231,7 @@ func (l *Launcher) NodeLogs(ctx context.Context, name string, out io.Writer) err
 // Kubeconfig returns the kubeconfig of a running cluster, with entries called
 // ContextName(name) and an API address that works from the Docker host. If that is another
 // machine, the progress says what to do.
-func (l *Launcher) Kubeconfig(ctx context.Context, name string) (kubeconfig.Config, error) {
+func (l *Launcher) Kubeconfig(ctx context.Context, name string) (*kubeconfig.Config, error) {
 	c, err := l.running(ctx, name)
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func (l *Launcher) Kubeconfig(ctx context.Context, name string) (kubeconfig.Conf
 	return l.kubeconfig(ctx, name, c)
 }
 
-func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Container) (kubeconfig.Config, error) {
+func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Container) (*kubeconfig.Config, error) {
 	bindings := c.NetworkSettings.Ports[apiPort]
 	if len(bindings) == 0 {
 		return nil, fmt.Errorf("cluster %q publishes no API port to the host (docker run --publish 127.0.0.1:6443:6443)", name)
@@ -249,11 +249,12 @@ func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Contai
 	if err != nil {
 		return nil, err
 	}
-	config, err := kubeconfig.Single(data, ContextName(name), "https://"+address)
+	config, err := kubeconfig.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the kubeconfig that cluster %q prints: %w", name, err)
+		return nil, fmt.Errorf("cannot use what cluster %q prints: %w", name, err)
 	}
-	return config, l.tellReach(ctx, name, address, config)
+	config.Name, config.Server = ContextName(name), "https://"+address
+	return &config, l.tellReach(ctx, name, address, config.CA)
 }
 
 // cleanUpTimeout bounds the removal of a cluster that did not come up. Ending a few

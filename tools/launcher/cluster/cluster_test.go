@@ -17,7 +17,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
@@ -302,7 +302,7 @@ func TestClusterFails(t *testing.T) {
 		{name: "restarted", replies: []dockertest.Reply{starting, died, state(`{"Status":"running","Running":true}`, 0)}, want: []string{"was restarted"}},
 		{name: "removed", replies: []dockertest.Reply{starting, died, {Args: "container inspect", Exit: 1, Stderr: "No such container: 0123"}}, want: []string{"was removed while"}},
 		{name: "no kubeconfig", replies: []dockertest.Reply{state(`{"Status":"running","Running":true,"Health":{"Status":"healthy"}}`, 0),
-			{Args: "exec 0123 kubeconfig", Stdout: "oops"}}, want: []string{"cannot read the kubeconfig"}},
+			{Args: "exec 0123 kubeconfig", Stdout: "oops"}}, want: []string{"cannot use what cluster"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l, fake, log := launcher(t, append([]dockertest.Reply{goodVersion, goodInfo, nameIsFree, created, started, logs, removed}, test.replies...)...)
@@ -389,11 +389,7 @@ func TestDelete(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			l, fake, _ := launcher(t, test.inspect, removed)
 			o := options(t)
-			config, err := kubeconfig.Single([]byte(printedKubeconfig), ContextName("box"), "https://127.0.0.1:1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := o.Kubeconfig.Add(t.Context(), config); err != nil {
+			if err := o.Kubeconfig.Add(t.Context(), kubeconfig.Config{Name: ContextName("box"), Server: "https://127.0.0.1:1"}); err != nil {
 				t.Fatal(err)
 			}
 			found, err := l.Delete(t.Context(), "box", o.Kubeconfig)

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/internal/docker"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 // Image is what a cluster's container is made of.
@@ -53,7 +53,7 @@ type Cluster struct {
 	// APIPort is the port of 127.0.0.1 where the API server is.
 	APIPort int
 	// Kubeconfig is what kubectl on the host needs.
-	Kubeconfig kubeconfig.Config
+	Kubeconfig *kubeconfig.Config
 }
 
 // explanationTime is what the cluster gets, after the waiting time, to say by itself
@@ -124,7 +124,7 @@ func (l *Launcher) Create(ctx context.Context, image Image, o Options) (_ *Clust
 		return nil, err
 	}
 	if o.Kubeconfig != nil {
-		if err := o.Kubeconfig.Add(ctx, cluster.Kubeconfig); err != nil {
+		if err := o.Kubeconfig.Add(ctx, *cluster.Kubeconfig); err != nil {
 			return nil, err
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/url"
 	"time"
-
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 
 // reachTime bounds the look whether the API server can be reached. It has answered before, in its container.
@@ -16,8 +14,8 @@ const reachTime = 3 * time.Second
 
 // tellReach says so, and what to do, if the API server of a cluster that is up cannot be reached from here: its port is
 // one of the engine's machine, which is not always this one.
-func (l *Launcher) tellReach(ctx context.Context, name, address string, config kubeconfig.Config) error {
-	err := reach(ctx, address, config.CA())
+func (l *Launcher) tellReach(ctx context.Context, name, address string, ca []byte) error {
+	err := reach(ctx, address, ca)
 	if err == nil || ctx.Err() != nil {
 		return nil
 	}

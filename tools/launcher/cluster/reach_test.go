@@ -52,15 +52,15 @@ func TestReach(t *testing.T) {
 			l, _, log := launcher(t, engineAt(test.engine),
 				dockertest.Reply{Args: "container inspect", Stdout: fmt.Sprintf(`{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}},
 					"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"%d"}]}}}`, test.port)},
-				dockertest.Reply{Args: "exec 0123 kubeconfig", Stdout: fmt.Sprintf(`{clusters: [{name: c, cluster: {certificate-authority-data: %q}}], users: [{name: u, user: {}}]}`,
+				dockertest.Reply{Args: "exec 0123 kubeconfig", Stdout: fmt.Sprintf(`{clusters: [{name: c, cluster: {server: "https://x", certificate-authority-data: %q}}], users: [{name: u, user: {}}]}`,
 					base64.StdEncoding.EncodeToString([]byte(test.ca)))})
 			l.Progress = progress.New(log)
 			config, err := l.Kubeconfig(t.Context(), "box")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := fmt.Sprintf("server:https://127.0.0.1:%d", test.port); !strings.Contains(fmt.Sprint(config), want) {
-				t.Errorf("the kubeconfig %v does not have %s", config, want)
+			if want := fmt.Sprintf("https://127.0.0.1:%d", test.port); config.Server != want {
+				t.Errorf("got server %s, want %s", config.Server, want)
 			}
 			if got := log.String(); !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
 				t.Errorf("it says %q, want %q", got, test.want)

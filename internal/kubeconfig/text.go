@@ -6,25 +6,25 @@ import (
 	"fmt"
 	"io"
 
-	"go.yaml.in/yaml/v3"
+	yamlv3 "go.yaml.in/yaml/v3"
+	"sigs.k8s.io/yaml"
 )
 
 // text is a kubeconfig file as it is written. Values would not do: numbers are read in one way and written in another, and the
 // user's comments and further documents would be lost.
 type text struct {
 	// documents are all of the file's. The first is the kubeconfig, a mapping; kubectl does not look at others.
-	documents []*yaml.Node
+	documents []*yamlv3.Node
 }
 
 // parseText reads a file; an empty one is fine.
 func parseText(data []byte) (*text, error) {
-	// Duplicate keys, for instance, are no matter for what comes below.
-	if _, err := Parse(data); err != nil {
+	if err := check(data); err != nil {
 		return nil, err
 	}
 	t := &text{}
-	for decoder := yaml.NewDecoder(bytes.NewReader(data)); ; {
-		var d yaml.Node
+	for decoder := yamlv3.NewDecoder(bytes.NewReader(data)); ; {
+		var d yamlv3.Node
 		if err := decoder.Decode(&d); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
@@ -33,12 +33,12 @@ func parseText(data []byte) (*text, error) {
 		spellNulls(&d, false)
 		t.documents = append(t.documents, &d)
 	}
-	mapping := &yaml.Node{Kind: yaml.MappingNode}
+	mapping := &yamlv3.Node{Kind: yamlv3.MappingNode}
 	if len(t.documents) == 0 {
-		t.documents = []*yaml.Node{{Kind: yaml.DocumentNode, Content: []*yaml.Node{mapping}}}
-	} else if t.root().Kind != yaml.MappingNode {
-		// Parse takes nothing else but null.
-		t.documents[0].Content = []*yaml.Node{mapping}
+		t.documents = []*yamlv3.Node{{Kind: yamlv3.DocumentNode, Content: []*yamlv3.Node{mapping}}}
+	} else if t.root().Kind != yamlv3.MappingNode {
+		// check takes nothing else but null.
+		t.documents[0].Content = []*yamlv3.Node{mapping}
 	}
 	for i := 0; i < len(t.root().Content); i += 2 {
 		if t.root().Content[i].Tag == "!!merge" {
@@ -47,17 +47,40 @@ func parseText(data []byte) (*text, error) {
 		}
 	}
 	for _, list := range lists {
-		if v := t.value(list); v != nil && v.Kind != yaml.SequenceNode && v.Tag != "!!null" {
+		if v := t.value(list); v != nil && v.Kind != yamlv3.SequenceNode && v.Tag != "!!null" {
 			return nil, fmt.Errorf("%s: it is an alias, which cannot be kept: write the list out", list)
 		}
 	}
 	return t, nil
 }
 
+// lists are the parts of a kubeconfig that hold named entries.
+var lists = []string{"clusters", "contexts", "users"}
+
+// check reports what merge and remove do not look for: duplicate keys, for instance.
+func check(data []byte) error {
+	var values map[string]any
+	if err := yaml.UnmarshalStrict(data, &values); err != nil {
+		return err
+	}
+	for _, list := range lists {
+		entries, ok := values[list].([]any)
+		if !ok && values[list] != nil {
+			return fmt.Errorf("%s: want a list", list)
+		}
+		for i, e := range entries {
+			if m, ok := e.(map[string]any); !ok || m["name"] == nil {
+				return fmt.Errorf("%s[%d]: want a name", list, i)
+			}
+		}
+	}
+	return nil
+}
+
 // spellNulls writes the nulls between braces out, of which the encoder would make empty texts: {a: }.
-func spellNulls(n *yaml.Node, flow bool) {
-	flow = flow || n.Style&yaml.FlowStyle != 0
-	if flow && n.Kind == yaml.ScalarNode && n.Tag == "!!null" && n.Value == "" {
+func spellNulls(n *yamlv3.Node, flow bool) {
+	flow = flow || n.Style&yamlv3.FlowStyle != 0
+	if flow && n.Kind == yamlv3.ScalarNode && n.Tag == "!!null" && n.Value == "" {
 		n.Value = "null"
 	}
 	for _, child := range n.Content {
@@ -65,10 +88,10 @@ func spellNulls(n *yaml.Node, flow bool) {
 	}
 }
 
-func (t *text) root() *yaml.Node { return t.documents[0].Content[0] }
+func (t *text) root() *yamlv3.Node { return t.documents[0].Content[0] }
 
 // value is that of a key, nil if it is not there.
-func (t *text) value(key string) *yaml.Node {
+func (t *text) value(key string) *yamlv3.Node {
 	content := t.root().Content
 	for i := 0; i < len(content); i += 2 {
 		if content[i].Value == key {
@@ -79,7 +102,7 @@ func (t *text) value(key string) *yaml.Node {
 }
 
 // set gives a key a value, at the place where it is if it is there.
-func (t *text) set(key string, value *yaml.Node) {
+func (t *text) set(key string, value *yamlv3.Node) {
 	content := t.root().Content
 	for i := 0; i < len(content); i += 2 {
 		if content[i].Value == key {
@@ -90,22 +113,22 @@ func (t *text) set(key string, value *yaml.Node) {
 	t.root().Content = append(content, scalar(key), value)
 }
 
-func scalar(value string) *yaml.Node {
-	n := &yaml.Node{}
+func scalar(value string) *yamlv3.Node {
+	n := &yamlv3.Node{}
 	n.SetString(value)
 	return n
 }
 
 // setText is set for a text, and leaves one that is the same already as it is written.
 func (t *text) setText(key, value string) {
-	if old := t.value(key); old == nil || old.Kind != yaml.ScalarNode || old.Value != value {
+	if old := t.value(key); old == nil || old.Kind != yamlv3.ScalarNode || old.Value != value {
 		t.set(key, scalar(value))
 	}
 }
 
 // isNamed reports whether an entry of a list has a name.
-func isNamed(entry *yaml.Node, name string) bool {
-	if entry.Kind == yaml.AliasNode {
+func isNamed(entry *yamlv3.Node, name string) bool {
+	if entry.Kind == yamlv3.AliasNode {
 		entry = entry.Alias
 	}
 	for i := 0; i+1 < len(entry.Content); i += 2 {
@@ -117,7 +140,7 @@ func isNamed(entry *yaml.Node, name string) bool {
 }
 
 // plain has a list or mapping that is empty, and therefore written as [] or {}, written in the usual way once it is not.
-func plain(n *yaml.Node) {
+func plain(n *yamlv3.Node) {
 	if len(n.Content) == 0 {
 		n.Style = 0
 	}
@@ -126,31 +149,28 @@ func plain(n *yaml.Node) {
 // merge puts the entries of a cluster into the file, in place of those of the same name, and makes the cluster's current
 // context the current one.
 func (t *text) merge(cluster Config) error {
+	data, err := cluster.Marshal()
+	if err != nil {
+		return err
+	}
+	added, err := parseText(data)
+	if err != nil {
+		return err
+	}
 	plain(t.root())
 	for _, list := range lists {
-		entries, err := cluster.entries(list)
-		if err != nil {
-			return err
-		}
 		sequence := t.value(list)
-		if sequence == nil || sequence.Kind != yaml.SequenceNode {
-			sequence = &yaml.Node{Kind: yaml.SequenceNode}
+		if sequence == nil || sequence.Kind != yamlv3.SequenceNode {
+			sequence = &yamlv3.Node{Kind: yamlv3.SequenceNode}
 			t.set(list, sequence)
 		}
 		plain(sequence)
-		for _, e := range entries {
-			var added yaml.Node
-			if err := added.Encode(e); err != nil {
-				return err
-			}
-			drop(sequence, entryName(e))
-			sequence.Content = append(sequence.Content, &added)
-		}
+		drop(sequence, cluster.Name)
+		sequence.Content = append(sequence.Content, added.value(list).Content...)
 	}
 	t.setText("apiVersion", "v1")
 	t.setText("kind", "Config")
-	current, _ := cluster["current-context"].(string)
-	t.setText("current-context", current)
+	t.setText("current-context", cluster.Name)
 	return nil
 }
 
@@ -169,8 +189,8 @@ func (t *text) remove(name string) (found bool) {
 }
 
 // drop takes the entries of a name out of a list.
-func drop(sequence *yaml.Node, name string) (found bool) {
-	var kept []*yaml.Node
+func drop(sequence *yamlv3.Node, name string) (found bool) {
+	var kept []*yamlv3.Node
 	for _, e := range sequence.Content {
 		if isNamed(e, name) {
 			found = true
@@ -185,7 +205,7 @@ func drop(sequence *yaml.Node, name string) (found bool) {
 // encode writes the file, in the layout that kubectl uses.
 func (t *text) encode() ([]byte, error) {
 	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
+	encoder := yamlv3.NewEncoder(&out)
 	encoder.SetIndent(2)
 	encoder.CompactSeqIndent()
 	for _, d := range t.documents {

@@ -1,12 +1,7 @@
-// Package kubeconfig adds a cluster to the files that kubectl reads, and takes it out
-// again, the way users of kubectl and kind expect: all else in the file stays as it
-// is written; the file is locked as kubectl locks it, and replaced as a whole, so that no
-// reader ever sees half of it.
 package kubeconfig
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,100 +12,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-	"sigs.k8s.io/yaml"
 )
-
-// Config is a kubeconfig as plain values.
-type Config map[string]any
-
-// Parse reads a kubeconfig; an empty one is fine.
-func Parse(data []byte) (Config, error) {
-	c := Config{}
-	if err := yaml.UnmarshalStrict(data, &c); err != nil {
-		return nil, err
-	}
-	if c == nil {
-		c = Config{}
-	}
-	for _, list := range lists {
-		if _, err := c.entries(list); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-// lists are the parts of a kubeconfig that hold named entries.
-var lists = []string{"clusters", "contexts", "users"}
-
-func (c Config) entries(list string) ([]any, error) {
-	if c[list] == nil {
-		return nil, nil
-	}
-	entries, ok := c[list].([]any)
-	if !ok {
-		return nil, fmt.Errorf("%s: want a list", list)
-	}
-	for i, e := range entries {
-		if m, ok := e.(map[string]any); !ok || m["name"] == nil {
-			return nil, fmt.Errorf("%s[%d]: want a name", list, i)
-		}
-	}
-	return entries, nil
-}
-
-func entryName(e any) string {
-	name, _ := e.(map[string]any)["name"].(string)
-	return name
-}
-
-// Single turns a kubeconfig with one cluster, user and context into one whose entries are
-// all called name and whose API server is at server.
-func Single(data []byte, name, server string) (Config, error) {
-	c, err := Parse(data)
-	if err != nil {
-		return nil, err
-	}
-	body := map[string]map[string]any{}
-	for list, key := range map[string]string{"clusters": "cluster", "users": "user"} {
-		entries, err := c.entries(list)
-		if err != nil {
-			return nil, err
-		}
-		if len(entries) != 1 {
-			return nil, fmt.Errorf("%d %s, want one", len(entries), list)
-		}
-		value, ok := entries[0].(map[string]any)[key].(map[string]any)
-		if !ok {
-			return nil, fmt.Errorf("%s[0]: no %s", list, key)
-		}
-		body[key] = value
-	}
-	body["cluster"]["server"] = server
-	return Config{
-		"apiVersion":      "v1",
-		"kind":            "Config",
-		"clusters":        []any{map[string]any{"name": name, "cluster": body["cluster"]}},
-		"users":           []any{map[string]any{"name": name, "user": body["user"]}},
-		"contexts":        []any{map[string]any{"name": name, "context": map[string]any{"cluster": name, "user": name}}},
-		"current-context": name,
-	}, nil
-}
-
-// CA returns the certificate authority of the first cluster, in PEM; nil if the kubeconfig has none in it.
-func (c Config) CA() []byte {
-	clusters, err := c.entries("clusters")
-	if err != nil || len(clusters) == 0 {
-		return nil
-	}
-	cluster, _ := clusters[0].(map[string]any)["cluster"].(map[string]any)
-	text, _ := cluster["certificate-authority-data"].(string)
-	ca, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(ca) == 0 {
-		return nil
-	}
-	return ca
-}
 
 // File is a kubeconfig on disk.
 type File struct{ path string }
