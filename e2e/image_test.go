@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dind-cluster/dind-cluster/image/load"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
@@ -23,7 +24,7 @@ func imageUnderTest(l *cluster.Launcher) (cluster.Image, error) {
 	if path == "" {
 		return nil, fmt.Errorf("no image to test: run `bazel test //e2e:smoke`, or set %s and %s", imageName, agnhostPath)
 	}
-	return l.Built(path)
+	return load.NewBuilt(l.Docker, l.Progress, path)
 }
 
 func agnhostArchive() (string, error) {

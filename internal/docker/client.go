@@ -82,6 +82,14 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// ExplainDiskFull adds what to do to an error that means that Docker's disk is full, and returns others as they are.
+func ExplainDiskFull(err error) error {
+	if err != nil && strings.Contains(strings.ToLower(err.Error()), "no space left on device") {
+		return fmt.Errorf("%w\nDocker's disk is full: remove what you do not need (`docker system df` shows what there is)", err)
+	}
+	return err
+}
+
 // Streams are a command's standard input, output and error.
 // A nil member is an empty input or an output that nobody sees; standard error is
 // also kept for the Error.

@@ -105,6 +105,25 @@ func (c *Client) InspectImage(ctx context.Context, ref string) (*Image, error) {
 	return &out, nil
 }
 
+// RemoveNamelessImage removes an image that no name leads to and no container is made of, and reports whether it did.
+func (c *Client) RemoveNamelessImage(ctx context.Context, id string) (bool, error) {
+	img, err := c.InspectImage(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	if len(img.RepoTags)+len(img.RepoDigests) > 0 {
+		return false, nil
+	}
+	err = c.Do(ctx, "remove image "+id, "image", "rm", id)
+	if failed := (*Error)(nil); errors.As(err, &failed) && ctx.Err() == nil {
+		// A container or another image is made of it.
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func notFound(err error) error {
 	var e *Error
 	if errors.As(err, &e) && strings.Contains(strings.ToLower(e.Stderr), "no such ") {

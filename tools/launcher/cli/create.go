@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/image/load"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
@@ -71,7 +72,7 @@ func (a *app) source(l *cluster.Launcher, flag string) (cluster.Image, error) {
 	if a.image == "" {
 		return nil, usageError{errors.New("no image comes with this program: name one with --image")}
 	}
-	return l.Built(a.image)
+	return load.NewBuilt(l.Docker, l.Progress, a.image)
 }
 
 func (a *app) greet(c *cluster.Cluster, config string, nodes int, took time.Duration) {

@@ -185,16 +185,6 @@ func checkDisk(info *docker.Info, nodes int, statfs func(string, *syscall.Statfs
 	return nil
 }
 
-// explainSend turns Docker's reason for not taking the image into one that says what to do.
-func explainSend(err error) error {
-	if strings.Contains(strings.ToLower(err.Error()), "no space left on device") {
-		return fmt.Errorf("%w\n%s", err, diskFull)
-	}
-	return err
-}
-
-const diskFull = "Docker's disk is full: remove what you do not need (`docker system df` shows what there is)"
-
 // explainStart turns Docker's reason for not creating or starting the container into one
 // that says what to do.
 func (l *Launcher) explainStart(ctx context.Context, ref string, o *Options, err error) error {
@@ -216,7 +206,7 @@ func (l *Launcher) explainStart(ctx context.Context, ref string, o *Options, err
 	case has("no such image"):
 		return fmt.Errorf("the local Docker has no image %q: `docker images` shows what there is", ref)
 	case has("no space left on device"):
-		return fmt.Errorf("%w\n%s", err, diskFull)
+		return docker.ExplainDiskFull(err)
 	case has("unable to apply caps", "cap_sys_resource"):
 		return fmt.Errorf("%w\nThis machine withholds a capability (CAP_SYS_RESOURCE, say) from Docker, and this version of Docker cannot run privileged containers then: Docker %s or newer can", err, docker.MinVersion)
 	case has("operation not permitted", "permission denied", "privileged mode is incompatible", "authorization denied", "not allowed"):

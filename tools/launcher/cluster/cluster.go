@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/image/load"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
@@ -139,7 +138,7 @@ func (l *Launcher) Delete(ctx context.Context, name string, files ...*kubeconfig
 		step.Done("")
 		// An image that was replaced while the cluster ran has lost its name, and now its last user.
 		if _, created := c.Config.Labels[label]; created && namesImage(c.Config.Image) {
-			if _, err := load.RemoveNameless(ctx, l.Docker, c.Image); err != nil {
+			if _, err := l.Docker.RemoveNamelessImage(ctx, c.Image); err != nil {
 				return true, err
 			}
 		}
