@@ -22,16 +22,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/e2e/census"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 // machine is the Docker host and what the tests need on it.
 type machine struct {
-	launcher *cluster.Launcher
+	launcher *host.Launcher
 	counter  *census.Counter
-	image    cluster.Image
+	image    host.Image
 	// run is part of every name, so that runs do not meet.
 	run string
 	// patience is how many times longer than elsewhere things may take on this machine.
@@ -45,7 +45,7 @@ const spareTime = 60 * time.Second
 // cleaning up.
 func newMachine(t *testing.T) (context.Context, *machine) {
 	t.Helper()
-	l, err := cluster.New(&lineWriter{t: t})
+	l, err := host.New(&lineWriter{t: t})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func newMachine(t *testing.T) (context.Context, *machine) {
 	m := &machine{
 		launcher: l,
 		counter:  counter,
-		image:    cluster.Present(ref),
+		image:    host.Present(ref),
 		run:      fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().Unix()%100_000),
 		patience: 1,
 	}
@@ -119,12 +119,12 @@ func (w *lineWriter) String() string {
 type box struct {
 	*machine
 	name, id string
-	made     *cluster.Cluster
+	made     *host.Cluster
 }
 
 // options are those of a cluster with a name and a kubeconfig of its own.
-func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Options {
-	return cluster.Options{
+func (m *machine) options(t *testing.T, suffix string, nodes int) host.Options {
+	return host.Options{
 		Name:       m.run + "-" + suffix,
 		Nodes:      nodes,
 		Wait:       m.patience * 150 * time.Second,
@@ -135,14 +135,14 @@ func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Option
 }
 
 // create makes a cluster that goes with the test, in whatever way that ends.
-func (m *machine) create(ctx context.Context, t *testing.T, o cluster.Options) *box {
+func (m *machine) create(ctx context.Context, t *testing.T, o host.Options) *box {
 	t.Helper()
 	t.Cleanup(func() { m.remove(t, o.Name) })
 	return m.createKept(ctx, t, o)
 }
 
 // createKept makes a cluster that stays.
-func (m *machine) createKept(ctx context.Context, t *testing.T, o cluster.Options) *box {
+func (m *machine) createKept(ctx context.Context, t *testing.T, o host.Options) *box {
 	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -5,8 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/image/load"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 // Where Bazel has put the images, below $TEST_SRCDIR. For a run with plain `go test`, the
@@ -16,9 +16,9 @@ const (
 	agnhostFile, agnhostPath = "DIND_CLUSTER_AGNHOST_FILE", "DIND_CLUSTER_AGNHOST"
 )
 
-func imageUnderTest(l *cluster.Launcher) (cluster.Image, error) {
+func imageUnderTest(l *host.Launcher) (host.Image, error) {
 	if ref := os.Getenv(imageName); ref != "" {
-		return cluster.Present(ref), nil
+		return host.Present(ref), nil
 	}
 	path := os.Getenv(imageFile)
 	if path == "" {

@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
 
@@ -229,7 +229,7 @@ func testNoPodNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(list, func(s cluster.Summary) bool { return s.Name == b.name }) {
+	if !slices.ContainsFunc(list, func(s host.Summary) bool { return s.Name == b.name }) {
 		t.Errorf("the list lacks it: %+v", list)
 	}
 	for name, want := range map[string]bool{b.id[:12]: false, b.name: true} {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/image/load"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
@@ -20,7 +21,6 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/boot/measure"
 	"github.com/dind-cluster/dind-cluster/tools/boot/page"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 // Built says what Bazel has put with the program: paths of images' files among the runfiles, and a name.
@@ -123,7 +123,7 @@ func (o *options) check() error {
 	if o.timeout < time.Second || o.settle < 0 {
 		return errors.New("--timeout and --settle: want durations such as 90s")
 	}
-	if err := cluster.CheckEnv(o.env, "NODES", "TIMEOUT"); err != nil {
+	if err := host.CheckEnv(o.env, "NODES", "TIMEOUT"); err != nil {
 		return fmt.Errorf("--env: %w", err)
 	}
 	if o.repeat > 0 {

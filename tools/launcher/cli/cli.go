@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 // Exit statuses, besides 0.
@@ -27,8 +27,8 @@ type app struct {
 	image  string // the image's folder among the runfiles, or ""
 	stdout io.Writer
 	stderr io.Writer
-	// newLauncher is cluster.New, except in tests.
-	newLauncher func(io.Writer) (*cluster.Launcher, error)
+	// newLauncher is host.New, except in tests.
+	newLauncher func(io.Writer) (*host.Launcher, error)
 
 	name string
 }
@@ -38,7 +38,7 @@ type usageError struct{ error }
 
 // Main runs the command line and returns the exit status.
 func Main(ctx context.Context, image string, args []string, stdout, stderr io.Writer) int {
-	a := &app{image: image, stdout: stdout, stderr: stderr, newLauncher: cluster.New}
+	a := &app{image: image, stdout: stdout, stderr: stderr, newLauncher: host.New}
 	return a.main(ctx, args)
 }
 
@@ -86,7 +86,7 @@ kubectl on this machine works.`
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().StringVar(&a.name, "name", cluster.DefaultName, "name of the cluster and of its container")
+	root.PersistentFlags().StringVar(&a.name, "name", host.DefaultName, "name of the cluster and of its container")
 	root.AddCommand(a.create("create"), a.delete(), a.list(), a.load(), a.logs(), a.kubeconfig())
 	return root
 }

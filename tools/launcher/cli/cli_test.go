@@ -10,17 +10,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
 
-func with(client *docker.Client) func(io.Writer) (*cluster.Launcher, error) {
-	return func(log io.Writer) (*cluster.Launcher, error) {
-		return &cluster.Launcher{Docker: client, Progress: progress.New(log), Log: log}, nil
+func with(client *docker.Client) func(io.Writer) (*host.Launcher, error) {
+	return func(log io.Writer) (*host.Launcher, error) {
+		return &host.Launcher{Docker: client, Progress: progress.New(log), Log: log}, nil
 	}
 }
 
@@ -77,7 +77,7 @@ func TestUsage(t *testing.T) {
 func TestNoDocker(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	var out, errs bytes.Buffer
-	a := &app{stdout: &out, stderr: &errs, newLauncher: func(io.Writer) (*cluster.Launcher, error) { return nil, docker.ErrNoCommand }}
+	a := &app{stdout: &out, stderr: &errs, newLauncher: func(io.Writer) (*host.Launcher, error) { return nil, docker.ErrNoCommand }}
 	if status := a.main(t.Context(), []string{"--image", "i"}); status != statusError || !strings.Contains(errs.String(), "install Docker") {
 		t.Errorf("status %d, %q", status, &errs)
 	}

@@ -7,16 +7,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/image/load"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 // create is the command that makes a cluster: "create", and what happens without a
 // command.
 func (a *app) create(use string) *cobra.Command {
 	var (
-		flags  cluster.Options
+		flags  host.Options
 		config string
 		image  string
 	)
@@ -65,9 +65,9 @@ func (a *app) create(use string) *cobra.Command {
 }
 
 // source is the image that a new cluster is made of.
-func (a *app) source(l *cluster.Launcher, flag string) (cluster.Image, error) {
+func (a *app) source(l *host.Launcher, flag string) (host.Image, error) {
 	if flag != "" {
-		return cluster.Present(flag), nil
+		return host.Present(flag), nil
 	}
 	if a.image == "" {
 		return nil, usageError{errors.New("no image comes with this program: name one with --image")}
@@ -75,16 +75,16 @@ func (a *app) source(l *cluster.Launcher, flag string) (cluster.Image, error) {
 	return load.NewBuilt(l.Docker, l.Progress, a.image)
 }
 
-func (a *app) greet(c *cluster.Cluster, config string, nodes int, took time.Duration) {
+func (a *app) greet(c *host.Cluster, config string, nodes int, took time.Duration) {
 	s := "s"
 	if nodes == 1 {
 		s = ""
 	}
 	fmt.Fprintf(a.stderr, "\nCluster %q is ready: %d node%s, after %.1f s. Its context is now the current one in %s.\n\n", c.Name, nodes, s, took.Seconds(), config)
-	fmt.Fprintf(a.stderr, "  kubectl --context %s get nodes\n", cluster.ContextName(c.Name))
+	fmt.Fprintf(a.stderr, "  kubectl --context %s get nodes\n", host.ContextName(c.Name))
 	fmt.Fprintf(a.stderr, "  docker exec %s kubectl get nodes\n", c.Name)
 	name := ""
-	if c.Name != cluster.DefaultName {
+	if c.Name != host.DefaultName {
 		name = " --name " + c.Name
 	}
 	fmt.Fprintf(a.stderr, "  %s delete%s\n", a.display(), name)

@@ -1,6 +1,6 @@
-// Package cluster makes, lists and removes clusters: each is one container of the image
+// Package host makes, lists and removes clusters: each is one container of the image
 // dind-cluster, which contains everything else.
-package cluster
+package host
 
 import (
 	"context"
