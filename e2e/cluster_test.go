@@ -123,8 +123,9 @@ type box struct {
 }
 
 // options are those of a cluster with a name and a kubeconfig of its own.
-func (m *machine) options(t *testing.T, suffix string, nodes int) host.Options {
-	return host.Options{
+func (m *machine) options(t *testing.T, suffix string, nodes int) host.Request {
+	return host.Request{
+		Image:      m.image,
 		Name:       m.run + "-" + suffix,
 		Nodes:      nodes,
 		Wait:       m.patience * 150 * time.Second,
@@ -135,14 +136,14 @@ func (m *machine) options(t *testing.T, suffix string, nodes int) host.Options {
 }
 
 // create makes a cluster that goes with the test, in whatever way that ends.
-func (m *machine) create(ctx context.Context, t *testing.T, o host.Options) *box {
+func (m *machine) create(ctx context.Context, t *testing.T, o host.Request) *box {
 	t.Helper()
 	t.Cleanup(func() { m.remove(t, o.Name) })
 	return m.createKept(ctx, t, o)
 }
 
 // createKept makes a cluster that stays.
-func (m *machine) createKept(ctx context.Context, t *testing.T, o host.Options) *box {
+func (m *machine) createKept(ctx context.Context, t *testing.T, o host.Request) *box {
 	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -150,7 +151,7 @@ func (m *machine) createKept(ctx context.Context, t *testing.T, o host.Options) 
 		}
 	})
 	start := time.Now()
-	made, err := m.launcher.Create(ctx, m.image, o)
+	made, err := m.launcher.Create(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}

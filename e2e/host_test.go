@@ -136,7 +136,7 @@ func TestRefused(t *testing.T) {
 }
 
 // badDaemon has Docker fail each time it starts.
-func badDaemon(t *testing.T, o *host.Options) {
+func badDaemon(t *testing.T, o *host.Request) {
 	file := filepath.Join(t.TempDir(), "daemon.json")
 	if err := os.WriteFile(file, []byte(`{"no-such-setting": true}`), 0o644); err != nil {
 		t.Fatal(err)

@@ -82,7 +82,7 @@ func TestSmoke(t *testing.T) {
 	step("leaks", func(t *testing.T) { m.checkLeaks(ctx, t, before, belongings) })
 }
 
-func testNodes(ctx context.Context, t *testing.T, b *box, o host.Options) {
+func testNodes(ctx context.Context, t *testing.T, b *box, o host.Request) {
 	nodes := b.nodes(ctx, t)
 	if len(nodes) != o.Nodes {
 		t.Fatalf("%d nodes, want %d", len(nodes), o.Nodes)
@@ -283,7 +283,7 @@ func checkUntouched(t *testing.T, before, after []pod) {
 }
 
 // testRestart stops and starts the container as a person does.
-func testRestart(ctx context.Context, t *testing.T, b *box, o host.Options) {
+func testRestart(ctx context.Context, t *testing.T, b *box, o host.Request) {
 	const objects = "--output=jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.uid}{\"\\n\"}{end}"
 	kinds := "nodes,deployments,pods,services,configmaps"
 	before := b.kubectl(ctx, t, "get", kinds, "--namespace=default", objects)

@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"io"
 	"sort"
-	"strings"
-	"time"
 
 	"github.com/dind-cluster/dind-cluster/internal/docker"
-	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
@@ -49,14 +46,6 @@ func New(log io.Writer) (*Launcher, error) {
 		return nil, err
 	}
 	return &Launcher{Docker: client, Progress: progress.New(log), Log: log}, nil
-}
-
-// ContextName is the name of a cluster's entries in a kubeconfig.
-func ContextName(name string) string {
-	if name == DefaultName {
-		return name
-	}
-	return "dind-cluster-" + name
 }
 
 // Summary is a cluster in a list.
@@ -121,80 +110,6 @@ func isCluster(c *docker.Container) bool {
 	return created || c.Config.Labels[roleLabel] == clusterRole
 }
 
-// Delete removes a cluster and its kubeconfig entries, and says whether there was one.
-func (l *Launcher) Delete(ctx context.Context, name string, files ...*kubeconfig.File) (found bool, err error) {
-	c, err := l.find(ctx, name)
-	switch {
-	case errors.Is(err, docker.ErrNotFound):
-	case err != nil:
-		return false, err
-	default:
-		found = true
-		step := l.Progress.Step("Removing cluster %s", name)
-		if err := l.Docker.Remove(ctx, c.ID); err != nil {
-			step.Fail("")
-			return true, err
-		}
-		step.Done("")
-		// An image that was replaced while the cluster ran has lost its name, and now its last user.
-		if _, created := c.Config.Labels[label]; created && namesImage(c.Config.Image) {
-			if _, err := l.Docker.RemoveNamelessImage(ctx, c.Image); err != nil {
-				return true, err
-			}
-		}
-	}
-	for _, f := range files {
-		if _, err := f.Remove(ctx, ContextName(name)); err != nil {
-			return found, err
-		}
-	}
-	return found, nil
-}
-
-// namesImage reports whether a container was asked for by a tag of its image, not by an ID.
-func namesImage(ref string) bool {
-	return strings.Contains(ref, ":") && !strings.HasPrefix(ref, "sha256:")
-}
-
-// Load sends an archive of images (docker save's or an OCI layout's) to all nodes of a cluster.
-func (l *Launcher) Load(ctx context.Context, name string, archive io.Reader) error {
-	c, err := l.running(ctx, name)
-	if err != nil {
-		return err
-	}
-	return l.Docker.ExecStreams(ctx, c.ID, docker.Streams{In: archive, Out: l.Log, Err: l.Log}, "loader", "load", "-")
-}
-
-// LoadImages sends images of the local Docker to all nodes of a cluster.
-func (l *Launcher) LoadImages(ctx context.Context, name string, images ...string) error {
-	for _, image := range images {
-		// Otherwise the first error to arrive would be the loader's: an empty archive.
-		if _, err := l.Docker.InspectImage(ctx, image); errors.Is(err, docker.ErrNotFound) {
-			return fmt.Errorf("the local Docker has no image %q: build or `docker pull` it first", image)
-		} else if err != nil {
-			return err
-		}
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	r, w := io.Pipe()
-	saved := make(chan error, 1)
-	go func() {
-		err := l.Docker.Stream(ctx, docker.Streams{Out: w}, "save the images", append([]string{"save"}, images...)...)
-		w.CloseWithError(err)
-		saved <- err
-	}()
-	err := l.Load(ctx, name, r)
-	if err != nil {
-		cancel(err)
-	}
-	r.CloseWithError(err)
-	if saveErr := <-saved; saveErr != nil && !errors.Is(saveErr, err) {
-		return saveErr
-	}
-	return err
-}
-
 // running returns the container of a cluster that is up.
 func (l *Launcher) running(ctx context.Context, name string) (*docker.Container, error) {
 	c, err := l.find(ctx, name)
@@ -206,56 +121,3 @@ func (l *Launcher) running(ctx context.Context, name string) (*docker.Container,
 	}
 	return c, err
 }
-
-// Logs copies what a cluster has printed so far.
-func (l *Launcher) Logs(ctx context.Context, name string, follow bool, out io.Writer) error {
-	c, err := l.find(ctx, name)
-	if errors.Is(err, docker.ErrNotFound) {
-		return fmt.Errorf("there is no cluster %q", name)
-	} else if err != nil {
-		return err
-	}
-	return l.Docker.Logs(ctx, c.ID, follow, out)
-}
-
-// NodeLogs writes the logs of all nodes, a tar archive.
-func (l *Launcher) NodeLogs(ctx context.Context, name string, out io.Writer) error {
-	c, err := l.running(ctx, name)
-	if err != nil {
-		return err
-	}
-	return l.Docker.ExecStreams(ctx, c.ID, docker.Streams{Out: out, Err: l.Log}, "runner", "logs")
-}
-
-// Kubeconfig returns the kubeconfig of a running cluster, with entries called
-// ContextName(name) and an API address that works from the Docker host. If that is another
-// machine, the progress says what to do.
-func (l *Launcher) Kubeconfig(ctx context.Context, name string) (*kubeconfig.Config, error) {
-	c, err := l.running(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return l.kubeconfig(ctx, name, c)
-}
-
-func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Container) (*kubeconfig.Config, error) {
-	bindings := c.NetworkSettings.Ports[apiPort]
-	if len(bindings) == 0 {
-		return nil, fmt.Errorf("cluster %q publishes no API port to the host (docker run --publish 127.0.0.1:6443:6443)", name)
-	}
-	address := hostAddress(bindings[0])
-	data, err := l.Docker.Exec(ctx, c.ID, "kubeconfig")
-	if err != nil {
-		return nil, err
-	}
-	config, err := kubeconfig.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("cannot use what cluster %q prints: %w", name, err)
-	}
-	config.Name, config.Server = ContextName(name), "https://"+address
-	return &config, l.tellReach(ctx, name, address, config.CA)
-}
-
-// cleanUpTimeout bounds the removal of a cluster that did not come up. Ending a few
-// dozen nested containers takes seconds, on a busy disk more.
-const cleanUpTimeout = 2 * time.Minute

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,57 +24,67 @@ import (
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
 
-const printedKubeconfig = `apiVersion: v1
+const (
+	tag = "dind-cluster:v1"
+
+	printedKubeconfig = `apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443"}}]
 users: [{name: u, user: {client-key-data: R0hJ}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 `
-
-func versionReply(version, api string) dockertest.Reply {
-	return dockertest.Reply{Args: "version", Stdout: fmt.Sprintf(`{"Server":{"Version":%q,"ApiVersion":%q,"Os":"linux","Arch":"amd64"}}`, version, api)}
-}
-
-func infoReply(options string) dockertest.Reply {
-	return dockertest.Reply{Args: "info", Stdout: fmt.Sprintf(`{"DockerRootDir":"/no/such/folder","SecurityOptions":[%s]}`, options)}
-}
-
-var (
-	goodVersion = versionReply("28.5.2", "1.51")
-	goodInfo    = infoReply(`"name=seccomp,profile=builtin"`)
-	nameIsFree  = dockertest.Reply{Args: "container inspect --format {{json .}} box", Exit: 1, Stderr: "Error response from daemon: No such container: box\n"}
-	created     = dockertest.Reply{Args: "create", Stdout: "0123\n"}
-	started     = dockertest.Reply{Args: "start 0123", Stdout: "0123\n"}
-	removed     = dockertest.Reply{Args: "rm --force --volumes 0123", Stdout: "0123\n"}
-	// engineIsHere holds unless another reply says otherwise.
-	engineIsHere = engineAt("unix:///var/run/docker.sock")
-
-	logs = dockertest.Reply{Args: "logs --follow 0123", Stdout: "[  0.1s] + doing things\n"}
 )
 
-func engineAt(address string) dockertest.Reply {
-	return dockertest.Reply{Args: "context inspect", Stdout: fmt.Sprintf(`{"docker":{"Host":%q}}`, address)}
+// image returns an image whose containers come up, unless main has other plans.
+func image(main func(*dockertest.Process) docker.State) dockertest.Image {
+	if main == nil {
+		main = comeUp
+	}
+	i := dockertest.Image{Main: main, Exec: func(in io.Reader, out, errs io.Writer, args ...string) int {
+		switch strings.Join(args, " ") {
+		case "kubeconfig":
+			io.WriteString(out, printedKubeconfig)
+		case "loader load -":
+			data, _ := io.ReadAll(in)
+			fmt.Fprintf(out, "loaded %q", data)
+		default:
+			return 127
+		}
+		return 0
+	}}
+	i.RepoTags = []string{tag}
+	i.Config.Labels = map[string]string{roleLabel: clusterRole}
+	return i
 }
 
-// state is the reply to a look at the container 0123.
-func state(json string, times int) dockertest.Reply {
-	return dockertest.Reply{
-		Args: "container inspect --format {{json .}} 0123",
-		Stdout: `{"Id":"0123","Name":"/box","State":` + json + `,
-			"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"40001"}]}}}`,
-		Times: times,
+func comeUp(p *dockertest.Process) docker.State {
+	p.Log("[  0.1s] + doing things")
+	p.Health("healthy")
+	return untilStopped(p)
+}
+
+func untilStopped(p *dockertest.Process) docker.State {
+	<-p.Context.Done()
+	return docker.State{ExitCode: 137}
+}
+
+// waitForEvents waits until a start has had its look at the container and listens to the engine.
+func waitForEvents(p *dockertest.Process, e *dockertest.Engine) {
+	for !e.Called("events") && p.Context.Err() == nil {
+		time.Sleep(time.Millisecond)
 	}
 }
 
-func launcher(t *testing.T, replies ...dockertest.Reply) (*Launcher, *dockertest.Fake, *bytes.Buffer) {
+func launcher(t *testing.T, replies ...dockertest.Reply) (*Launcher, *dockertest.Engine, *bytes.Buffer) {
 	t.Helper()
-	client, fake := dockertest.New(t, append(slices.Clone(replies), engineIsHere)...)
+	client, engine := dockertest.New(t, replies...)
 	var log bytes.Buffer
-	return &Launcher{Docker: client, Log: &log}, fake, &log
+	return &Launcher{Docker: client, Log: &log}, engine, &log
 }
 
-func options(t *testing.T) Options {
-	return Options{
+func request(t *testing.T) Request {
+	return Request{
+		Image:      Present(tag),
 		Name:       "box",
 		Nodes:      3,
 		Wait:       time.Minute,
@@ -80,51 +92,94 @@ func options(t *testing.T) Options {
 	}
 }
 
+// nothingLeft checks that a cluster that did not come up left no trace, but for containers of these names.
+func nothingLeft(t *testing.T, e *dockertest.Engine, r Request, containers ...string) {
+	t.Helper()
+	if left := e.Leftovers(); !slices.Equal(left, containers) {
+		t.Errorf("there is %q, want %q", left, containers)
+	}
+	if _, err := os.Stat(r.Kubeconfig.Path()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("kubeconfig: got %v, want none", err)
+	}
+}
+
+// run has a container that something else made.
+func run(t *testing.T, l *Launcher, args ...string) {
+	t.Helper()
+	if _, err := l.Docker.Run(t.Context(), args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCreate(t *testing.T) {
-	l, fake, log := launcher(t, goodVersion, goodInfo, nameIsFree, created, started,
-		state(`{"Status":"running","Running":true,"StartedAt":"2026-01-02T03:04:05Z","Health":{"Status":"starting"}}`, 1),
-		state(`{"Status":"running","Running":true,"Health":{"Status":"healthy"}}`, 0),
-		dockertest.Reply{Args: "logs --follow 0123", Stdout: "[  0.1s] + doing things\n", Hang: true},
-		dockertest.Reply{Args: "events", Until: "logs", Hang: true, Stdout: `{"Type":"container","Action":"exec_start: runner health","Actor":{"ID":"0123"}}
-{"Type":"container","Action":"health_status: healthy","Actor":{"ID":"0123"}}
-`},
-		dockertest.Reply{Args: "exec 0123 kubeconfig", Stdout: printedKubeconfig},
-	)
-	o := options(t)
-	o.Env = []string{"POD_NETWORK=none"}
-	o.RunArgs = []string{"--network", "quiet"}
-	c, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
+	l, engine, log := launcher(t)
+	engine.AddImage(image(nil))
+	r := request(t)
+	r.Env = []string{"POD_NETWORK=none"}
+	r.RunArgs = []string{"--network", "quiet"}
+	c, err := l.Create(t.Context(), r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "box" || c.ID != "0123" || c.APIPort == 0 {
-		t.Errorf("got %+v", c)
+	got := engine.Container("box")
+	if got == nil || c.Name != "box" || c.ID != got.ID || c.APIPort == 0 {
+		t.Fatalf("got %+v, made %+v", c, got)
 	}
-	data, err := os.ReadFile(o.Kubeconfig.Path())
+	port := strconv.Itoa(c.APIPort)
+	data, err := os.ReadFile(r.Kubeconfig.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"name: dind-cluster-box", "server: https://127.0.0.1:40001", "current-context: dind-cluster-box", "client-key-data: R0hJ"} {
+	for _, want := range []string{"name: dind-cluster-box", "server: https://127.0.0.1:" + port, "current-context: dind-cluster-box", "client-key-data: R0hJ"} {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("kubeconfig does not have %q:\n%s", want, data)
 		}
 	}
-	if info, err := os.Stat(o.Kubeconfig.Path()); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(r.Kubeconfig.Path()); err != nil || info.Mode() != 0o600 {
 		t.Errorf("kubeconfig: %v, %v, want mode 0600", info.Mode(), err)
 	}
-	want := fmt.Sprintf("create --pull never --name box --hostname box --label dind-cluster.name=box --privileged --init=false --pids-limit 1000000 --publish 127.0.0.1:%[1]d:6443/tcp --env NODES=3 --env API_PORT=%[1]d --env TIMEOUT=1m0s --env ON_FAILURE=exit --env POD_NETWORK=none --network quiet dind-cluster:v1", c.APIPort)
-	if !slices.Contains(fake.Calls(), want) {
-		t.Errorf("got calls\n%s\nwant among them\n%s", strings.Join(fake.Calls(), "\n"), want)
+	if got.State.HealthStatus() != "healthy" || got.Config.Labels[label] != "box" || got.Config.Image != tag {
+		t.Errorf("got %+v", got.Container)
 	}
-	if !fake.Called("events --format {{json .}} --since 2026-01-02T03:04:05Z --filter container=0123") {
-		t.Errorf("events were not followed from the start on: %q", fake.Calls())
+	for _, want := range []string{"NODES=3", "API_PORT=" + port, "TIMEOUT=1m0s", "ON_FAILURE=exit", "POD_NETWORK=none"} {
+		if !slices.Contains(got.Config.Env, want) {
+			t.Errorf("environment %q is without %s", got.Config.Env, want)
+		}
 	}
-	if fake.Called("rm") {
-		t.Error("removed a good cluster")
+	for flag, want := range map[string]string{"hostname": "box", "privileged": "", "init": "false", "pids-limit": "1000000", "pull": "never", "network": "quiet", "publish": "127.0.0.1:" + port + ":6443/tcp"} {
+		if got := got.Flags[flag]; !slices.Equal(got, []string{want}) {
+			t.Errorf("--%s is %q, want %q", flag, got, want)
+		}
 	}
 	if !strings.Contains(log.String(), "doing things") {
 		t.Errorf("the cluster's own progress is not shown: %q", log)
 	}
+}
+
+// An engine that maps users runs the container without a mapping.
+func TestCreateUserNamespaces(t *testing.T) {
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	engine.Info.SecurityOptions = append(engine.Info.SecurityOptions, "name=userns")
+	if _, err := l.Create(t.Context(), request(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := engine.Container("box").Flags["userns"]; !slices.Equal(got, []string{"host"}) {
+		t.Errorf("--userns is %q", got)
+	}
+}
+
+// No port is published with the network none, and there is nothing to write into a kubeconfig.
+func TestCreateWithoutNetwork(t *testing.T) {
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	r := request(t)
+	r.RunArgs = []string{"--network", "none"}
+	c, err := l.Create(t.Context(), r)
+	if err != nil || c.Kubeconfig != nil {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	nothingLeft(t, engine, r, "/box")
 }
 
 func TestCreateBadInput(t *testing.T) {
@@ -134,108 +189,146 @@ func TestCreateBadInput(t *testing.T) {
 	}
 	defer busy.Close()
 	busyPort := busy.Addr().(*net.TCPAddr).Port
-	good := []dockertest.Reply{goodVersion, goodInfo, nameIsFree}
+	fails := func(args, stderr string) []dockertest.Reply {
+		return []dockertest.Reply{{Args: args, Exit: 1, Stderr: stderr}}
+	}
 
 	for _, test := range []struct {
-		name    string
-		change  func(*Options)
-		replies []dockertest.Reply
-		want    []string
+		name   string
+		change func(*Request)
+		want   []string
 	}{
-		{name: "no nodes", change: func(o *Options) { o.Nodes = 0 }, want: []string{"0 nodes", "1 (a single node", "to 100"}},
-		{name: "too many nodes", change: func(o *Options) { o.Nodes = 200 }, want: []string{"200 nodes", "to 100"}},
-		{name: "bad name", change: func(o *Options) { o.Name = "-x y" }, want: []string{`cluster name "-x y"`, "letters, digits"}},
-		{name: "short name", change: func(o *Options) { o.Name = "x" }, want: []string{`"x"`, "2 to 63"}},
-		{name: "bad port", change: func(o *Options) { o.APIPort = 65536 }, want: []string{"API port 65536", "1 to 65535"}},
-		{name: "no waiting", change: func(o *Options) { o.Wait = 0 }, want: []string{"waiting time 0s"}},
-		{name: "bad setting", change: func(o *Options) { o.Env = []string{"X"} }, want: []string{`"X"`, "NAME=VALUE"}},
-		{name: "typing error", change: func(o *Options) { o.Env = []string{"NODE=5"} }, want: []string{"NODE is not a setting", "did you mean NODES?"}},
-		{name: "no setting", change: func(o *Options) { o.Env = []string{"FEATURE_GATES=A=true"} }, want: []string{"FEATURE_GATES is not a setting", "there are NODES,"}},
-		{name: "anything else", change: func(o *Options) { o.Env = []string{"TZ=UTC"} }, want: []string{"TZ is not a setting"}},
-		{name: "bad value", change: func(o *Options) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{`POD_SUBNET="everywhere": want an IPv4 subnet`}},
-		{name: "overlap", change: func(o *Options) { o.Env = []string{"POD_SUBNET=10.96.0.0/16"} }, want: []string{"SERVICE_SUBNET=10.96.0.0/16 overlap"}},
-		{name: "bad proxy", change: func(o *Options) { o.Env = []string{"https_proxy=ftp://x"} }, want: []string{"https_proxy: want a proxy's URL"}},
-		{name: "too long a wait", change: func(o *Options) { o.Wait = 48 * time.Hour }, want: []string{"waiting time 48h0m0s", "24h0m0s"}},
-		{name: "all at once", change: func(o *Options) { o.Nodes, o.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=ipvs"} },
+		{name: "no nodes", change: func(r *Request) { r.Nodes = 0 }, want: []string{"0 nodes", "1 (a single node", "to 100"}},
+		{name: "too many nodes", change: func(r *Request) { r.Nodes = 200 }, want: []string{"200 nodes", "to 100"}},
+		{name: "bad name", change: func(r *Request) { r.Name = "-x y" }, want: []string{`cluster name "-x y"`, "letters, digits"}},
+		{name: "short name", change: func(r *Request) { r.Name = "x" }, want: []string{`"x"`, "2 to 63"}},
+		{name: "bad port", change: func(r *Request) { r.APIPort = 65536 }, want: []string{"API port 65536", "1 to 65535"}},
+		{name: "no waiting", change: func(r *Request) { r.Wait = 0 }, want: []string{"waiting time 0s"}},
+		{name: "bad setting", change: func(r *Request) { r.Env = []string{"X"} }, want: []string{`"X"`, "NAME=VALUE"}},
+		{name: "typing error", change: func(r *Request) { r.Env = []string{"NODE=5"} }, want: []string{"NODE is not a setting", "did you mean NODES?"}},
+		{name: "no setting", change: func(r *Request) { r.Env = []string{"FEATURE_GATES=A=true"} }, want: []string{"FEATURE_GATES is not a setting", "there are NODES,"}},
+		{name: "anything else", change: func(r *Request) { r.Env = []string{"TZ=UTC"} }, want: []string{"TZ is not a setting"}},
+		{name: "bad value", change: func(r *Request) { r.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{`POD_SUBNET="everywhere": want an IPv4 subnet`}},
+		{name: "overlap", change: func(r *Request) { r.Env = []string{"POD_SUBNET=10.96.0.0/16"} }, want: []string{"SERVICE_SUBNET=10.96.0.0/16 overlap"}},
+		{name: "bad proxy", change: func(r *Request) { r.Env = []string{"https_proxy=ftp://x"} }, want: []string{"https_proxy: want a proxy's URL"}},
+		{name: "too long a wait", change: func(r *Request) { r.Wait = 48 * time.Hour }, want: []string{"waiting time 48h0m0s", "24h0m0s"}},
+		{name: "all at once", change: func(r *Request) { r.Nodes, r.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=ipvs"} },
 			want: []string{"0 nodes", "TIMEOUT: there is an option", `ETCD_SYNC="no"`, `KUBE_PROXY_MODE="ipvs"`}},
-		{name: "setting with an option", change: func(o *Options) { o.Env = []string{"NODES=2"} }, want: []string{"NODES", "option"}},
-		{
-			name:    "no engine",
-			replies: []dockertest.Reply{{Args: "version", Exit: 1, Stderr: "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"}},
-			want:    []string{"cannot reach the Docker engine", "systemctl start docker"},
-		}, {
-			name:    "old engine",
-			replies: []dockertest.Reply{versionReply("20.10.24", "1.41")},
-			want:    []string{"too old", "20.10.24", "needs 23 "},
-		}, {
-			name:    "windows",
-			replies: []dockertest.Reply{{Args: "version", Stdout: `{"Server":{"Version":"28","ApiVersion":"1.51","Os":"windows","Arch":"amd64"}}`}},
-			want:    []string{"windows containers", "needs Linux"},
-		}, {
-			name:    "another machine",
-			replies: []dockertest.Reply{{Args: "version", Stdout: `{"Server":{"Version":"28","ApiVersion":"1.51","Os":"linux","Arch":"s390x"}}`}},
-			want:    []string{"s390x", "this image is for"},
-		}, {
-			name:    "rootless",
-			replies: []dockertest.Reply{goodVersion, infoReply(`"name=seccomp","name=rootless"`)},
-			want:    []string{"rootless"},
-		}, {
-			name: "name taken by a cluster",
-			replies: []dockertest.Reply{goodVersion, goodInfo, {Args: "container inspect",
-				Stdout: `{"Id":"1","Name":"/box","State":{"Status":"exited"},"Config":{"Image":"x","Labels":{"dind-cluster.name":"box"}}}`}},
-			want: []string{`already is a cluster "box" (exited)`, "delete --name box", "--name"},
-		}, {
-			name: "name taken by a container",
-			replies: []dockertest.Reply{goodVersion, goodInfo, {Args: "container inspect",
-				Stdout: `{"Id":"1","Name":"/box","State":{"Status":"running"},"Config":{"Image":"postgres:17"}}`}},
-			want: []string{`"box" is taken by another container (image postgres:17, running)`, "--name"},
-		}, {
-			name:    "port taken by a process",
-			change:  func(o *Options) { o.APIPort = busyPort },
-			replies: append(slices.Clone(good), dockertest.Reply{Args: "ps"}),
-			want:    []string{fmt.Sprintf("port %d of 127.0.0.1 is in use:", busyPort), "--api-port"},
-		}, {
-			name:    "port taken by a container",
-			change:  func(o *Options) { o.APIPort = busyPort },
-			replies: append(slices.Clone(good), dockertest.Reply{Args: "ps --all", Stdout: `{"ID":"1","Names":"db"}` + "\n"}),
-			want:    []string{`in use by container "db"`},
-		}, {
-			name:    "unwritable kubeconfig",
-			change:  func(o *Options) { o.Kubeconfig = kubeconfig.At("/proc/self/config") },
-			replies: good,
-			want:    []string{"cannot update kubeconfig /proc/self/config"},
-		}, {
-			name:    "no such image",
-			replies: append(slices.Clone(good), dockertest.Reply{Args: "create", Exit: 1, Stderr: "Error response from daemon: No such image: dind-cluster:v1\n"}),
-			want:    []string{`no image "dind-cluster:v1"`, "docker images"},
-		}, {
-			name: "name taken meanwhile",
-			replies: []dockertest.Reply{goodVersion, goodInfo,
-				{Args: nameIsFree.Args, Exit: 1, Stderr: nameIsFree.Stderr, Times: 1},
-				{Args: nameIsFree.Args, Stdout: `{"Id":"1","Name":"/box","State":{"Status":"created"},"Config":{"Labels":{"dind-cluster.name":"box"}}}`},
-				{Args: "create", Exit: 1, Stderr: `Error response from daemon: Conflict. The container name "/box" is already in use by container "1". You have to remove`}},
-			want: []string{`already is a cluster "box"`},
-		},
+		{name: "setting with an option", change: func(r *Request) { r.Env = []string{"NODES=2"} }, want: []string{"NODES", "option"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l, fake, _ := launcher(t, test.replies...)
-			o := options(t)
-			if test.change != nil {
-				test.change(&o)
-			}
-			_, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
+			l := &Launcher{Docker: &docker.Client{Path: "/no/such/docker"}} // the input is checked first
+			r := request(t)
+			test.change(&r)
+			_, err := l.Create(t.Context(), r)
 			dockertest.CheckError(t, err, test.want...)
-			if test.replies == nil && len(fake.Calls()) > 0 {
-				t.Errorf("Docker was asked before the input was checked: %q", fake.Calls())
-			}
-			if fake.Called("start") || fake.Called("rm") {
-				t.Errorf("something was started or removed: %q", fake.Calls())
-			}
-			if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, fs.ErrNotExist) {
+			if _, err := os.Stat(r.Kubeconfig.Path()); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("kubeconfig: got %v, want none", err)
 			}
 		})
 	}
+
+	for _, test := range []struct {
+		name    string
+		change  func(*Request)
+		replies []dockertest.Reply
+		there   func(*testing.T, *Launcher, *dockertest.Engine)
+		stays   []string
+		want    []string
+	}{
+		{
+			name:    "no engine",
+			replies: fails("version", "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?"),
+			want:    []string{"cannot reach the Docker engine", "systemctl start docker"},
+		}, {
+			name: "old engine",
+			there: func(_ *testing.T, _ *Launcher, e *dockertest.Engine) {
+				e.Version.Version, e.Version.APIVersion = "20.10.24", "1.41"
+			},
+			want: []string{"too old", "20.10.24", "needs 23 "},
+		}, {
+			name:  "windows",
+			there: func(_ *testing.T, _ *Launcher, e *dockertest.Engine) { e.Version.Os = "windows" },
+			want:  []string{"windows containers", "needs Linux"},
+		}, {
+			name:  "another machine",
+			there: func(_ *testing.T, _ *Launcher, e *dockertest.Engine) { e.Version.Arch = "s390x" },
+			want:  []string{"s390x", "this image is for"},
+		}, {
+			name: "rootless",
+			there: func(_ *testing.T, _ *Launcher, e *dockertest.Engine) {
+				e.Info.SecurityOptions = []string{"name=rootless"}
+			},
+			want: []string{"rootless"},
+		}, {
+			name:    "context that is gone",
+			replies: fails("context inspect", `context "x": context not found`),
+			want:    []string{`context "x": context not found`},
+		}, {
+			name:  "name taken by a cluster",
+			there: func(t *testing.T, l *Launcher, _ *dockertest.Engine) { run(t, l, "--name", "box", tag) },
+			stays: []string{"/box"},
+			want:  []string{`already is a cluster "box" (running)`, "delete --name box", "--name"},
+		}, {
+			name: "name taken by a container",
+			there: func(t *testing.T, l *Launcher, e *dockertest.Engine) {
+				e.AddImage(dockertest.Image{Image: docker.Image{RepoTags: []string{"postgres:17"}}})
+				run(t, l, "--name", "box", "postgres:17")
+			},
+			stays: []string{"/box"},
+			want:  []string{`"box" is taken by another container (image postgres:17, running)`, "--name"},
+		}, {
+			name:   "port taken by a process",
+			change: func(r *Request) { r.APIPort = busyPort },
+			want:   []string{fmt.Sprintf("port %d of 127.0.0.1 is in use:", busyPort), "--api-port"},
+		}, {
+			name:   "port taken by a container",
+			change: func(r *Request) { r.APIPort = busyPort },
+			there: func(t *testing.T, l *Launcher, _ *dockertest.Engine) {
+				run(t, l, "--name", "db", "--publish", fmt.Sprintf("127.0.0.1:%d:5432/tcp", busyPort), tag)
+			},
+			stays: []string{"/db"},
+			want:  []string{`in use by container "db"`},
+		}, {
+			name:   "unwritable kubeconfig",
+			change: func(r *Request) { r.Kubeconfig = kubeconfig.At("/proc/self/config") },
+			want:   []string{"cannot update kubeconfig /proc/self/config"},
+		}, {
+			name:   "no such image",
+			change: func(r *Request) { r.Image = Present("dind-cluster:v2") },
+			want:   []string{`no image "dind-cluster:v2"`, "docker images"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, engine, _ := launcher(t, test.replies...)
+			engine.AddImage(image(nil))
+			if test.there != nil {
+				test.there(t, l, engine)
+			}
+			r := request(t)
+			if test.change != nil {
+				test.change(&r)
+			}
+			_, err := l.Create(t.Context(), r)
+			dockertest.CheckError(t, err, test.want...)
+			nothingLeft(t, engine, r, test.stays...)
+		})
+	}
+}
+
+// late is an image that is sent while something else happens.
+type late func()
+
+func (f late) Send(context.Context) (string, error) { f(); return tag, nil }
+
+func TestNameTakenMeanwhile(t *testing.T) {
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	r := request(t)
+	r.Image = late(func() { run(t, l, "--name", "box", tag) })
+	_, err := l.Create(t.Context(), r)
+	dockertest.CheckError(t, err, `already is a cluster "box"`)
+	nothingLeft(t, engine, r, "/box")
 }
 
 // TestStartFails has what Docker says when it cannot start the container that it has created.
@@ -250,158 +343,201 @@ func TestStartFails(t *testing.T) {
 		{name: "capability", stderr: "OCI runtime create failed: runc create failed: unable to start container process: unable to apply caps: operation not permitted", want: []string{"unable to apply caps", "Docker 23"}},
 		{name: "user namespace", stderr: "privileged mode is incompatible with user namespaces", want: []string{"may not run privileged containers"}},
 		{name: "policy", stderr: "authorization denied by plugin opa: no privileged containers here", want: []string{"opa", "may not run privileged containers"}},
-		{name: "other", stderr: "strange", want: []string{"cannot start container 0123", "strange"}},
+		{name: "other", stderr: "strange", want: []string{"cannot start container", "strange"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l, fake, _ := launcher(t, goodVersion, goodInfo, nameIsFree, created,
-				dockertest.Reply{Args: "start", Exit: 1, Stderr: "Error response from daemon: " + test.stderr + "\n"},
-				dockertest.Reply{Args: "ps"}, removed)
-			o := options(t)
-			o.APIPort = test.port
-			_, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
+			l, engine, _ := launcher(t, dockertest.Reply{Args: "start", Exit: 1, Stderr: "Error response from daemon: " + test.stderr + "\n"})
+			engine.AddImage(image(nil))
+			r := request(t)
+			r.APIPort = test.port
+			r.Retain = true // there is nothing to look at
+			_, err := l.Create(t.Context(), r)
 			dockertest.CheckError(t, err, test.want...)
-			if !fake.Called(removed.Args) {
-				t.Error("the container was not removed")
-			}
+			nothingLeft(t, engine, r)
 		})
 	}
 }
 
 func TestAutomaticPortTriesAgain(t *testing.T) {
-	l, fake, _ := launcher(t, goodVersion, goodInfo, nameIsFree, created,
-		dockertest.Reply{Args: "start", Exit: 1, Stderr: "port is already allocated", Times: 2},
-		started, dockertest.Reply{Args: "ps"}, removed, logs,
-		state(`{"Status":"running","Running":true,"Health":{"Status":"healthy"}}`, 0),
-		dockertest.Reply{Args: "exec 0123 kubeconfig", Stdout: printedKubeconfig})
-	if _, err := l.Create(t.Context(), Present("i"), options(t)); err != nil {
+	taken := dockertest.Reply{Args: "start", Exit: 1, Stderr: "port is already allocated", Times: 4}
+	l, engine, _ := launcher(t, taken)
+	engine.AddImage(image(nil))
+	c, err := l.Create(t.Context(), request(t))
+	if err != nil {
 		t.Fatal(err)
 	}
-	starts := 0
-	for _, c := range fake.Calls() {
-		if strings.HasPrefix(c, "start ") {
-			starts++
-		}
+	if left := engine.Leftovers(); !slices.Equal(left, []string{"/box"}) || engine.Container("box").ID != c.ID {
+		t.Errorf("there is %q, want the last container, %s", left, c.ID)
 	}
-	if starts != 3 {
-		t.Errorf("%d starts, want 3", starts)
-	}
+
+	taken.Times = 5
+	l, engine, _ = launcher(t, taken)
+	engine.AddImage(image(nil))
+	r := request(t)
+	_, err = l.Create(t.Context(), r)
+	dockertest.CheckError(t, err, "of 127.0.0.1 is in use")
+	nothingLeft(t, engine, r)
 }
 
 func TestClusterFails(t *testing.T) {
-	starting := state(`{"Status":"running","Running":true,"Health":{"Status":"starting"}}`, 1)
-	died := dockertest.Reply{Args: "events", Stdout: `{"Type":"container","Action":"die","Actor":{"ID":"0123"}}` + "\n", Hang: true}
+	// dies ends some time after the start.
+	dies := func(s docker.State) func(*dockertest.Process) docker.State {
+		return func(p *dockertest.Process) docker.State {
+			p.Log("[  0.1s] ! doing things")
+			p.Health("unhealthy")
+			return s
+		}
+	}
 	for _, test := range []struct {
-		name    string
-		replies []dockertest.Reply
-		want    []string
+		name string
+		main func(*dockertest.Process) docker.State
+		want []string
 	}{
-		{name: "says why", replies: []dockertest.Reply{starting, died, state(`{"Status":"exited","ExitCode":1}`, 0)}, want: []string{`"box" did not come up (exit status 1)`, "lines above"}},
-		{name: "killed", replies: []dockertest.Reply{starting, died, state(`{"Status":"exited","ExitCode":137}`, 0)}, want: []string{"was killed while it was starting (killed)"}},
-		{name: "out of memory", replies: []dockertest.Reply{starting, died, state(`{"Status":"exited","ExitCode":137,"OOMKilled":true}`, 0)}, want: []string{"ran out of memory", "--nodes"}},
-		{name: "dead at once", replies: []dockertest.Reply{state(`{"Status":"exited","ExitCode":2}`, 0)}, want: []string{"exit status 2"}},
-		{name: "restarted", replies: []dockertest.Reply{starting, died, state(`{"Status":"running","Running":true}`, 0)}, want: []string{"was restarted"}},
-		{name: "removed", replies: []dockertest.Reply{starting, died, {Args: "container inspect", Exit: 1, Stderr: "No such container: 0123"}}, want: []string{"was removed while"}},
-		{name: "no kubeconfig", replies: []dockertest.Reply{state(`{"Status":"running","Running":true,"Health":{"Status":"healthy"}}`, 0),
-			{Args: "exec 0123 kubeconfig", Stdout: "oops"}}, want: []string{"cannot use what cluster"}},
+		{name: "says why", main: dies(docker.State{ExitCode: 1}), want: []string{`"box" did not come up (exit status 1)`, "lines above", "--retain"}},
+		{name: "killed", main: dies(docker.State{ExitCode: 137}), want: []string{"was killed while it was starting (killed)"}},
+		{name: "out of memory", main: dies(docker.State{ExitCode: 137, OOMKilled: true}), want: []string{"ran out of memory", "--nodes"}},
+		{name: "not even begun", main: dies(docker.State{Error: "exec format error"}), want: []string{"did not start: exec format error"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l, fake, log := launcher(t, append([]dockertest.Reply{goodVersion, goodInfo, nameIsFree, created, started, logs, removed}, test.replies...)...)
-			o := options(t)
-			_, err := l.Create(t.Context(), Present("i"), o)
+			l, engine, log := launcher(t)
+			engine.AddImage(image(test.main))
+			r := request(t)
+			_, err := l.Create(t.Context(), r)
 			dockertest.CheckError(t, err, test.want...)
-			if !fake.Called(removed.Args) {
-				t.Error("the container was not removed")
-			}
-			if test.name != "no kubeconfig" && !strings.Contains(log.String(), "doing things") {
+			nothingLeft(t, engine, r)
+			if !strings.Contains(log.String(), "doing things") {
 				t.Errorf("the explanation is not shown: %q", log)
-			}
-			if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("kubeconfig: got %v, want none", err)
 			}
 		})
 	}
-	t.Run("retain", func(t *testing.T) {
-		l, fake, _ := launcher(t, goodVersion, goodInfo, nameIsFree, created, started, logs, starting, died, state(`{"Status":"exited","ExitCode":1}`, 0))
-		o := options(t)
-		o.Retain = true
-		_, err := l.Create(t.Context(), Present("i"), o)
-		dockertest.CheckError(t, err, "exit status 1", "docker rm -f -v box")
-		if fake.Called("rm") {
-			t.Error("the container was removed")
+	t.Run("restarted", func(t *testing.T) {
+		l, engine, _ := launcher(t)
+		engine.AddImage(image(func(p *dockertest.Process) docker.State {
+			waitForEvents(p, engine)
+			return docker.State{Running: true}
+		}))
+		r := request(t)
+		_, err := l.Create(t.Context(), r)
+		dockertest.CheckError(t, err, "was restarted")
+		nothingLeft(t, engine, r)
+	})
+	t.Run("removed", func(t *testing.T) {
+		l, engine, _ := launcher(t)
+		gone := make(chan error, 1)
+		engine.AddImage(image(func(p *dockertest.Process) docker.State {
+			waitForEvents(p, engine)
+			go func() { gone <- l.Docker.Remove(t.Context(), "box") }()
+			return untilStopped(p)
+		}))
+		r := request(t)
+		_, err := l.Create(t.Context(), r)
+		// It is dead for a moment before it is removed.
+		if err == nil || !strings.Contains(err.Error(), "was removed while") && !strings.Contains(err.Error(), "was killed while") {
+			t.Errorf("got %v", err)
 		}
-		if !slices.ContainsFunc(fake.Calls(), func(c string) bool { return strings.Contains(c, "ON_FAILURE=keep") }) {
+		if err := <-gone; err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, engine, r)
+	})
+	t.Run("no kubeconfig", func(t *testing.T) {
+		l, engine, _ := launcher(t, dockertest.Reply{Args: "exec", Stdout: "oops"})
+		engine.AddImage(image(nil))
+		r := request(t)
+		_, err := l.Create(t.Context(), r)
+		dockertest.CheckError(t, err, "cannot use what cluster", "reading the kubeconfig")
+		nothingLeft(t, engine, r)
+	})
+	t.Run("retain", func(t *testing.T) {
+		l, engine, _ := launcher(t)
+		engine.AddImage(image(dies(docker.State{ExitCode: 1})))
+		r := request(t)
+		r.Retain = true
+		_, err := l.Create(t.Context(), r)
+		dockertest.CheckError(t, err, "exit status 1", "docker rm -f -v box")
+		nothingLeft(t, engine, r, "/box")
+		if !slices.Contains(engine.Container("box").Config.Env, "ON_FAILURE=keep") {
 			t.Error("the cluster was not told to stay")
 		}
 	})
 }
 
 func TestInterrupted(t *testing.T) {
-	l, fake, _ := launcher(t, goodVersion, goodInfo, nameIsFree, created, started, removed,
-		state(`{"Status":"running","Running":true,"Health":{"Status":"starting"}}`, 0),
-		dockertest.Reply{Args: "logs", Hang: true}, dockertest.Reply{Args: "events", Hang: true})
+	l, engine, _ := launcher(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	go func() {
-		for !fake.Called("events") {
-			time.Sleep(time.Millisecond)
-		}
+	engine.AddImage(image(func(p *dockertest.Process) docker.State {
 		cancel(errors.New("interrupt signal received"))
-	}()
-	o := options(t)
-	_, err := l.Create(ctx, Present("i"), o)
+		return untilStopped(p)
+	}))
+	r := request(t)
+	_, err := l.Create(ctx, r)
 	dockertest.CheckError(t, err, "interrupt signal received")
-	if !fake.Called(removed.Args) {
-		t.Error("the container was not removed")
-	}
+	nothingLeft(t, engine, r)
 }
 
 func TestTimeout(t *testing.T) {
-	l, fake, _ := launcher(t, started, removed,
-		state(`{"Status":"running","Running":true,"Health":{"Status":"starting"}}`, 0),
-		dockertest.Reply{Args: "logs", Hang: true}, dockertest.Reply{Args: "events", Hang: true})
-	o := options(t)
-	o.Wait = 100*time.Millisecond - explanationTime
-	err := l.follow(t.Context(), "0123", &o)
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(untilStopped))
+	run(t, l, "--name", "box", tag)
+	err := l.waitForStart(t.Context(), createPlan{name: "box", wait: 100*time.Millisecond - explanationTime}, container{id: engine.Container("box").ID})
 	dockertest.CheckError(t, err, "did not get ready within")
-	if !fake.Called("events") {
-		t.Error("did not wait")
+}
+
+// After `docker start`, too, the cluster comes up.
+func TestWaitReady(t *testing.T) {
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	run(t, l, "--name", "box", tag)
+	dockertest.CheckError(t, l.WaitReady(t.Context(), "box"))
+	if err := l.Docker.Stop(t.Context(), "box", time.Second); err != nil {
+		t.Fatal(err)
 	}
+	dockertest.CheckError(t, l.WaitReady(t.Context(), "box"), "was killed while")
+	if err := l.Docker.Start(t.Context(), "box"); err != nil {
+		t.Fatal(err)
+	}
+	dockertest.CheckError(t, l.WaitReady(t.Context(), "box"))
 }
 
 func TestDelete(t *testing.T) {
-	ours := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"sha256:1","Labels":{"dind-cluster.name":"box"}}}`}
-	byHand := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"sha256:4711","Labels":{"dind-cluster.role":"cluster"}}}`}
-	otherName := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"b0c0ffee","Name":"/precious","Config":{"Image":"dind-cluster:v1","Labels":{"dind-cluster.role":"cluster"}}}`}
-	likeNamed := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"reg.example/other/dind-cluster:v1"}}`}
-	theirs := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Image":"postgres:17"}}`}
 	for _, test := range []struct {
-		name    string
-		inspect dockertest.Reply
-		found   bool
-		want    []string
+		name  string
+		there []string // arguments of `docker create`
+		as    string
+		found bool
+		want  []string
 	}{
-		{name: "ours", inspect: ours, found: true},
-		{name: "made with docker run", inspect: byHand, found: true},
-		{name: "its ID begins so", inspect: otherName},
-		{name: "only its image is called so", inspect: likeNamed, want: []string{`"box"`, "not a dind-cluster"}},
-		{name: "none", inspect: nameIsFree},
-		{name: "somebody else's", inspect: theirs, want: []string{`"box"`, "postgres:17", "not a dind-cluster"}},
+		{name: "ours", there: []string{"--name", "box", "--label", "dind-cluster.name=box", "other:1"}, found: true},
+		{name: "made with docker run", there: []string{"--name", "box", tag}, found: true},
+		{name: "its ID begins so", there: []string{"--name", "precious", tag}, as: "c0de"},
+		{name: "none"},
+		{name: "another's", there: []string{"--name", "box", "reg.example/other/dind-cluster:v1"}, want: []string{`"box"`, "reg.example/other/dind-cluster:v1", "not a dind-cluster"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l, fake, _ := launcher(t, test.inspect, removed)
-			o := options(t)
-			if err := o.Kubeconfig.Add(t.Context(), kubeconfig.Config{Name: ContextName("box"), Server: "https://127.0.0.1:1"}); err != nil {
+			l, engine, _ := launcher(t)
+			engine.AddImage(image(nil))
+			engine.AddImage(dockertest.Image{Image: docker.Image{RepoTags: []string{"other:1", "reg.example/other/dind-cluster:v1"}}})
+			if test.there != nil {
+				run(t, l, test.there...)
+			}
+			name := "box"
+			if test.as != "" {
+				name = test.as
+			}
+			file := request(t).Kubeconfig
+			if err := file.Add(t.Context(), kubeconfig.Config{Name: ContextName(name), Server: "https://127.0.0.1:1"}); err != nil {
 				t.Fatal(err)
 			}
-			found, err := l.Delete(t.Context(), "box", o.Kubeconfig)
+			found, err := l.Delete(t.Context(), name, file)
 			dockertest.CheckError(t, err, test.want...)
-			if found != test.found || fake.Called("rm") != test.found {
-				t.Errorf("found %v, removed %v, want %v", found, fake.Called("rm"), test.found)
+			if left := engine.Leftovers(); found != test.found || (len(left) > 0) != (test.there != nil && !test.found) {
+				t.Errorf("found %v, want %v; there is %q", found, test.found, left)
 			}
-			data, err := os.ReadFile(o.Kubeconfig.Path())
+			data, err := os.ReadFile(file.Path())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if has, want := strings.Contains(string(data), "dind-cluster-box"), test.want != nil; has != want {
+			if has, want := strings.Contains(string(data), ContextName(name)), test.want != nil; has != want {
 				t.Errorf("entries in the kubeconfig: %v, want %v:\n%s", has, want, data)
 			}
 		})
@@ -411,23 +547,36 @@ func TestDelete(t *testing.T) {
 // An image that another build has replaced goes with the last cluster that was made of it.
 func TestDeleteRemovesNamelessImage(t *testing.T) {
 	for _, test := range []struct {
-		name, config, names string
-		removed             bool
+		name     string
+		create   bool // by Create, not by `docker run`
+		byID     bool
+		replaced bool
+		removed  bool
 	}{
-		{name: "replaced", config: `"Image":"dind-cluster:v1","Labels":{"dind-cluster.name":"box"}`, names: `"RepoTags":[]`, removed: true},
-		{name: "has its name", config: `"Image":"dind-cluster:v1","Labels":{"dind-cluster.name":"box"}`, names: `"RepoTags":["dind-cluster:v1"]`},
-		{name: "never had one", config: `"Image":"sha256:old","Labels":{"dind-cluster.name":"box"}`, names: `"RepoTags":[]`},
-		{name: "not made by us", config: `"Image":"dind-cluster:v1","Labels":{"dind-cluster.role":"cluster"}`, names: `"RepoTags":[]`},
+		{name: "replaced", create: true, replaced: true, removed: true},
+		{name: "has its name", create: true},
+		{name: "never had one", create: true, byID: true, replaced: true},
+		{name: "made with docker run", replaced: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l, fake, _ := launcher(t, removed,
-				dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Image":"sha256:old","Config":{` + test.config + `}}`},
-				dockertest.Reply{Args: "image inspect --format {{json .}} sha256:old", Stdout: `{"Id":"sha256:old",` + test.names + `}`},
-				dockertest.Reply{Args: "image rm sha256:old"})
+			l, engine, _ := launcher(t)
+			id := engine.AddImage(image(nil))
+			r := request(t)
+			if test.byID {
+				r.Image = Present(id)
+			}
+			if !test.create {
+				run(t, l, "--name", "box", tag)
+			} else if _, err := l.Create(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			if test.replaced {
+				engine.Untag(tag)
+			}
 			if found, err := l.Delete(t.Context(), "box"); err != nil || !found {
 				t.Fatalf("got %v, %v", found, err)
 			}
-			if got := fake.Called("image rm"); got != test.removed {
+			if got := !engine.HasImage(id); got != test.removed {
 				t.Errorf("image removed: %v, want %v", got, test.removed)
 			}
 		})
@@ -435,39 +584,65 @@ func TestDeleteRemovesNamelessImage(t *testing.T) {
 }
 
 func TestLoadImages(t *testing.T) {
-	box := dockertest.Reply{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}}}`}
-	image := dockertest.Reply{Args: "image inspect", Stdout: `{"Id":"sha256:1"}`}
-	save := dockertest.Reply{Args: "save a b", Stdout: "archive"}
-	load := dockertest.Reply{Args: "exec --interactive 0123 loader load -"}
 	for _, test := range []struct {
 		name    string
+		stopped bool
 		replies []dockertest.Reply
+		cluster string
+		images  []string
 		want    []string
 	}{
-		{name: "good", replies: []dockertest.Reply{box, image, save, load}},
-		{name: "no such image", replies: []dockertest.Reply{{Args: "image inspect", Exit: 1, Stderr: "Error response from daemon: No such image: a"}}, want: []string{`no image "a"`, "docker pull"}},
-		{name: "not running", replies: []dockertest.Reply{{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","Config":{"Labels":{"dind-cluster.name":"box"}}}`}, image, {Args: "save", Hang: true}}, want: []string{"not running", "docker start box"}},
-		{name: "no cluster", replies: []dockertest.Reply{nameIsFree, image, {Args: "save", Hang: true}}, want: []string{`no cluster "box"`}},
-		{name: "save fails", replies: []dockertest.Reply{box, image, {Args: "save", Exit: 1, Stderr: "disk on fire"}, load}, want: []string{"disk on fire"}},
-		{name: "load fails", replies: []dockertest.Reply{box, image, save, {Args: "exec", Exit: 1, Stderr: "worker2: archive cut short"}}, want: []string{"worker2: archive cut short"}},
+		{name: "good"},
+		{name: "no such image", images: []string{"c"}, want: []string{`no image "c"`, "docker pull"}},
+		{name: "not running", stopped: true, want: []string{"not running", "docker start box"}},
+		{name: "no cluster", cluster: "second", want: []string{`no cluster "second"`}},
+		{name: "save fails", replies: []dockertest.Reply{{Args: "save", Exit: 1, Stderr: "disk on fire"}}, want: []string{"disk on fire"}},
+		{name: "load fails", replies: []dockertest.Reply{{Args: "exec", Exit: 1, Stderr: "worker2: archive cut short"}}, want: []string{"worker2: archive cut short"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l, _, _ := launcher(t, test.replies...)
-			dockertest.CheckError(t, l.LoadImages(t.Context(), "box", "a", "b"), test.want...)
+			l, engine, log := launcher(t, test.replies...)
+			engine.AddImage(image(nil))
+			engine.AddImage(dockertest.Image{Image: docker.Image{RepoTags: []string{"a", "b"}}})
+			run(t, l, "--name", "box", tag)
+			if test.stopped {
+				if err := l.Docker.Stop(t.Context(), "box", time.Second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			name, images := "box", []string{"a", "b"}
+			if test.cluster != "" {
+				name = test.cluster
+			}
+			if test.images != nil {
+				images = test.images
+			}
+			dockertest.CheckError(t, l.LoadImages(t.Context(), name, images...), test.want...)
+			if loaded := log.String() == `loaded "image a\nimage b\n"`; loaded != (test.want == nil) {
+				t.Errorf("got %q", log)
+			}
 		})
 	}
 }
 
 func TestList(t *testing.T) {
-	l, _, _ := launcher(t, dockertest.Reply{Args: "ps --all --no-trunc --format {{json .}} --filter label=dind-cluster.name",
-		Stdout: `{"ID":"2","Names":"b","Status":"Up 5 minutes (healthy)"}` + "\n" + `{"ID":"1","Names":"a","Status":"Exited (0)"}` + "\n"},
-		dockertest.Reply{Args: "ps --all --no-trunc --format {{json .}} --filter label=dind-cluster.role=cluster",
-			Stdout: `{"ID":"3","Names":"c","Status":"Created"}` + "\n" + `{"ID":"1","Names":"a","Status":"Exited (0)"}` + "\n"})
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	engine.AddImage(dockertest.Image{Image: docker.Image{RepoTags: []string{"other:1"}}})
+	run(t, l, "--name", "bb", tag)
+	run(t, l, "--name", "aa", "--label", "dind-cluster.name=aa", tag)
+	run(t, l, "--name", "cc", "--label", "dind-cluster.name=cc", "other:1")
+	run(t, l, "--name", "another", "other:1")
+	if err := l.Docker.Stop(t.Context(), "cc", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.WaitReady(t.Context(), "bb"); err != nil {
+		t.Fatal(err)
+	}
 	list, err := l.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 3 || list[0].Name != "a" || list[1].Status != "Up 5 minutes (healthy)" || list[2].Name != "c" {
+	if len(list) != 3 || list[0].Name != "aa" || list[1].Name != "bb" || list[1].Status != "running (healthy)" || list[1].Image != tag || list[2].State != "exited" {
 		t.Errorf("got %+v", list)
 	}
 }

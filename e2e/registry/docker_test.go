@@ -80,8 +80,11 @@ func TestDocker(t *testing.T) {
 	})
 	last := all[len(all)-1]
 	begin := time.Now()
-	options := host.Options{Name: box, Nodes: 1, Wait: 3 * time.Minute, RunArgs: []string{"--network", "none"}}
-	if _, err := l.Create(ctx, host.Present(last.repo.Digest(last.digest.String()).String()), options); err != nil {
+	request := host.Request{
+		Image: host.Present(last.repo.Digest(last.digest.String()).String()),
+		Name:  box, Nodes: 1, Wait: 3 * time.Minute, RunArgs: []string{"--network", "none"},
+	}
+	if _, err := l.Create(ctx, request); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("a cluster from the pulled image is ready after %.1f s", time.Since(begin).Seconds())

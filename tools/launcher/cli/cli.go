@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dind-cluster/dind-cluster/cluster/host"
-	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 // Exit statuses, besides 0.
@@ -91,12 +91,13 @@ kubectl on this machine works.`
 	return root
 }
 
-// kubeconfigFile is the file that a flag names, or else the user's usual one.
-func kubeconfigFile(flag string) (*kubeconfig.File, error) {
-	if flag != "" {
-		return kubeconfig.At(flag), nil
+// userPath is a path that the user gave: a relative one starts where the user is, which
+// under `bazel run` is not where this process is.
+func userPath(path string) string {
+	if wd := os.Getenv("BUILD_WORKING_DIRECTORY"); wd != "" && !filepath.IsAbs(path) {
+		return filepath.Join(wd, path)
 	}
-	return kubeconfig.Default()
+	return path
 }
 
 // noArgs is cobra.NoArgs as a usageError.

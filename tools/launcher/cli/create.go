@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -10,77 +11,91 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/cluster/plan"
 	"github.com/dind-cluster/dind-cluster/image/load"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
+
+type createFlags struct {
+	nodes      int
+	apiPort    int
+	kubeconfig string
+	wait       time.Duration
+	retain     bool
+	env        []string
+	image      string
+}
 
 // create is the command that makes a cluster: "create", and what happens without a
 // command.
 func (a *app) create(use string) *cobra.Command {
-	var (
-		flags  host.Options
-		config string
-		image  string
-	)
+	var flags createFlags
 	cmd := &cobra.Command{
 		Use:   use,
 		Short: "Make a cluster (the default)",
 		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if c.Flags().Changed("api-port") && flags.apiPort == 0 {
+				return usageError{errors.New("--api-port 0: want 1 to 65535; leave it out for a free port")}
+			}
+			return a.runCreate(c.Context(), flags)
+		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&flags.Nodes, "nodes", plan.Default().Nodes, "number of nodes: one control plane, the rest workers; 1 is a single node that runs everything")
-	f.IntVar(&flags.APIPort, "api-port", 0, "port of 127.0.0.1 where the API server shall be (default: a free one)")
-	f.StringVar(&config, "kubeconfig", "", "file that gets the cluster's entries (default: $KUBECONFIG or ~/.kube/config)")
-	f.DurationVar(&flags.Wait, "wait", 5*time.Minute, "how long the cluster may take to get ready")
-	f.BoolVar(&flags.Retain, "retain", false, "keep a cluster that does not come up, for a look at it")
-	f.StringArrayVar(&flags.Env, "env", nil, "setting of the cluster as NAME=VALUE, such as POD_NETWORK=none; may be repeated")
-	f.StringVar(&image, "image", "", "image that the local Docker has, in place of the one just built")
-
-	cmd.RunE = func(c *cobra.Command, _ []string) error {
-		o := flags
-		o.Name = a.name
-		if c.Flags().Changed("api-port") && o.APIPort == 0 {
-			return usageError{errors.New("--api-port 0: want 1 to 65535; leave it out for a free port")}
-		}
-		file, err := kubeconfigFile(config)
-		if err != nil {
-			return err
-		}
-		o.Kubeconfig = file
-		l, err := a.newLauncher(a.stderr)
-		if err != nil {
-			return err
-		}
-		source, err := a.source(l, image)
-		if err != nil {
-			return err
-		}
-		start := time.Now()
-		made, err := l.Create(c.Context(), source, o)
-		if err != nil {
-			return err
-		}
-		a.greet(made, file.Path(), o.Nodes, time.Since(start))
-		return nil
-	}
+	f.IntVar(&flags.nodes, "nodes", plan.Default().Nodes, "number of nodes: one control plane, the rest workers; 1 is a single node that runs everything")
+	f.IntVar(&flags.apiPort, "api-port", 0, "port of 127.0.0.1 where the API server shall be (default: a free one)")
+	f.StringVar(&flags.kubeconfig, "kubeconfig", "", "file that gets the cluster's entries (default: $KUBECONFIG or ~/.kube/config)")
+	f.DurationVar(&flags.wait, "wait", 5*time.Minute, "how long the cluster may take to get ready")
+	f.BoolVar(&flags.retain, "retain", false, "keep a cluster that does not come up, for a look at it")
+	f.StringArrayVar(&flags.env, "env", nil, "setting of the cluster as NAME=VALUE, such as POD_NETWORK=none; may be repeated")
+	f.StringVar(&flags.image, "image", "", "image that the local Docker has, in place of the one just built")
 	return cmd
 }
 
-// source is the image that a new cluster is made of.
-func (a *app) source(l *host.Launcher, flag string) (host.Image, error) {
-	if flag != "" {
-		return host.Present(flag), nil
+func (a *app) runCreate(ctx context.Context, flags createFlags) error {
+	l, err := a.newLauncher(a.stderr)
+	if err != nil {
+		return err
 	}
-	if a.image == "" {
-		return nil, usageError{errors.New("no image comes with this program: name one with --image")}
+	r, err := a.request(l, flags)
+	if err != nil {
+		return err
 	}
-	return load.NewBuilt(l.Docker, l.Progress, a.image)
+	start := time.Now()
+	made, err := l.Create(ctx, r)
+	if err != nil {
+		return err
+	}
+	a.greet(made, r, time.Since(start))
+	return nil
 }
 
-func (a *app) greet(c *host.Cluster, config string, nodes int, took time.Duration) {
+// request returns what the flags ask for.
+func (a *app) request(l *host.Launcher, flags createFlags) (host.Request, error) {
+	r := host.Request{
+		Name: a.name, Nodes: flags.nodes, APIPort: flags.apiPort, Wait: flags.wait, Retain: flags.retain, Env: flags.env,
+	}
+	var err error
+	if flags.kubeconfig != "" {
+		r.Kubeconfig = kubeconfig.At(flags.kubeconfig)
+	} else if r.Kubeconfig, err = kubeconfig.Default(); err != nil {
+		return r, err
+	}
+	switch {
+	case flags.image != "":
+		r.Image = host.Present(flags.image)
+	case a.image == "":
+		return r, usageError{errors.New("no image comes with this program: name one with --image")}
+	default:
+		r.Image, err = load.NewBuilt(l.Docker, l.Progress, a.image)
+	}
+	return r, err
+}
+
+func (a *app) greet(c *host.Cluster, r host.Request, took time.Duration) {
 	s := "s"
-	if nodes == 1 {
+	if r.Nodes == 1 {
 		s = ""
 	}
-	fmt.Fprintf(a.stderr, "\nCluster %q is ready: %d node%s, after %.1f s. Its context is now the current one in %s.\n\n", c.Name, nodes, s, took.Seconds(), config)
+	fmt.Fprintf(a.stderr, "\nCluster %q is ready: %d node%s, after %.1f s. Its context is now the current one in %s.\n\n", c.Name, r.Nodes, s, took.Seconds(), r.Kubeconfig.Path())
 	fmt.Fprintf(a.stderr, "  kubectl --context %s get nodes\n", host.ContextName(c.Name))
 	fmt.Fprintf(a.stderr, "  docker exec %s kubectl get nodes\n", c.Name)
 	name := ""

@@ -4,10 +4,61 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"time"
+
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
+
+// ContextName is the name of a cluster's entries in a kubeconfig.
+func ContextName(name string) string {
+	if name == DefaultName {
+		return name
+	}
+	return "dind-cluster-" + name
+}
+
+// Kubeconfig returns the kubeconfig of a running cluster, with entries called
+// ContextName(name) and an API address that works from the Docker host. If that is another
+// machine, the progress says what to do.
+func (l *Launcher) Kubeconfig(ctx context.Context, name string) (*kubeconfig.Config, error) {
+	c, err := l.running(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return l.kubeconfig(ctx, name, c)
+}
+
+func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Container) (*kubeconfig.Config, error) {
+	bindings := c.NetworkSettings.Ports[apiPort]
+	if len(bindings) == 0 {
+		return nil, fmt.Errorf("cluster %q publishes no API port to the host (docker run --publish 127.0.0.1:6443:6443)", name)
+	}
+	address := hostAddress(bindings[0])
+	data, err := l.Docker.Exec(ctx, c.ID, "kubeconfig")
+	if err != nil {
+		return nil, err
+	}
+	config, err := kubeconfig.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use what cluster %q prints: %w", name, err)
+	}
+	config.Name, config.Server = ContextName(name), "https://"+address
+	return &config, l.tellReach(ctx, name, address, config.CA)
+}
+
+// hostAddress is where the host reaches a published port.
+func hostAddress(b docker.PortBinding) string {
+	ip := b.HostIP
+	if addr, err := netip.ParseAddr(ip); err != nil || addr.IsUnspecified() {
+		ip = "127.0.0.1"
+	}
+	return net.JoinHostPort(ip, b.HostPort)
+}
 
 // reachTime bounds the look whether the API server can be reached. It has answered before, in its container.
 const reachTime = 3 * time.Second

@@ -1,0 +1,191 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/internal/docker"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/progress"
+)
+
+// createPlan is what a request comes to on this machine, all checks passed. The steps of Create take it as it is.
+type createPlan struct {
+	image      Image
+	name       string
+	port       int // of 127.0.0.1; 0 means a free one, which is looked for last
+	wait       time.Duration
+	retain     bool
+	kubeconfig *kubeconfig.File // nil means none
+	args       []string         // of `docker create`, without those that the port and the image give
+}
+
+// plan finds out all that can be found out in a moment, and changes nothing: a user should not wait for minutes to read that
+// a file cannot be written.
+func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
+	if err := r.validate(); err != nil {
+		return createPlan{}, err
+	}
+	info, err := l.checkEngine(ctx)
+	if err != nil {
+		return createPlan{}, err
+	}
+	if err := l.checkNameFree(ctx, r.Name); err != nil {
+		return createPlan{}, err
+	}
+	if err := l.checkMachine(ctx, r, info); err != nil {
+		return createPlan{}, err
+	}
+	if r.Kubeconfig != nil {
+		if err := r.Kubeconfig.Check(ctx); err != nil {
+			return createPlan{}, err
+		}
+	}
+	return createPlan{
+		image: r.Image, name: r.Name, port: r.APIPort, wait: r.Wait, retain: r.Retain, kubeconfig: r.Kubeconfig,
+		args: containerArgs(r, info),
+	}, nil
+}
+
+// containerArgs returns the arguments of `docker create` that do not depend on the port and the image.
+func containerArgs(r Request, info *docker.Info) []string {
+	onFailure := "exit"
+	if r.Retain {
+		onFailure = "keep"
+	}
+	args := []string{
+		"--name", r.Name,
+		"--hostname", r.Name,
+		"--label", label + "=" + r.Name,
+		"--privileged",
+		// systemd is process 1, even if the engine's own configuration wants an init process in each container.
+		"--init=false",
+		// With cgroup v2 and systemd a container may have 15 % of the machine's tasks if nothing is said, and Docker says
+		// nothing for -1, either. This one is many machines.
+		"--pids-limit", "1000000",
+		"--env", "NODES=" + strconv.Itoa(r.Nodes),
+		"--env", "TIMEOUT=" + r.Wait.String(),
+		"--env", "ON_FAILURE=" + onFailure,
+	}
+	for _, option := range info.SecurityOptions {
+		if strings.HasPrefix(option, "name=userns") {
+			// An engine that maps users does not run privileged containers, except so.
+			args = append(args, "--userns", "host")
+		}
+	}
+	for _, e := range r.Env {
+		args = append(args, "--env", e)
+	}
+	return append(args, r.RunArgs...)
+}
+
+// createArgs returns the arguments of `docker create`.
+func (p createPlan) createArgs(ref string, port int) []string {
+	n := strconv.Itoa(port)
+	// Only this machine: the network around it has no business with a test cluster.
+	return slices.Concat([]string{"--publish", "127.0.0.1:" + n + ":" + apiPort, "--env", "API_PORT=" + n}, p.args, []string{ref})
+}
+
+// checkMachine checks the port and the room on the disk, if the engine runs on this machine: what can be told of this machine
+// says nothing of another one.
+func (l *Launcher) checkMachine(ctx context.Context, r Request, info *docker.Info) error {
+	if remote, err := l.Docker.Remote(ctx); err != nil || remote != nil {
+		return err
+	}
+	if r.APIPort != 0 {
+		if err := l.checkPortFree(ctx, r.APIPort); err != nil {
+			return err
+		}
+	}
+	return checkDisk(info, r.Nodes, syscall.Statfs)
+}
+
+// checkEngine checks that there is a Docker engine that can run a cluster.
+func (l *Launcher) checkEngine(ctx context.Context) (*docker.Info, error) {
+	version, err := l.Docker.Version(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if ok, err := version.APIAtLeast(docker.MinAPI); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("the Docker engine is too old: it is version %s (API %s), and a cluster needs %s (API %s) or newer", version.Version, version.APIVersion, docker.MinVersion, docker.MinAPI)
+	}
+	if version.Os != "linux" {
+		return nil, fmt.Errorf("the Docker engine runs %s containers: a cluster needs Linux containers", version.Os)
+	}
+	if version.Arch != runtime.GOARCH {
+		return nil, fmt.Errorf("the Docker engine's machine is %s, and this image is for %s", version.Arch, runtime.GOARCH)
+	}
+	info, err := l.Docker.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if info.Rootless() {
+		return nil, errors.New("the Docker engine is rootless: a cluster's nodes need mounts and cgroups that only a Docker engine run by root can give")
+	}
+	return info, nil
+}
+
+// checkNameFree checks that no container has the name.
+func (l *Launcher) checkNameFree(ctx context.Context, name string) error {
+	c, err := l.lookUp(ctx, name)
+	if errors.Is(err, docker.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return nameTaken(name, c)
+}
+
+// checkPortFree checks that a port of 127.0.0.1 can be had.
+func (l *Launcher) checkPortFree(ctx context.Context, port int) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err == nil {
+		return listener.Close()
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return l.portTaken(ctx, port)
+	}
+	// A low port, say, is not for us to try but may well be for Docker.
+	return nil
+}
+
+// freePort returns a port of 127.0.0.1 that nobody uses.
+//
+// Docker could choose one itself, but it would choose another at each start of the
+// container, and the kubeconfig would be wrong after the first `docker stop`.
+func freePort() (int, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("cannot find a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}
+
+// checkDisk checks that there is room for a cluster, where that can be told: Docker's
+// root folder is visible from here if the engine runs on this machine.
+func checkDisk(info *docker.Info, nodes int, statfs func(string, *syscall.Statfs_t) error) error {
+	var s syscall.Statfs_t
+	if err := statfs(info.DockerRootDir, &s); err != nil {
+		return nil
+	}
+	free := int64(s.Bavail) * s.Bsize
+	// The same as it asks for itself when it starts, only that here nothing has been sent and started yet.
+	need := plan.Disk(nodes)
+	if free < need {
+		return fmt.Errorf("not enough disk space: %s free in Docker's folder %s, and a cluster of %d nodes needs %s: remove what you do not need (`docker system df` shows what there is)",
+			progress.Size(free), info.DockerRootDir, nodes, progress.Size(need))
+	}
+	return nil
+}

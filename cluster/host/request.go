@@ -1,0 +1,109 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dind-cluster/dind-cluster/cluster/plan"
+	"github.com/dind-cluster/dind-cluster/cluster/proxy"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
+)
+
+// Request says what cluster to make.
+type Request struct {
+	// Image is the image of the cluster's container.
+	Image Image
+	// Name is the name of the cluster and of its container.
+	Name string
+	// Nodes is the number of nodes, the control plane included.
+	Nodes int
+	// APIPort is the port of 127.0.0.1 where the API server shall be; 0 means a free one.
+	APIPort int
+	// Wait is how long the cluster may take to get ready.
+	Wait time.Duration
+	// Retain keeps a cluster that did not come up, for a look at it.
+	Retain bool
+	// Env are settings of the cluster itself, each as NAME=VALUE.
+	Env []string
+	// Kubeconfig gets the cluster's entries; nil means none does.
+	Kubeconfig *kubeconfig.File
+	// RunArgs are further arguments of `docker create`.
+	RunArgs []string
+}
+
+// Image is an image that a cluster can be made of.
+type Image interface {
+	// Send brings the image into the local Docker, unless it is there already, and returns
+	// what to call it there.
+	Send(ctx context.Context) (ref string, err error)
+}
+
+// Present is an image that the local Docker has.
+type Present string
+
+// Send implements Image: there is nothing to do.
+func (p Present) Send(context.Context) (string, error) { return string(p), nil }
+
+// validate checks what can be told without a look at the machine, and names all mistakes at once.
+func (r Request) validate() error {
+	var errs []error
+	if err := checkName(r.Name); err != nil {
+		errs = append(errs, err)
+	}
+	if r.Nodes < 1 || r.Nodes > plan.MaxNodes {
+		errs = append(errs, fmt.Errorf("%d nodes: want 1 (a single node that runs everything) to %d", r.Nodes, plan.MaxNodes))
+	}
+	if r.APIPort < 0 || r.APIPort > 65535 {
+		errs = append(errs, fmt.Errorf("API port %d: want 1 to 65535, or 0 for a free one", r.APIPort))
+	}
+	if r.Wait < plan.MinTimeout || r.Wait > plan.MaxTimeout {
+		errs = append(errs, fmt.Errorf("waiting time %s: want %s to %s, such as 5m", r.Wait, plan.MinTimeout, plan.MaxTimeout))
+	}
+	return errors.Join(append(errs, CheckEnv(r.Env, "NODES", "API_PORT", "TIMEOUT", "ON_FAILURE"))...)
+}
+
+// CheckEnv checks settings of a cluster, each as NAME=VALUE, with the cluster's own parser. For some of them there are options.
+//
+// Unlike the cluster itself, which also sees what Docker and others put into a container's environment, it takes nothing but
+// settings and proxies.
+func CheckEnv(env []string, options ...string) error {
+	var errs []error
+	values := map[string]string{}
+	for _, e := range env {
+		name, value, ok := strings.Cut(e, "=")
+		switch {
+		case !ok || name == "":
+			errs = append(errs, fmt.Errorf("environment variable %q: want NAME=VALUE", e))
+		case slices.Contains(options, name):
+			errs = append(errs, fmt.Errorf("environment variable %s: there is an option for it; see --help", name))
+		case !plan.IsSetting(name) && !proxy.IsVariable(name):
+			errs = append(errs, plan.Unknown(name))
+		default:
+			values[name] = value
+		}
+	}
+	getenv := func(name string) string { return values[name] }
+	if _, err := plan.FromEnv(getenv); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := proxy.FromEnv(getenv); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// nameForm is what Docker takes as a container's name, bounded by what a host name can
+// be long.
+var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,62}$`)
+
+func checkName(name string) error {
+	if !nameForm.MatchString(name) {
+		return fmt.Errorf("cluster name %q: want 2 to 63 letters, digits, '-', '_' and '.', the first a letter or digit", name)
+	}
+	return nil
+}
