@@ -1,7 +1,6 @@
 package kubeconfig
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -309,12 +309,12 @@ func TestLockOfLink(t *testing.T) {
 	}
 	for _, path := range []string{link, file} {
 		write(t, path+".lock", "", 0o600)
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		err := At(link).Add(ctx, single(t, "a"))
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), path+".lock") {
-			t.Errorf("got %v, want an error that names the lock of %s", err, path)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			err := At(link).Add(t.Context(), single(t, "a"))
+			if err == nil || !strings.Contains(err.Error(), path+".lock") {
+				t.Errorf("got %v, want an error that names the lock of %s", err, path)
+			}
+		})
 		if err := os.Remove(path + ".lock"); err != nil {
 			t.Error(err)
 		}
@@ -438,27 +438,27 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "config")
-	write(t, path+".lock", "", 0o600)
-	go func() {
-		time.Sleep(50 * time.Millisecond)
-		os.Remove(path + ".lock")
-	}()
-	if err := At(path).Add(t.Context(), single(t, "a")); err != nil {
-		t.Errorf("did not wait for the lock: %v", err)
-	}
+	path := filepath.Join(t.TempDir(), "config")
+	synctest.Test(t, func(t *testing.T) {
+		write(t, path+".lock", "", 0o600)
+		go func() {
+			time.Sleep(4 * time.Second)
+			os.Remove(path + ".lock")
+		}()
+		if err := At(path).Add(t.Context(), single(t, "a")); err != nil {
+			t.Errorf("did not wait for the lock: %v", err)
+		}
 
-	write(t, path+".lock", "", 0o600)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	err := At(path).Add(ctx, single(t, "a"))
-	if err == nil || !strings.Contains(err.Error(), path+".lock") {
-		t.Errorf("got %v, want an error that names the lock", err)
-	}
-	if _, err := os.Stat(path + ".lock"); err != nil {
-		t.Errorf("removed somebody else's lock: %v", err)
-	}
+		write(t, path+".lock", "", 0o600)
+		start := time.Now()
+		err := At(path).Add(t.Context(), single(t, "a"))
+		if err == nil || !strings.Contains(err.Error(), path+".lock") || time.Since(start) != 5*time.Second {
+			t.Errorf("got %v after %v, want an error that names the lock after 5 s", err, time.Since(start))
+		}
+		if _, err := os.Stat(path + ".lock"); err != nil {
+			t.Errorf("removed another's lock: %v", err)
+		}
+	})
 }
 
 func TestParallelAdds(t *testing.T) {
