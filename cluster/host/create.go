@@ -16,12 +16,13 @@ type Cluster struct {
 	ID string
 	// APIPort is the port of 127.0.0.1 where the API server is.
 	APIPort int
-	// Kubeconfig is what kubectl on the host needs; nil if the API server's port is not published.
+	// Kubeconfig is what kubectl on the host needs; nil if the API server's port is not
+	// published.
 	Kubeconfig *kubeconfig.Config
 }
 
-// Create makes a cluster and returns when all of it works. A cluster that does not come up in time, or not at all, is removed,
-// as it is when ctx ends before.
+// Create makes a cluster and returns when all of it works. A cluster that does not come up in time,
+// or not at all, is removed, as it is when ctx ends before.
 func (l *Launcher) Create(ctx context.Context, r Request) (_ *Cluster, err error) {
 	p, err := l.plan(ctx, r)
 	if err != nil {
@@ -46,7 +47,7 @@ func (l *Launcher) Create(ctx context.Context, r Request) (_ *Cluster, err error
 	return l.connect(ctx, p, c)
 }
 
-// container is what start has made.
+// container is the result of start, as far as it got.
 type container struct {
 	id      string // "" if there is none
 	port    int    // of 127.0.0.1, where its API server is
@@ -55,7 +56,8 @@ type container struct {
 
 // start creates and starts the container.
 func (l *Launcher) start(ctx context.Context, p createPlan, ref string) (container, error) {
-	// Another program may take the free port before Docker does: unlikely, and even less so several times over.
+	// Another program may take the free port before Docker does: unlikely, and even less so
+	// several times over.
 	for attempt := 1; ; attempt++ {
 		c, err := l.startOnce(ctx, p, ref)
 		if p.port != 0 || attempt == 5 || !errors.As(err, new(*portTakenError)) {
@@ -110,17 +112,17 @@ func (l *Launcher) connect(ctx context.Context, p createPlan, c container) (*Clu
 	return cluster, nil
 }
 
-// undo removes the container of a cluster that did not come up, unless it shall stay, and returns the reason with what to do
-// next.
+// undo removes the container of a cluster that did not come up, unless it is to stay, and returns
+// the reason with what to do next.
 func (l *Launcher) undo(ctx context.Context, p createPlan, c container, reason error) error {
 	switch {
 	case c.id == "":
 		return reason
 	case !c.started:
-		// Not even to be retained: there is nothing in it to look at.
+		// Not retained in any case: nothing has run in it.
 		return errors.Join(reason, l.remove(ctx, p, c))
 	case p.retain:
-		return fmt.Errorf("%w\nIts container stays for a look at it: `docker logs %[2]s`, `docker exec -it %[2]s bash`; `docker rm -f -v %[2]s` removes it", reason, p.name)
+		return fmt.Errorf("%w\nIts container stays, to be looked at: `docker logs %[2]s`, `docker exec -it %[2]s bash`; `docker rm -f -v %[2]s` removes it", reason, p.name)
 	}
 	err := errors.Join(reason, l.remove(ctx, p, c))
 	if ctx.Err() == nil {

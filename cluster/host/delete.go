@@ -9,7 +9,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
-// Delete removes a cluster and its kubeconfig entries, and says whether there was one.
+// Delete removes a cluster and its kubeconfig entries, and reports whether there was one.
 func (l *Launcher) Delete(ctx context.Context, name string, files ...*kubeconfig.File) (found bool, err error) {
 	c, err := l.find(ctx, name)
 	switch {
@@ -24,7 +24,8 @@ func (l *Launcher) Delete(ctx context.Context, name string, files ...*kubeconfig
 			return true, err
 		}
 		step.Done("")
-		// An image that was replaced while the cluster ran has lost its name, and now its last user.
+		// An image that was replaced while the cluster ran has lost its name, and now its
+		// last user.
 		if _, created := c.Config.Labels[label]; created && namesImage(c.Config.Image) {
 			if _, err := l.Docker.RemoveNamelessImage(ctx, c.Image); err != nil {
 				return true, err

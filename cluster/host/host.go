@@ -21,15 +21,15 @@ const (
 	// label marks the containers that Create made; its value is the cluster's name.
 	label = "dind-cluster.name"
 
-	// roleLabel is a label of the image, which each container made of it has from there, whatever it was started by: a
-	// tag, a digest or an ID.
+	// roleLabel is a label of the image, which each container made of it inherits, no matter
+	// whether it was started by a tag, a digest or an ID.
 	roleLabel, clusterRole = "dind-cluster.role", "cluster"
 
 	// apiPort is where the API server is inside the container.
 	apiPort = "6443/tcp"
 )
 
-// Launcher does things with clusters on one Docker engine.
+// Launcher makes and manages clusters on one Docker engine.
 type Launcher struct {
 	Docker *docker.Client
 	// Progress gets one line per step.
@@ -38,8 +38,8 @@ type Launcher struct {
 	Log io.Writer
 }
 
-// New returns a Launcher for the engine that the docker command on PATH leads to. What it
-// does is told to log.
+// New returns a Launcher for the engine that the docker command on PATH leads to. It reports
+// what it does to log.
 func New(log io.Writer) (*Launcher, error) {
 	client, err := docker.Find()
 	if err != nil {
@@ -52,7 +52,7 @@ func New(log io.Writer) (*Launcher, error) {
 type Summary struct {
 	Name   string
 	State  string // created, running, exited, …
-	Status string // for people: "Up 5 minutes (healthy)"
+	Status string // for display: "Up 5 minutes (healthy)"
 	Image  string
 }
 
@@ -78,7 +78,7 @@ func (l *Launcher) List(ctx context.Context) ([]Summary, error) {
 }
 
 // find returns the container of a cluster; docker.ErrNotFound if there is none of that
-// name, and another error if the container is somebody else's.
+// name, and another error if the container is not a cluster.
 func (l *Launcher) find(ctx context.Context, name string) (*docker.Container, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -93,8 +93,8 @@ func (l *Launcher) find(ctx context.Context, name string) (*docker.Container, er
 	return c, nil
 }
 
-// lookUp returns the container of exactly this name; docker.ErrNotFound if there is none. Docker would also take the name for
-// the beginning of an ID.
+// lookUp returns the container of exactly this name; docker.ErrNotFound if there is none. Docker
+// would also take the name for the beginning of an ID.
 func (l *Launcher) lookUp(ctx context.Context, name string) (*docker.Container, error) {
 	c, err := l.Docker.Inspect(ctx, name)
 	if err == nil && c.Name != "/"+name {
@@ -103,8 +103,8 @@ func (l *Launcher) lookUp(ctx context.Context, name string) (*docker.Container, 
 	return c, err
 }
 
-// isCluster recognizes the containers that Create made, and those that a person made
-// from the image with `docker run`.
+// isCluster reports whether a container was made by Create, or from the image with
+// `docker run`.
 func isCluster(c *docker.Container) bool {
 	_, created := c.Config.Labels[label]
 	return created || c.Config.Labels[roleLabel] == clusterRole

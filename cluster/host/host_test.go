@@ -92,7 +92,8 @@ func request(t *testing.T) Request {
 	}
 }
 
-// nothingLeft checks that a cluster that did not come up left no trace, but for containers of these names.
+// nothingLeft checks that a cluster that did not come up left no trace, but for containers of these
+// names.
 func nothingLeft(t *testing.T, e *dockertest.Engine, r Request, containers ...string) {
 	t.Helper()
 	if left := e.Leftovers(); !slices.Equal(left, containers) {

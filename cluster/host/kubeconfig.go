@@ -60,11 +60,12 @@ func hostAddress(b docker.PortBinding) string {
 	return net.JoinHostPort(ip, b.HostPort)
 }
 
-// reachTime bounds the look whether the API server can be reached. It has answered before, in its container.
+// reachTime bounds the check that the API server can be reached. It has answered before, in its
+// container.
 const reachTime = 3 * time.Second
 
-// tellReach says so, and what to do, if the API server of a cluster that is up cannot be reached from here: its port is
-// one of the engine's machine, which is not always this one.
+// tellReach prints what to do if the API server of a cluster that is up cannot be reached from this
+// machine: its port is one of the engine's machine, which is not always the same.
 func (l *Launcher) tellReach(ctx context.Context, name, address string, ca []byte) error {
 	err := reach(ctx, address, ca)
 	if err == nil || ctx.Err() != nil {
@@ -97,8 +98,8 @@ func tunnel(engine *url.URL, address string) string {
 	return "ssh -N -L " + port + ":" + address + " " + host
 }
 
-// reach fails unless the server at the address has a certificate of the cluster's own authority: another cluster, or
-// anything else that uses the port of this machine, is not the one.
+// reach fails unless the server at the address has a certificate of the cluster's own authority:
+// another cluster, or anything else that uses the port of this machine, is not the one.
 func reach(ctx context.Context, address string, ca []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTime)
 	defer cancel()

@@ -15,8 +15,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// The API server's port is one of the engine's machine. Where that is not this one, the user learns how to get there,
-// once the cluster is up; unless a tunnel is already there.
+// The API server's port is one of the engine's machine. Where that is not this one, the user learns
+// how to get there, once the cluster is up; unless a tunnel is already there.
 func TestReach(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()

@@ -18,7 +18,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// createPlan is what a request comes to on this machine, all checks passed. The steps of Create take it as it is.
+// createPlan is a request that passed all checks, resolved for this engine. Each step of Create
+// takes it, and none changes it.
 type createPlan struct {
 	image      Image
 	name       string
@@ -29,8 +30,8 @@ type createPlan struct {
 	args       []string         // of `docker create`, without those that the port and the image give
 }
 
-// plan finds out all that can be found out in a moment, and changes nothing: a user should not wait for minutes to read that
-// a file cannot be written.
+// plan finds out all that can be found out in a moment, and changes nothing: a user should not wait
+// for minutes for the error that a file cannot be written.
 func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 	if err := r.validate(); err != nil {
 		return createPlan{}, err
@@ -56,7 +57,8 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 	}, nil
 }
 
-// containerArgs returns the arguments of `docker create` that do not depend on the port and the image.
+// containerArgs returns the arguments of `docker create` that do not depend on the port and the
+// image.
 func containerArgs(r Request, info *docker.Info) []string {
 	onFailure := "exit"
 	if r.Retain {
@@ -67,10 +69,13 @@ func containerArgs(r Request, info *docker.Info) []string {
 		"--hostname", r.Name,
 		"--label", label + "=" + r.Name,
 		"--privileged",
-		// systemd is process 1, even if the engine's own configuration wants an init process in each container.
+		// systemd is process 1, even if the engine's own configuration wants an init
+		// process in each container.
 		"--init=false",
-		// With cgroup v2 and systemd a container may have 15 % of the machine's tasks if nothing is said, and Docker says
-		// nothing for -1, either. This one is many machines.
+		// With cgroup v2, systemd limits a container to 15 % of the machine's tasks unless
+		// Docker sets a limit (DefaultTasksMax=,
+		// https://man7.org/linux/man-pages/man5/systemd-system.conf.5.html), which it does
+		// not for -1, either. This one is many machines.
 		"--pids-limit", "1000000",
 		"--env", "NODES=" + strconv.Itoa(r.Nodes),
 		"--env", "TIMEOUT=" + r.Wait.String(),
@@ -95,8 +100,8 @@ func (p createPlan) createArgs(ref string, port int) []string {
 	return slices.Concat([]string{"--publish", "127.0.0.1:" + n + ":" + apiPort, "--env", "API_PORT=" + n}, p.args, []string{ref})
 }
 
-// checkMachine checks the port and the room on the disk, if the engine runs on this machine: what can be told of this machine
-// says nothing of another one.
+// checkMachine checks the port and the room on the disk, if the engine runs on this machine: what
+// can be told of this machine says nothing of another one.
 func (l *Launcher) checkMachine(ctx context.Context, r Request, info *docker.Info) error {
 	if remote, err := l.Docker.Remote(ctx); err != nil || remote != nil {
 		return err
@@ -147,7 +152,7 @@ func (l *Launcher) checkNameFree(ctx context.Context, name string) error {
 	return nameTaken(name, c)
 }
 
-// checkPortFree checks that a port of 127.0.0.1 can be had.
+// checkPortFree checks that a port of 127.0.0.1 is free.
 func (l *Launcher) checkPortFree(ctx context.Context, port int) error {
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err == nil {
@@ -156,11 +161,11 @@ func (l *Launcher) checkPortFree(ctx context.Context, port int) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return l.portTaken(ctx, port)
 	}
-	// A low port, say, is not for us to try but may well be for Docker.
+	// A low port, say, may be forbidden to this process and not to Docker.
 	return nil
 }
 
-// freePort returns a port of 127.0.0.1 that nobody uses.
+// freePort returns a free port of 127.0.0.1.
 //
 // Docker could choose one itself, but it would choose another at each start of the
 // container, and the kubeconfig would be wrong after the first `docker stop`.
@@ -173,18 +178,18 @@ func freePort() (int, error) {
 	return listener.Addr().(*net.TCPAddr).Port, nil
 }
 
-// checkDisk checks that there is room for a cluster, where that can be told: Docker's
-// root folder is visible from here if the engine runs on this machine.
+// checkDisk checks that there is room for a cluster, if Docker's root directory is visible: if
+// the engine runs on this machine.
 func checkDisk(info *docker.Info, nodes int, statfs func(string, *syscall.Statfs_t) error) error {
 	var s syscall.Statfs_t
 	if err := statfs(info.DockerRootDir, &s); err != nil {
 		return nil
 	}
 	free := int64(s.Bavail) * s.Bsize
-	// The same as it asks for itself when it starts, only that here nothing has been sent and started yet.
+	// The cluster checks the same when it starts; here nothing has been sent and started yet.
 	need := plan.Disk(nodes)
 	if free < need {
-		return fmt.Errorf("not enough disk space: %s free in Docker's folder %s, and a cluster of %d nodes needs %s: remove what you do not need (`docker system df` shows what there is)",
+		return fmt.Errorf("not enough disk space: %s free in Docker's directory %s, and a cluster of %d nodes needs %s: remove what you do not need (`docker system df` shows what there is)",
 			progress.Size(free), info.DockerRootDir, nodes, progress.Size(need))
 	}
 	return nil

@@ -22,11 +22,11 @@ type Request struct {
 	Name string
 	// Nodes is the number of nodes, the control plane included.
 	Nodes int
-	// APIPort is the port of 127.0.0.1 where the API server shall be; 0 means a free one.
+	// APIPort is the port of 127.0.0.1 for the API server; 0 means a free one.
 	APIPort int
 	// Wait is how long the cluster may take to get ready.
 	Wait time.Duration
-	// Retain keeps a cluster that did not come up, for a look at it.
+	// Retain keeps the container of a cluster that did not come up.
 	Retain bool
 	// Env are settings of the cluster itself, each as NAME=VALUE.
 	Env []string
@@ -49,7 +49,7 @@ type Present string
 // Send implements Image: there is nothing to do.
 func (p Present) Send(context.Context) (string, error) { return string(p), nil }
 
-// validate checks what can be told without a look at the machine, and names all mistakes at once.
+// validate checks the request by itself, and names all mistakes at once.
 func (r Request) validate() error {
 	var errs []error
 	if err := checkName(r.Name); err != nil {
@@ -67,10 +67,11 @@ func (r Request) validate() error {
 	return errors.Join(append(errs, CheckEnv(r.Env, "NODES", "API_PORT", "TIMEOUT", "ON_FAILURE"))...)
 }
 
-// CheckEnv checks settings of a cluster, each as NAME=VALUE, with the cluster's own parser. For some of them there are options.
+// CheckEnv checks settings of a cluster, each as NAME=VALUE, with the cluster's own parser. For
+// some of them there are options.
 //
-// Unlike the cluster itself, which also sees what Docker and others put into a container's environment, it takes nothing but
-// settings and proxies.
+// Unlike the cluster itself, which also sees what Docker and others put into a container's
+// environment, it takes nothing but settings and proxies.
 func CheckEnv(env []string, options ...string) error {
 	var errs []error
 	values := map[string]string{}
@@ -97,8 +98,7 @@ func CheckEnv(env []string, options ...string) error {
 	return errors.Join(errs...)
 }
 
-// nameForm is what Docker takes as a container's name, bounded by what a host name can
-// be long.
+// nameForm matches what Docker takes as a container's name, up to the length of a host name.
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,62}$`)
 
 func checkName(name string) error {

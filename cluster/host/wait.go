@@ -11,8 +11,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
-// explanationTime is what the cluster gets, after the waiting time, to say by itself
-// what did not work: it knows best, and collects its nodes' logs.
+// explanationTime is how long the cluster may take, after the waiting time, to report by itself
+// what did not work: it collects its nodes' logs.
 const explanationTime = 30 * time.Second
 
 // waitForStart shows what the cluster prints until it is ready, and returns an error if it
@@ -33,7 +33,7 @@ func (l *Launcher) waitForStart(ctx context.Context, p createPlan, c container) 
 
 	err := l.waitReady(ctx, c.id, p.name)
 	if err != nil {
-		// What a dead container said last is the explanation; it is on its way.
+		// The last lines of a dead container are the explanation, and may not have arrived.
 		select {
 		case <-logged:
 		case <-time.After(2 * time.Second):

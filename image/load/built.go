@@ -18,8 +18,9 @@ type Built struct {
 	files    *image.Files
 }
 
-// NewBuilt returns the image of which path is the description among the runfiles, as $(rlocationpath) has it. The paths in the
-// description are relative to the runfiles, too. Sending the image to d is a step of p.
+// NewBuilt returns the image of which path is the description among the runfiles, as
+// $(rlocationpath) has it. The paths in the description are relative to the runfiles, too. Sending
+// the image to d is a step of p.
 func NewBuilt(d *docker.Client, p *progress.Printer, path string) (*Built, error) {
 	root, err := runfiles.Root(path)
 	if err != nil {

@@ -17,9 +17,10 @@ import (
 // File is a kubeconfig on disk.
 type File struct{ path string }
 
-// Default returns the file that a new cluster goes to when the user named none: as with
-// kubectl and kind, the first of $KUBECONFIG's files that exists, else its last,
-// else ~/.kube/config.
+// Default returns the file that a new cluster goes to when the user named none: as with kubectl and
+// kind, the first of $KUBECONFIG's files that exists, else its last, else ~/.kube/config
+// (https://github.com/kubernetes/client-go/blob/v0.37.0/tools/clientcmd/config.go,
+// GetDefaultFilename).
 func Default() (*File, error) {
 	all, err := DefaultFiles()
 	if err != nil {
@@ -63,21 +64,22 @@ func At(path string) *File {
 // Path returns where the file is.
 func (f *File) Path() string { return f.path }
 
-// Check finds out whether the file can be read and written, without changing it, so that
-// trouble shows before minutes have gone into a cluster.
+// Check fails if the file cannot be read and written, and does not change it. It is for the time
+// before a cluster is made.
 func (f *File) Check(ctx context.Context) error {
 	return f.update(ctx, func(*text) (bool, error) { return false, nil })
 }
 
-// Add merges a cluster into the file, which is made, with mode 0600, if need be.
+// Add merges a cluster into the file, which it makes, with mode 0600, if there is none.
 func (f *File) Add(ctx context.Context, cluster Config) error {
 	return f.update(ctx, func(t *text) (bool, error) { return true, t.merge(cluster) })
 }
 
 // Remove takes the entries called name out of the file, if there is such a file, and
-// says whether there were any.
+// reports whether there were any.
 func (f *File) Remove(ctx context.Context, name string) (found bool, err error) {
-	// No lock for the common case: nothing to do, perhaps in a folder that is not ours.
+	// No lock for the common case: nothing to do, perhaps in a directory that the user cannot
+	// write.
 	if t, err := f.read(); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
@@ -108,12 +110,13 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 			err = fmt.Errorf("cannot update kubeconfig %s: %w", f.path, err)
 		}
 	}()
-	// A link (to a folder of dotfiles, say) stays one: what it leads to is replaced.
+	// A link (to a directory of dotfiles, say) stays one: what it leads to is replaced.
 	path, err := target(f.path)
 	if err != nil {
 		return err
 	}
-	// kubectl locks the path that it was given, be it a link. Others may be given what the link leads to.
+	// kubectl locks the path that it was given, even if that is a link. Other programs may be
+	// given what the link leads to.
 	for _, p := range slices.Compact([]string{f.path, path}) {
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 			return err
@@ -134,7 +137,8 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 	case err == nil && !old.Mode().IsRegular():
 		return errors.New("it is not a regular file")
 	case err == nil:
-		// Replacing a file needs no leave to write it; a user who made his read-only meant it.
+		// Replacing a file needs no permission to write it, but a file that is read-only
+		// should stay as it is.
 		w, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err
@@ -155,7 +159,7 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 		return err
 	}
 
-	// Of mode 0600, which is what a file with keys must have.
+	// The mode is 0600: the file has keys in it.
 	tmp, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
 		return err
@@ -196,7 +200,8 @@ func target(path string) (string, error) {
 	return "", &fs.PathError{Op: "readlink", Path: path, Err: syscall.ELOOP}
 }
 
-// lock takes the lock that kubectl and kind take: the file's name with ".lock".
+// lock takes the lock that kubectl and kind take: a file with ".lock" after the name
+// (https://github.com/kubernetes/client-go/blob/v0.37.0/tools/clientcmd/loader.go, lockName).
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	name := path + ".lock"
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -213,7 +218,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		// The holder needs milliseconds, and O_EXCL offers nothing to wait on.
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("another program holds the lock %s: wait for it, or remove that file if it is a left-over", name)
+			return nil, fmt.Errorf("another program holds the lock %s: wait for it, or remove that file if no program is running that could hold it", name)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

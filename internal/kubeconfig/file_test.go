@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// theirs is a user's file, with things in it that we know nothing of.
+// theirs is a user's file, with fields that this package does not know.
 const theirs = `apiVersion: v1
 kind: Config
 preferences:
@@ -156,7 +156,7 @@ func TestRemoveWithoutFile(t *testing.T) {
 		t.Errorf("got %v, %v", found, err)
 	}
 	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("made a folder to remove something from it: %v", err)
+		t.Errorf("made a directory to remove something from it: %v", err)
 	}
 }
 
@@ -396,7 +396,7 @@ func TestBad(t *testing.T) {
 		},
 		want: "users: it is an alias",
 	}, {
-		name: "a folder",
+		name: "a directory",
 		make: func(t *testing.T, dir string) string { return dir },
 		want: "not a regular file",
 	}, {
@@ -583,7 +583,7 @@ func checkMode(t *testing.T, path string) {
 	}
 }
 
-// checkTidy wants nothing but the named files in a folder: no lock, no temporary file.
+// checkTidy wants nothing but the named files in a directory: no lock, no temporary file.
 func checkTidy(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -595,6 +595,6 @@ func checkTidy(t *testing.T, dir string, want ...string) {
 		got = append(got, e.Name())
 	}
 	if strings.Join(got, " ") != strings.Join(want, " ") {
-		t.Errorf("folder has %q, want %q", got, want)
+		t.Errorf("the directory has %q, want %q", got, want)
 	}
 }

@@ -1,5 +1,5 @@
-// Package kubeconfig writes and reads kubeconfigs with one cluster, one user and one context, and adds them to the files that
-// kubectl reads.
+// Package kubeconfig writes and reads kubeconfigs with one cluster, one user and one context, and
+// adds them to the files that kubectl reads.
 package kubeconfig
 
 import (
@@ -18,7 +18,7 @@ type Config struct {
 	CA []byte
 	// Cert and Key are the user's, PEM-encoded.
 	Cert, Key []byte
-	// CertFile and KeyFile are paths of the same, for one who renews them.
+	// CertFile and KeyFile are paths of the same, for clients whose certificate is renewed.
 	CertFile, KeyFile string
 }
 

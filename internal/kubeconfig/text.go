@@ -10,10 +10,11 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// text is a kubeconfig file as it is written. Values would not do: numbers are read in one way and written in another, and the
-// user's comments and further documents would be lost.
+// text is a kubeconfig file as it is written. Values would not do: numbers are read in one way and
+// written in another, and the user's comments and further documents would be lost.
 type text struct {
-	// documents are all of the file's. The first is the kubeconfig, a mapping; kubectl does not look at others.
+	// documents are all of the file's. The first is the kubeconfig, a mapping; kubectl does not
+	// look at others.
 	documents []*yamlv3.Node
 }
 
@@ -57,7 +58,7 @@ func parseText(data []byte) (*text, error) {
 // lists are the parts of a kubeconfig that hold named entries.
 var lists = []string{"clusters", "contexts", "users"}
 
-// check reports what merge and remove do not look for: duplicate keys, for instance.
+// check fails on what merge and remove do not look for: duplicate keys, for instance.
 func check(data []byte) error {
 	var values map[string]any
 	if err := yaml.UnmarshalStrict(data, &values); err != nil {
@@ -77,7 +78,8 @@ func check(data []byte) error {
 	return nil
 }
 
-// spellNulls writes the nulls between braces out, of which the encoder would make empty texts: {a: }.
+// spellNulls writes the nulls between braces out. The encoder would write them as nothing, {a: },
+// which reads as an empty text.
 func spellNulls(n *yamlv3.Node, flow bool) {
 	flow = flow || n.Style&yamlv3.FlowStyle != 0
 	if flow && n.Kind == yamlv3.ScalarNode && n.Tag == "!!null" && n.Value == "" {
@@ -90,7 +92,7 @@ func spellNulls(n *yamlv3.Node, flow bool) {
 
 func (t *text) root() *yamlv3.Node { return t.documents[0].Content[0] }
 
-// value is that of a key, nil if it is not there.
+// value returns the value of a key, nil if the key is not there.
 func (t *text) value(key string) *yamlv3.Node {
 	content := t.root().Content
 	for i := 0; i < len(content); i += 2 {
@@ -139,15 +141,16 @@ func isNamed(entry *yamlv3.Node, name string) bool {
 	return false
 }
 
-// plain has a list or mapping that is empty, and therefore written as [] or {}, written in the usual way once it is not.
+// plain makes the encoder write a list or mapping that is empty now, and so written as [] or {}, as
+// a block later.
 func plain(n *yamlv3.Node) {
 	if len(n.Content) == 0 {
 		n.Style = 0
 	}
 }
 
-// merge puts the entries of a cluster into the file, in place of those of the same name, and makes the cluster's current
-// context the current one.
+// merge puts the entries of a cluster into the file, in place of those of the same name, and makes
+// the cluster's current context the current one.
 func (t *text) merge(cluster Config) error {
 	data, err := cluster.Marshal()
 	if err != nil {
@@ -174,7 +177,7 @@ func (t *text) merge(cluster Config) error {
 	return nil
 }
 
-// remove takes the cluster, user and context called name out and says whether there was any.
+// remove takes the cluster, user and context called name out and reports whether there was any.
 func (t *text) remove(name string) (found bool) {
 	for _, list := range lists {
 		if sequence := t.value(list); sequence != nil && drop(sequence, name) {
@@ -188,7 +191,7 @@ func (t *text) remove(name string) (found bool) {
 	return found
 }
 
-// drop takes the entries of a name out of a list.
+// drop takes the entries of a name out of a list and reports whether there were any.
 func drop(sequence *yamlv3.Node, name string) (found bool) {
 	var kept []*yamlv3.Node
 	for _, e := range sequence.Content {

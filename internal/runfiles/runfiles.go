@@ -1,7 +1,7 @@
 // Package runfiles finds the files that Bazel has put with a program.
 //
-// rules_go's package of that name finds single files, by way of a manifest where there is one, and so knows no directory that
-// relative paths in a file could start from.
+// rules_go's package of that name finds single files, by way of a manifest where there is one, and
+// so knows no directory that relative paths in a file could start from.
 package runfiles
 
 import (
@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 )
 
-// Root returns the absolute path of the directory that the paths of runfiles start from. Path is that of any of the program's
-// runfiles, as $(rlocationpath) has it.
+// Root returns the absolute path of the directory that the paths of runfiles start from. Path is
+// that of any of the program's runfiles, as $(rlocationpath) has it.
 func Root(path string) (string, error) {
 	roots := []string{os.Getenv("RUNFILES_DIR"), os.Getenv("TEST_SRCDIR"), os.Args[0] + ".runfiles"}
 	if self, err := os.Executable(); err == nil {

@@ -1,9 +1,10 @@
-// Package dockertest is a Docker engine for unit tests: it has containers, images and volumes in memory, and a docker command
-// that works on them.
+// Package dockertest is a Docker engine for unit tests: it has containers, images and volumes in
+// memory, and a docker command that works on them.
 //
-// The test binary plays the command itself: New returns a docker.Client whose Path is the running test binary, and Main, called
-// from TestMain, passes the command on to the engine in the test's own process when the binary was started that way. So the
-// code under test starts real processes and reads real pipes, and a test looks at what they have done.
+// The test binary plays the command itself: New returns a docker.Client whose Path is the running
+// test binary, and Main, called from TestMain, passes the command on to the engine in the test's
+// own process when the binary was started that way. So the code under test starts real processes
+// and reads real pipes, and a test looks at what they have done.
 package dockertest
 
 import (
@@ -17,7 +18,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
@@ -25,7 +25,8 @@ import (
 // variable names the engine's socket to the docker command.
 const variable = "DOCKERTEST_SOCKET"
 
-// Reply is an answer that the engine gives, whatever it has, to the docker commands that start with Args.
+// Reply is an answer that the engine gives, whatever it has, to the docker commands that start with
+// Args.
 type Reply struct {
 	Args   string // the beginning of the arguments, joined with single spaces
 	Stdout string
@@ -37,8 +38,8 @@ type Reply struct {
 	Times int
 }
 
-// New starts an engine, and returns it with a client of it. To a command that one of the replies fits it gives the first
-// that does, instead of doing what the command says.
+// New starts an engine, and returns it with a client of it. To a command that one of the replies
+// fits it gives the first that does, instead of doing what the command says.
 func New(t testing.TB, replies ...Reply) (*docker.Client, *Engine) {
 	t.Helper()
 	self, err := os.Executable()
@@ -75,14 +76,16 @@ func New(t testing.TB, replies ...Reply) (*docker.Client, *Engine) {
 	return &docker.Client{Path: self, Env: append(os.Environ(), variable+"="+socket)}, e
 }
 
-// frame is a piece of what goes over the socket after the arguments: standard input to the engine, the rest back.
+// frame is a piece of what goes over the socket after the arguments: standard input to the engine,
+// the rest back.
 type frame struct {
 	In, Out, Err []byte `json:",omitempty"`
 	EOF          bool   `json:",omitempty"` // of the input
 	Exit         *int   `json:",omitempty"`
 }
 
-// Main is for TestMain: it plays the docker command if this process was started as one, and runs the tests otherwise.
+// Main is for TestMain: it plays the docker command if this process was started as one, and runs
+// the tests otherwise.
 func Main(m *testing.M) {
 	socket := os.Getenv(variable)
 	if socket == "" {
@@ -233,6 +236,3 @@ func CheckError(t testing.TB, err error, want ...string) {
 		}
 	}
 }
-
-// now is a time that events can be told apart by.
-func now() time.Time { return time.Now().UTC() }

@@ -40,7 +40,8 @@ type Engine struct {
 // Image is an image. What a field leaves out its containers do not do.
 type Image struct {
 	docker.Image
-	// Main is process 1 of its containers, and returns the state that it leaves them in. A container without one runs until it is stopped.
+	// Main is process 1 of its containers, and returns the state that it leaves them in. A
+	// container without one runs until it is stopped.
 	Main func(*Process) docker.State
 	// Exec answers `docker exec`, and returns the exit status.
 	Exec func(in io.Reader, out, err io.Writer, args ...string) int
@@ -115,7 +116,8 @@ func (e *Engine) Container(name string) *Container {
 	return &copied
 }
 
-// Leftovers returns what there is besides images: containers' names, and volumes that no container has.
+// Leftovers returns what there is besides images: containers' names, and volumes that no container
+// has.
 func (e *Engine) Leftovers() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -191,7 +193,7 @@ func (e *Engine) newID() string {
 }
 
 func (e *Engine) emit(c *Container, action string) {
-	ev := event{time: now()}
+	ev := event{time: time.Now()}
 	ev.Type, ev.Action, ev.Actor.ID = "container", action, c.ID
 	ev.Actor.Attributes = map[string]string{"name": strings.TrimPrefix(c.Name, "/")}
 	e.events = append(e.events, ev)
@@ -478,7 +480,7 @@ func (e *Engine) start(name string) error {
 	p := &Process{e: e, c: c}
 	p.Context, p.stop = context.WithCancel(context.Background())
 	c.process = p
-	c.State = docker.State{Status: "running", Running: true, StartedAt: now(), Pid: os.Getpid(), Health: health("starting")}
+	c.State = docker.State{Status: "running", Running: true, StartedAt: time.Now(), Pid: os.Getpid(), Health: health("starting")}
 	e.emit(c, "start")
 	go func() {
 		end := docker.State{ExitCode: 137}

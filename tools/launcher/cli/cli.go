@@ -22,9 +22,9 @@ const (
 	statusInterrupted = 130 // as a shell has it for Ctrl-C
 )
 
-// app is what all commands share.
+// app has what all commands share.
 type app struct {
-	image  string // the image's folder among the runfiles, or ""
+	image  string // the path of the image's description among the runfiles, or ""
 	stdout io.Writer
 	stderr io.Writer
 	// newLauncher is host.New, except in tests.
@@ -91,8 +91,8 @@ kubectl on this machine works.`
 	return root
 }
 
-// userPath is a path that the user gave: a relative one starts where the user is, which
-// under `bazel run` is not where this process is.
+// userPath resolves a path that the user gave: a relative one starts in the user's working
+// directory, which under `bazel run` is not that of this process.
 func userPath(path string) string {
 	if wd := os.Getenv("BUILD_WORKING_DIRECTORY"); wd != "" && !filepath.IsAbs(path) {
 		return filepath.Join(wd, path)

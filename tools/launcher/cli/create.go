@@ -41,7 +41,7 @@ func (a *app) create(use string) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&flags.nodes, "nodes", plan.Default().Nodes, "number of nodes: one control plane, the rest workers; 1 is a single node that runs everything")
-	f.IntVar(&flags.apiPort, "api-port", 0, "port of 127.0.0.1 where the API server shall be (default: a free one)")
+	f.IntVar(&flags.apiPort, "api-port", 0, "port on 127.0.0.1 of the API server (default: a free one)")
 	f.StringVar(&flags.kubeconfig, "kubeconfig", "", "file that gets the cluster's entries (default: $KUBECONFIG or ~/.kube/config)")
 	f.DurationVar(&flags.wait, "wait", 5*time.Minute, "how long the cluster may take to get ready")
 	f.BoolVar(&flags.retain, "retain", false, "keep a cluster that does not come up, for a look at it")
