@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -315,7 +314,7 @@ func (e *Engine) do(c *command) (int, error) {
 		return 0, err
 	case "start":
 		return 0, e.start(names[0])
-	case "stop", "kill":
+	case "stop":
 		found := e.find(names[0])
 		if found == nil {
 			return 0, fmt.Errorf("No such container: %s", names[0])
@@ -502,7 +501,7 @@ func (e *Engine) start(name string) error {
 	return nil
 }
 
-// stop ends a container as `docker kill` does, and waits until it has ended.
+// stop kills a container and waits until it has ended.
 func (e *Engine) stop(c *Container) error {
 	if !c.State.Running {
 		return nil
@@ -558,9 +557,8 @@ func (e *Engine) follow(c *command, flags map[string][]string) error {
 			ev := e.events[next].Event
 			if slices.ContainsFunc(flags["filter"], func(f string) bool {
 				kind, value, _ := strings.Cut(f, "=")
-				matched, _ := path.Match(value, ev.Action)
 				return kind == "container" && ev.Actor.ID != value && ev.Actor.Attributes["name"] != value ||
-					kind == "type" && ev.Type != value || kind == "event" && !matched
+					kind == "type" && ev.Type != value
 			}) {
 				continue
 			}
