@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"regexp"
@@ -23,7 +24,7 @@ func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 		return nil, err
 	}
 	if server == "" {
-		server = fmt.Sprintf("https://127.0.0.1:%d", s.Networking.APIServerPort)
+		server = fmt.Sprintf("https://127.0.0.1:%d", cmp.Or(s.Networking.APIServerPort, v1alpha1.APIServerPort))
 	}
 	if name == "" {
 		name = s.Name

@@ -19,14 +19,14 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/docs/blocks"
-	host "github.com/dind-cluster/dind-cluster/e2e/host/cmd"
+	testhost "github.com/dind-cluster/dind-cluster/e2e/host/cmd"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	boot "github.com/dind-cluster/dind-cluster/tools/boot/cmd"
 	e2e "github.com/dind-cluster/dind-cluster/tools/e2e/cmd"
 	launcher "github.com/dind-cluster/dind-cluster/tools/launcher/cli"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 	loader "github.com/dind-cluster/dind-cluster/tools/loader/command"
 	publisher "github.com/dind-cluster/dind-cluster/tools/publisher/cli"
 	runner "github.com/dind-cluster/dind-cluster/tools/runner/cmd"
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 	case "e2e":
 		os.Exit(e2e.Main(args))
 	case "host":
-		os.Exit(host.Main(context.Background(), host.Built{}, args, os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(testhost.Main(context.Background(), testhost.Built{}, args, os.Stdin, os.Stdout, os.Stderr))
 	case "runner":
 		os.Exit(runner.Main(context.Background(), append([]string{"runner"}, args...)))
 	case "kubeconfig":
@@ -411,8 +411,8 @@ func TestCommands(t *testing.T) {
 		case name == "kubectl":
 			if i := slices.Index(args, "--context"); i >= 0 && i+1 < len(args) {
 				var contexts []string
-				for _, n := range append([]string{cluster.DefaultName}, names[c.document]...) {
-					contexts = append(contexts, cluster.ContextName(n))
+				for _, n := range append([]string{host.DefaultName}, names[c.document]...) {
+					contexts = append(contexts, host.ContextName(n))
 				}
 				if !slices.Contains(contexts, args[i+1]) {
 					t.Errorf("%s: %q: the contexts are %q", c.document, line, contexts)

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 // TestBadInput has what the launcher's unit tests cannot show: what a real Docker says
@@ -45,33 +45,26 @@ func TestBadInput(t *testing.T) {
 
 	for _, test := range []struct {
 		name   string
-		image  cluster.Image
-		change func(*cluster.Options)
+		change func(*host.Request)
 		want   []string
 	}{
-		{name: "no nodes", change: func(o *cluster.Options) { o.Nodes = 0 }, want: []string{"0 nodes"}},
-		{name: "too many nodes", change: func(o *cluster.Options) { o.Nodes = 200 }, want: []string{"200 nodes"}},
-		{name: "name taken by a cluster", change: func(o *cluster.Options) { o.Name = ours }, want: []string{"already is a cluster", ours, "created", "--name"}},
-		{name: "name taken by a container", change: func(o *cluster.Options) { o.Name = theirs }, want: []string{"taken by another container", ref}},
-		{name: "port taken", change: func(o *cluster.Options) { o.APIPort = busy.Addr().(*net.TCPAddr).Port }, want: []string{"is in use", "--api-port"}},
-		{name: "unwritable kubeconfig", change: func(o *cluster.Options) { o.Kubeconfig = kubeconfig.At("/proc/self/config") }, want: []string{"cannot update kubeconfig /proc/self/config"}},
-		{name: "no such image", image: cluster.Present("dind-cluster:no-such-tag"), want: []string{`no image "dind-cluster:no-such-tag"`}},
-		{name: "bad setting", change: func(o *cluster.Options) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{`POD_SUBNET="everywhere": want an IPv4 subnet`}},
-		{name: "typing error", change: func(o *cluster.Options) { o.Env = []string{"NODE=5"} }, want: []string{"did you mean NODES?"}},
+		{name: "no nodes", change: func(o *host.Request) { o.Nodes = 0 }, want: []string{"0 nodes"}},
+		{name: "too many nodes", change: func(o *host.Request) { o.Nodes = 200 }, want: []string{"200 nodes"}},
+		{name: "name taken by a cluster", change: func(o *host.Request) { o.Name = ours }, want: []string{"already is a cluster", ours, "created", "--name"}},
+		{name: "name taken by a container", change: func(o *host.Request) { o.Name = theirs }, want: []string{"taken by another container", ref}},
+		{name: "port taken", change: func(o *host.Request) { o.APIPort = busy.Addr().(*net.TCPAddr).Port }, want: []string{"is in use", "--api-port"}},
+		{name: "unwritable kubeconfig", change: func(o *host.Request) { o.Kubeconfig = kubeconfig.At("/proc/self/config") }, want: []string{"cannot update kubeconfig /proc/self/config"}},
+		{name: "no such image", change: func(o *host.Request) { o.Image = host.Present("dind-cluster:no-such-tag") }, want: []string{`no image "dind-cluster:no-such-tag"`}},
+		{name: "bad setting", change: func(o *host.Request) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{`POD_SUBNET="everywhere": want an IPv4 subnet`}},
+		{name: "typing error", change: func(o *host.Request) { o.Env = []string{"NODE=5"} }, want: []string{"did you mean NODES?"}},
 		// What the launcher does not see, the cluster refuses.
-		{name: "bad setting by docker run", change: func(o *cluster.Options) { o.RunArgs = []string{"--env", "FEATURE_GATES=A=true"} }, want: []string{"did not come up"}},
+		{name: "bad setting by docker run", change: func(o *host.Request) { o.RunArgs = []string{"--env", "FEATURE_GATES=A=true"} }, want: []string{"did not come up"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := m.options(t, "bad", 3)
 			o.Retain = false
-			if test.change != nil {
-				test.change(&o)
-			}
-			image := test.image
-			if image == nil {
-				image = m.image
-			}
-			_, err := m.launcher.Create(ctx, image, o)
+			test.change(&o)
+			_, err := m.launcher.Create(ctx, o)
 			if err == nil {
 				m.remove(t, o.Name)
 				t.Fatal("no error")
@@ -91,7 +84,7 @@ func TestBadInput(t *testing.T) {
 	// From here on something happens while a cluster starts.
 	for _, test := range []struct {
 		name   string
-		change func(*testing.T, *cluster.Options)
+		change func(*testing.T, *host.Request)
 		do     func(ctx context.Context, t *testing.T, name string, interrupt func())
 		want   []string // in the error or in what the cluster printed
 	}{{
@@ -150,7 +143,7 @@ func TestBadInput(t *testing.T) {
 			l := *m.launcher
 			l.Log = log
 			start := time.Now()
-			_, err = l.Create(ctx, m.image, o)
+			_, err = l.Create(ctx, o)
 			interrupt(nil)
 			<-done
 			if err == nil {

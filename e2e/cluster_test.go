@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,16 +22,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/e2e/census"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
 // machine is the Docker host and what the tests need on it.
 type machine struct {
-	launcher *cluster.Launcher
+	launcher *host.Launcher
 	counter  *census.Counter
-	image    cluster.Image
+	image    host.Image
 	// run is part of every name, so that runs do not meet.
 	run string
 	// patience is how many times longer than elsewhere things may take on this machine.
@@ -46,7 +45,7 @@ const spareTime = 60 * time.Second
 // cleaning up.
 func newMachine(t *testing.T) (context.Context, *machine) {
 	t.Helper()
-	l, err := cluster.New(&lineWriter{t: t})
+	l, err := host.New(&lineWriter{t: t})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +69,7 @@ func newMachine(t *testing.T) (context.Context, *machine) {
 	m := &machine{
 		launcher: l,
 		counter:  counter,
-		image:    cluster.Present(ref),
+		image:    host.Present(ref),
 		run:      fmt.Sprintf("e2e-%d-%d", os.Getpid(), time.Now().Unix()%100_000),
 		patience: 1,
 	}
@@ -120,12 +119,13 @@ func (w *lineWriter) String() string {
 type box struct {
 	*machine
 	name, id string
-	made     *cluster.Cluster
+	made     *host.Cluster
 }
 
 // options are those of a cluster with a name and a kubeconfig of its own.
-func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Options {
-	return cluster.Options{
+func (m *machine) options(t *testing.T, suffix string, nodes int) host.Request {
+	return host.Request{
+		Image:      m.image,
 		Name:       m.run + "-" + suffix,
 		Nodes:      nodes,
 		Wait:       m.patience * 150 * time.Second,
@@ -136,14 +136,14 @@ func (m *machine) options(t *testing.T, suffix string, nodes int) cluster.Option
 }
 
 // create makes a cluster that goes with the test, in whatever way that ends.
-func (m *machine) create(ctx context.Context, t *testing.T, o cluster.Options) *box {
+func (m *machine) create(ctx context.Context, t *testing.T, o host.Request) *box {
 	t.Helper()
 	t.Cleanup(func() { m.remove(t, o.Name) })
 	return m.createKept(ctx, t, o)
 }
 
 // createKept makes a cluster that stays.
-func (m *machine) createKept(ctx context.Context, t *testing.T, o cluster.Options) *box {
+func (m *machine) createKept(ctx context.Context, t *testing.T, o host.Request) *box {
 	t.Helper()
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -151,7 +151,7 @@ func (m *machine) createKept(ctx context.Context, t *testing.T, o cluster.Option
 		}
 	})
 	start := time.Now()
-	made, err := m.launcher.Create(ctx, m.image, o)
+	made, err := m.launcher.Create(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -404,33 +404,18 @@ func hostGet(ctx context.Context, t *testing.T, file, name, path string) string 
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := func(list, key string) map[string]any {
-		for _, e := range config[list].([]any) {
-			if m := e.(map[string]any); m["name"] == name {
-				return m[key].(map[string]any)
-			}
-		}
-		t.Fatalf("%s: no %q in %s", file, name, list)
-		return nil
+	if config.Name != name {
+		t.Fatalf("%s: got context %q, want %q", file, config.Name, name)
 	}
-	bytesOf := func(m map[string]any, key string) []byte {
-		text, _ := m[key].(string)
-		out, err := base64.StdEncoding.DecodeString(text)
-		if err != nil || len(out) == 0 {
-			t.Fatalf("%s: %s: %v", file, key, err)
-		}
-		return out
-	}
-	server, user := entry("clusters", "cluster"), entry("users", "user")
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(bytesOf(server, "certificate-authority-data"))
-	pair, err := tls.X509KeyPair(bytesOf(user, "client-certificate-data"), bytesOf(user, "client-key-data"))
+	roots.AppendCertsFromPEM(config.CA)
+	pair, err := tls.X509KeyPair(config.Cert, config.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}}}}
 	defer client.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server["server"].(string)+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Server+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

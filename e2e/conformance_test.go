@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )
 
 // What follows --test_arg= on the command line of `bazel test //e2e:conformance`, or -- on that of `bazel run`. Those

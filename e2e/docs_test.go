@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/docs/blocks"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/image/load"
 )
 
 // TestDocs runs the commands that the documents have readers run, in the documents' order, with a
@@ -22,7 +23,7 @@ import (
 // and the host's port.
 func TestDocs(t *testing.T) {
 	ctx, m := newMachine(t)
-	suite, err := m.launcher.Built(os.Getenv("DIND_CLUSTER_E2E_IMAGE_FILE"))
+	suite, err := load.NewBuilt(m.launcher.Docker, m.launcher.Progress, os.Getenv("DIND_CLUSTER_E2E_IMAGE_FILE"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func newReader(t *testing.T, m *machine) *reader {
 		"PATH="+strings.Join([]string{
 			filepath.Join(r.folder, "bin"), filepath.Dir(m.launcher.Docker.Path), os.Getenv("PATH"),
 		}, ":"),
-		"CLUSTER="+r.container(cluster.DefaultName),
+		"CLUSTER="+r.container(host.DefaultName),
 		"LAUNCHER="+built("DIND_CLUSTER_LAUNCHER_FILE"))
 	write("home/file", "what my-operator:dev consists of\n")
 	// What blocks have left. The reaper removes the same, but only where the test is killed.
@@ -195,9 +196,9 @@ func (r *reader) do(ctx context.Context, t *testing.T, b blocks.Block) {
 var (
 	ownName     = regexp.MustCompile(`(^|[^\w./-])k8s($|[^\w.-])`)
 	placeholder = regexp.MustCompile(`\bNAME\b([^=]|$)`)
-	afterExec   = regexp.MustCompile(`\b(exec|logs) ` + cluster.DefaultName + ` `)
+	afterExec   = regexp.MustCompile(`\b(exec|logs) ` + host.DefaultName + ` `)
 	secondName  = regexp.MustCompile(`--name second\b`)
-	secondEntry = regexp.MustCompile(`--context ` + cluster.DefaultName + `-second\b`)
+	secondEntry = regexp.MustCompile(`--context ` + host.DefaultName + `-second\b`)
 	publish     = regexp.MustCompile(`-p 127\.0\.0\.1:6443:6443`)
 	follow      = regexp.MustCompile(`(?m)^docker logs -f (\S+).*$`)
 )
@@ -208,9 +209,9 @@ func (r *reader) own(text string) string {
 	k8s := r.container("k8s")
 	text = placeholder.ReplaceAllString(text, k8s+"$1")
 	text = ownName.ReplaceAllString(text, "${1}"+k8s+"${2}")
-	text = afterExec.ReplaceAllString(text, "$1 "+r.container(cluster.DefaultName)+" ")
+	text = afterExec.ReplaceAllString(text, "$1 "+r.container(host.DefaultName)+" ")
 	text = secondName.ReplaceAllString(text, "--name "+r.container("second"))
-	text = secondEntry.ReplaceAllString(text, "--context "+cluster.ContextName(r.container("second")))
+	text = secondEntry.ReplaceAllString(text, "--context "+host.ContextName(r.container("second")))
 	text = publish.ReplaceAllString(text, fmt.Sprintf("-p 127.0.0.1:%d:6443 --env API_PORT=%d", r.port, r.port))
 	text = strings.ReplaceAll(text, "my-operator:dev", r.operator())
 	return follow.ReplaceAllString(text, `docker logs -f $1 & follower=$!

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 )
 
 // testHost checks what the nodes see of the machine, which is the same one for all of them.
@@ -136,7 +136,7 @@ func TestRefused(t *testing.T) {
 }
 
 // badDaemon has Docker fail each time it starts.
-func badDaemon(t *testing.T, o *cluster.Options) {
+func badDaemon(t *testing.T, o *host.Request) {
 	file := filepath.Join(t.TempDir(), "daemon.json")
 	if err := os.WriteFile(file, []byte(`{"no-such-setting": true}`), 0o644); err != nil {
 		t.Fatal(err)

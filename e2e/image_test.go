@@ -5,7 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
+	"github.com/dind-cluster/dind-cluster/image/load"
 )
 
 // Where Bazel has put the images, below $TEST_SRCDIR. For a run with plain `go test`, the
@@ -15,15 +16,15 @@ const (
 	agnhostFile, agnhostPath = "DIND_CLUSTER_AGNHOST_FILE", "DIND_CLUSTER_AGNHOST"
 )
 
-func imageUnderTest(l *cluster.Launcher) (cluster.Image, error) {
+func imageUnderTest(l *host.Launcher) (host.Image, error) {
 	if ref := os.Getenv(imageName); ref != "" {
-		return cluster.Present(ref), nil
+		return host.Present(ref), nil
 	}
 	path := os.Getenv(imageFile)
 	if path == "" {
 		return nil, fmt.Errorf("no image to test: run `bazel test //e2e:smoke`, or set %s and %s", imageName, agnhostPath)
 	}
-	return l.Built(path)
+	return load.NewBuilt(l.Docker, l.Progress, path)
 }
 
 func agnhostArchive() (string, error) {

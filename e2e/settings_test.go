@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
 
@@ -58,7 +58,7 @@ func testAddressesAndProxies(t *testing.T) {
 
 	t.Run("API_SANS", func(t *testing.T) {
 		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(b.made.Kubeconfig.CA())
+		roots.AppendCertsFromPEM(b.made.Kubeconfig.CA)
 		address := net.JoinHostPort("127.0.0.1", hostPort(ctx, t, b))
 		conn, err := (&tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: sanName}}).DialContext(ctx, "tcp", address)
 		if err != nil {
@@ -229,7 +229,7 @@ func testNoPodNetwork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(list, func(s cluster.Summary) bool { return s.Name == b.name }) {
+	if !slices.ContainsFunc(list, func(s host.Summary) bool { return s.Name == b.name }) {
 		t.Errorf("the list lacks it: %+v", list)
 	}
 	for name, want := range map[string]bool{b.id[:12]: false, b.name: true} {

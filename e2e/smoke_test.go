@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/e2e/census"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 // TestSmoke follows one cluster of three nodes from its start to its removal. Its steps build
@@ -82,7 +82,7 @@ func TestSmoke(t *testing.T) {
 	step("leaks", func(t *testing.T) { m.checkLeaks(ctx, t, before, belongings) })
 }
 
-func testNodes(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
+func testNodes(ctx context.Context, t *testing.T, b *box, o host.Request) {
 	nodes := b.nodes(ctx, t)
 	if len(nodes) != o.Nodes {
 		t.Fatalf("%d nodes, want %d", len(nodes), o.Nodes)
@@ -113,7 +113,7 @@ func testNodes(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 		t.Errorf("kubeconfig has mode %v, want 0600", info.Mode())
 	}
 	var version struct{ GitVersion, GitTreeState string }
-	decode(t, hostGet(ctx, t, o.Kubeconfig.Path(), cluster.ContextName(b.name), "/version"), &version)
+	decode(t, hostGet(ctx, t, o.Kubeconfig.Path(), host.ContextName(b.name), "/version"), &version)
 	if version.GitTreeState != "clean" {
 		t.Errorf("the API server's tree state is %q, want clean", version.GitTreeState)
 	}
@@ -257,7 +257,7 @@ func testAlone(ctx context.Context, t *testing.T, first, second *box) {
 		t.Fatal(err)
 	}
 	for _, b := range []*box{first, second} {
-		if !slices.ContainsFunc(list, func(s cluster.Summary) bool { return s.Name == b.name && s.State == "running" }) {
+		if !slices.ContainsFunc(list, func(s host.Summary) bool { return s.Name == b.name && s.State == "running" }) {
 			t.Errorf("the list lacks %s: %+v", b.name, list)
 		}
 	}
@@ -283,7 +283,7 @@ func checkUntouched(t *testing.T, before, after []pod) {
 }
 
 // testRestart stops and starts the container as a person does.
-func testRestart(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
+func testRestart(ctx context.Context, t *testing.T, b *box, o host.Request) {
 	const objects = "--output=jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.uid}{\"\\n\"}{end}"
 	kinds := "nodes,deployments,pods,services,configmaps"
 	before := b.kubectl(ctx, t, "get", kinds, "--namespace=default", objects)
@@ -321,5 +321,5 @@ func testRestart(ctx context.Context, t *testing.T, b *box, o cluster.Options) {
 	}
 	checkNetwork(ctx, t, b)
 	// At the same port: the kubeconfig on the host is still right.
-	hostGet(ctx, t, o.Kubeconfig.Path(), cluster.ContextName(b.name), "/readyz")
+	hostGet(ctx, t, o.Kubeconfig.Path(), host.ContextName(b.name), "/readyz")
 }

@@ -20,7 +20,6 @@ func Default() Cluster {
 			NodeSubnet:    netip.MustParsePrefix("10.250.0.0/24"),
 			PodSubnet:     netip.MustParsePrefix("10.244.0.0/16"),
 			ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
-			APIServerPort: APIServerPort,
 			KubeProxyMode: "iptables",
 			PodNetwork:    PodNetworkPTP,
 		},

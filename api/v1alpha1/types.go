@@ -113,8 +113,8 @@ type Networking struct {
 	// ServiceSubnet has the services' addresses: /12 to /24. Default: 10.96.0.0/16.
 	ServiceSubnet netip.Prefix `json:"serviceSubnet"`
 	// APIServerPort is the port of the Docker host under which the API server is reached, and which kubeconfigs name.
-	// Default: 6443.
-	APIServerPort int `json:"apiServerPort"`
+	// Default: 6443; bazel run looks for a free one.
+	APIServerPort int `json:"apiServerPort,omitempty"`
 	// APIServerSANs are further names and addresses for the API server's certificate.
 	APIServerSANs []string `json:"apiServerSANs,omitempty"`
 	// KubeProxyMode is iptables or nftables. Default: iptables.

@@ -234,7 +234,9 @@ func (v *validation) networking(n Networking) {
 			}
 		}
 	}
-	v.check("networking.apiServerPort", n.APIServerPort, Between(n.APIServerPort, 1, 65535))
+	if n.APIServerPort != 0 {
+		v.check("networking.apiServerPort", n.APIServerPort, Between(n.APIServerPort, 1, 65535))
+	}
 	for i, name := range n.APIServerSANs {
 		v.check(fmt.Sprintf("networking.apiServerSANs[%d]", i), name, CheckSAN(name))
 	}

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -41,7 +42,7 @@ var variables = []variable{{
 		c.Networking.APIServerPort, err = number(s, 1, 65535)
 		return err
 	},
-	get: func(c v1alpha1.Cluster) string { return strconv.Itoa(c.Networking.APIServerPort) },
+	get: func(c v1alpha1.Cluster) string { return strconv.Itoa(cmp.Or(c.Networking.APIServerPort, v1alpha1.APIServerPort)) },
 }, {
 	name:   "API_SANS",
 	field:  "networking.apiServerSANs",

@@ -8,13 +8,13 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 )
 
 // TestDocker pulls the images with the local Docker, and starts a cluster from what it has pulled.
 func TestDocker(t *testing.T) {
 	ctx := t.Context()
-	l, err := cluster.New(testWriter{t})
+	l, err := host.New(testWriter{t})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,8 +80,11 @@ func TestDocker(t *testing.T) {
 	})
 	last := all[len(all)-1]
 	begin := time.Now()
-	options := cluster.Options{Name: box, Nodes: 1, Wait: 3 * time.Minute, RunArgs: []string{"--network", "none"}}
-	if _, err := l.Create(ctx, cluster.Present(last.repo.Digest(last.digest.String()).String()), options); err != nil {
+	request := host.Request{
+		Image: host.Present(last.repo.Digest(last.digest.String()).String()),
+		Name:  box, Nodes: 1, Wait: 3 * time.Minute, RunArgs: []string{"--network", "none"},
+	}
+	if _, err := l.Create(ctx, request); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("a cluster from the pulled image is ready after %.1f s", time.Since(begin).Seconds())

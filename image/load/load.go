@@ -36,7 +36,7 @@ func Image(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Re
 	}
 	r, err := bring(ctx, d, img, tag)
 	if err == nil && earlier != "" {
-		r.Removed, err = RemoveNameless(ctx, d, earlier)
+		r.Removed, err = d.RemoveNamelessImage(ctx, earlier)
 	}
 	return r, err
 }
@@ -60,26 +60,6 @@ func earlierBuild(ctx context.Context, d *docker.Client, img v1.Image, tag strin
 		}
 	}
 	return old.ID, nil
-}
-
-// RemoveNameless removes an image that has neither a name nor a container, and reports whether it
-// did.
-func RemoveNameless(ctx context.Context, d *docker.Client, id string) (bool, error) {
-	img, err := d.InspectImage(ctx, id)
-	if errors.Is(err, docker.ErrNotFound) {
-		return false, nil
-	} else if err != nil {
-		return false, err
-	}
-	if len(img.RepoTags)+len(img.RepoDigests) > 0 {
-		return false, nil
-	}
-	err = d.Do(ctx, "remove image "+id, "image", "rm", id)
-	if failed := (*docker.Error)(nil); errors.As(err, &failed) && ctx.Err() == nil {
-		// A container or another image uses it.
-		return false, nil
-	}
-	return err == nil, err
 }
 
 func bring(ctx context.Context, d *docker.Client, img v1.Image, tag string) (*Result, error) {

@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
-// MinVersion is the oldest Docker that can run a cluster: the first that takes layers compressed with zstd
-// (https://github.com/moby/moby/pull/41759), and runs privileged containers where the machine withholds a capability from it
-// (https://github.com/moby/moby/pull/42933). MinAPI is its API's version. docs/quick-start.md and scripts/lib/engine.sh say the
-// same; TestMinVersion compares them.
+// MinVersion is the oldest Docker that can run a cluster: the first that takes layers compressed
+// with zstd (https://github.com/moby/moby/pull/41759), and runs privileged containers where the
+// machine withholds a capability from it (https://github.com/moby/moby/pull/42933). MinAPI is its
+// API's version. docs/quick-start.md and scripts/lib/engine.sh say the same; TestMinVersion
+// compares them.
 const (
 	MinVersion = "23"
 	MinAPI     = "1.42"
@@ -47,7 +48,7 @@ func Find() (*Client, error) {
 
 // Detached returns a Client whose commands do not share the terminal's process
 // group, so that Ctrl-C does not reach them. It is for cleaning up after a Ctrl-C:
-// an impatient second one must not stop the cleaning half way.
+// a second one must not stop the cleaning half way.
 func (c *Client) Detached() *Client {
 	d := *c
 	d.detached = true
@@ -82,8 +83,17 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// ExplainDiskFull adds what to do to an error that means that Docker's disk is full, and returns
+// others as they are.
+func ExplainDiskFull(err error) error {
+	if err != nil && strings.Contains(strings.ToLower(err.Error()), "no space left on device") {
+		return fmt.Errorf("%w\nDocker's disk is full: remove what you do not need (`docker system df` shows what there is)", err)
+	}
+	return err
+}
+
 // Streams are a command's standard input, output and error.
-// A nil member is an empty input or an output that nobody sees; standard error is
+// A nil member is an empty input or a discarded output; standard error is
 // also kept for the Error.
 type Streams struct {
 	In  io.Reader

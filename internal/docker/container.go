@@ -105,6 +105,26 @@ func (c *Client) InspectImage(ctx context.Context, ref string) (*Image, error) {
 	return &out, nil
 }
 
+// RemoveNamelessImage removes an image that no name leads to and no container is made of, and
+// reports whether it did.
+func (c *Client) RemoveNamelessImage(ctx context.Context, id string) (bool, error) {
+	img, err := c.InspectImage(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	if len(img.RepoTags)+len(img.RepoDigests) > 0 {
+		return false, nil
+	}
+	err = c.Do(ctx, "remove image "+id, "image", "rm", id)
+	if failed := (*Error)(nil); errors.As(err, &failed) && ctx.Err() == nil {
+		// A container or another image is made of it.
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func notFound(err error) error {
 	var e *Error
 	if errors.As(err, &e) && strings.Contains(strings.ToLower(e.Stderr), "no such ") {
@@ -119,10 +139,10 @@ type Summary struct {
 	Names  string
 	Image  string
 	State  string // created, running, exited, …
-	Status string // for people: "Up 5 minutes (healthy)"
+	Status string // for display: "Up 5 minutes (healthy)"
 }
 
-// List returns all containers, running or not, that match the filters ("label=…").
+// List returns all containers, running or not, that match all of the filters ("label=…").
 func (c *Client) List(ctx context.Context, filters ...string) ([]Summary, error) {
 	args := []string{"ps", "--all", "--no-trunc", "--format", "{{json .}}"}
 	for _, f := range filters {
@@ -247,8 +267,8 @@ func (e Event) HealthStatus() (string, bool) {
 // Events calls f for each event that matches the filters ("container=NAME"), from the
 // time since on, until f returns false, ctx ends, or the engine goes away.
 //
-// With a since that lies before the caller's look at the present state, nothing is
-// missed between the look and the subscription. It is the engine's clock that counts.
+// With a since that lies before the caller's last Inspect, no event between that and the
+// subscription is missed. It is the engine's clock that counts.
 func (c *Client) Events(ctx context.Context, since time.Time, f func(Event) bool, filters ...string) error {
 	args := []string{"events", "--format", "{{json .}}"}
 	if !since.IsZero() {

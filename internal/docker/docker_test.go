@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,68 +112,110 @@ func TestNoCommand(t *testing.T) {
 	}
 }
 
-func TestInspect(t *testing.T) {
-	client, _ := dockertest.New(t,
-		dockertest.Reply{Args: "container inspect --format {{json .}} here", Stdout: `{"Id":"abc","Name":"/here",
-			"State":{"Status":"running","Running":true,"Health":{"Status":"healthy"}},
-			"Config":{"Labels":{"a":"b"}},
-			"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"40001"}]}}}`},
-		dockertest.Reply{Args: "container inspect --format {{json .}} gone", Exit: 1, Stderr: "Error response from daemon: No such container: gone\n"},
-		dockertest.Reply{Args: "container inspect --format {{json .}} odd", Stdout: "{}"},
-	)
-	c, err := client.Inspect(t.Context(), "here")
+// engine has an image "i:1" whose containers become healthy when they start.
+func engine(t *testing.T, replies ...dockertest.Reply) (*docker.Client, *dockertest.Engine) {
+	client, e := dockertest.New(t, replies...)
+	i := dockertest.Image{Main: func(p *dockertest.Process) docker.State {
+		p.Health("healthy")
+		<-p.Context.Done()
+		return docker.State{ExitCode: 137}
+	}}
+	i.RepoTags = []string{"i:1"}
+	e.AddImage(i)
+	return client, e
+}
+
+func TestLife(t *testing.T) {
+	client, e := engine(t)
+	id, err := client.Run(t.Context(), "--name", "box", "--label", "a=b", "--publish", "127.0.0.1:40001:6443/tcp", "i:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.State.HealthStatus() != "healthy" || c.NetworkSettings.Ports["6443/tcp"][0].HostPort != "40001" || c.Config.Labels["a"] != "b" {
+	err = client.Events(t.Context(), time.Unix(1, 5), func(e docker.Event) bool {
+		status, ok := e.HealthStatus()
+		return !ok || status != "healthy"
+	}, "container=box")
+	dockertest.CheckError(t, err)
+	c, err := client.Inspect(t.Context(), "box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.ID != id || c.State.HealthStatus() != "healthy" || c.NetworkSettings.Ports["6443/tcp"][0].HostPort != "40001" || c.Config.Labels["a"] != "b" {
 		t.Errorf("got %+v", c)
 	}
-	if _, err := client.Inspect(t.Context(), "gone"); !errors.Is(err, docker.ErrNotFound) {
+	if _, err := client.Run(t.Context(), "--name", "other", "i:1"); err != nil {
+		t.Fatal(err)
+	}
+	dockertest.CheckError(t, client.Stop(t.Context(), "other", time.Second))
+	list, err := client.List(t.Context(), "label=a")
+	if err != nil || len(list) != 1 || list[0].Names != "box" {
+		t.Errorf("got %+v, %v", list, err)
+	}
+	if list, err = client.List(t.Context()); err != nil || len(list) != 2 || list[0].State != "exited" {
+		t.Errorf("got %+v, %v", list, err)
+	}
+	// It takes its volumes with it, and is no error the second time.
+	for range 2 {
+		dockertest.CheckError(t, client.Remove(t.Context(), "box"))
+		dockertest.CheckError(t, client.Remove(t.Context(), "other"))
+	}
+	if left := e.Leftovers(); len(left) > 0 {
+		t.Errorf("there is %q", left)
+	}
+	if _, err := client.Inspect(t.Context(), "box"); !errors.Is(err, docker.ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)
 	}
-	_, err = client.Inspect(t.Context(), "odd")
+}
+
+func TestOddInspect(t *testing.T) {
+	client, _ := dockertest.New(t, dockertest.Reply{Args: "container inspect", Stdout: "{}"})
+	_, err := client.Inspect(t.Context(), "odd")
 	dockertest.CheckError(t, err, "names no ID")
 }
 
-func TestRun(t *testing.T) {
-	client, fake := dockertest.New(t,
-		dockertest.Reply{Args: "create", Stdout: "0123abc\n"},
-		dockertest.Reply{Args: "start", Exit: 1, Stderr: "Error response from daemon: port is already allocated\n"})
-	id, err := client.Run(t.Context(), "--name", "x", "image")
-	dockertest.CheckError(t, err, "cannot start container 0123abc", "port is already allocated")
-	if id != "0123abc" {
-		t.Errorf("got ID %q although the container exists", id)
+// A container that does not start is there.
+func TestRunFails(t *testing.T) {
+	client, e := engine(t)
+	if _, err := client.Run(t.Context(), "--publish", "127.0.0.1:40001:1/tcp", "i:1"); err != nil {
+		t.Fatal(err)
 	}
-	if got, want := strings.Join(fake.Calls(), "\n"), "create --pull never --name x image\nstart 0123abc"; got != want {
-		t.Errorf("got calls\n%s\nwant\n%s", got, want)
+	id, err := client.Run(t.Context(), "--name", "box", "--publish", "127.0.0.1:40001:1/tcp", "i:1")
+	dockertest.CheckError(t, err, "cannot start container", "port is already allocated")
+	if c := e.Container("box"); c == nil || c.ID != id || id == "" {
+		t.Errorf("got ID %q, there is %+v", id, c)
 	}
+	// Nothing is pulled.
+	_, err = client.Run(t.Context(), "no-such-image")
+	dockertest.CheckError(t, err, "cannot create the container", "No such image")
 }
 
-func TestRemoveIsIdempotent(t *testing.T) {
-	client, _ := dockertest.New(t,
-		dockertest.Reply{Args: "rm --force --volumes gone", Exit: 1, Stderr: "Error response from daemon: No such container: gone\n"},
-		dockertest.Reply{Args: "rm", Exit: 1, Stderr: "Error response from daemon: device busy\n"})
-	dockertest.CheckError(t, client.Remove(t.Context(), "gone"))
+func TestRemoveFails(t *testing.T) {
+	client, _ := dockertest.New(t, dockertest.Reply{Args: "rm", Exit: 1, Stderr: "Error response from daemon: device busy\n"})
 	dockertest.CheckError(t, client.Remove(t.Context(), "stuck"), "cannot remove container stuck", "device busy")
 }
 
-func TestList(t *testing.T) {
-	client, fake := dockertest.New(t,
-		dockertest.Reply{Args: "ps", Stdout: `{"ID":"a","Names":"one","State":"running"}` + "\n" + `{"ID":"b","Names":"two","State":"exited"}` + "\n"})
-	list, err := client.List(t.Context(), "label=l")
+func TestRemoveNamelessImage(t *testing.T) {
+	client, e := engine(t)
+	named, err := client.InspectImage(t.Context(), "i:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(list) != 2 || list[0].Names != "one" || list[1].State != "exited" {
-		t.Errorf("got %+v", list)
+	nameless, used := e.AddImage(dockertest.Image{}), e.AddImage(dockertest.Image{})
+	if _, err := client.Create(t.Context(), used); err != nil {
+		t.Fatal(err)
 	}
-	if want := "ps --all --no-trunc --format {{json .}} --filter label=l"; fake.Calls()[0] != want {
-		t.Errorf("got call %q, want %q", fake.Calls()[0], want)
+	for id, want := range map[string]bool{named.ID: false, nameless: true, used: false, "sha256:gone": false} {
+		if removed, err := client.RemoveNamelessImage(t.Context(), id); err != nil || removed != want {
+			t.Errorf("%s: got %v, %v, want %v", id, removed, err, want)
+		}
+	}
+	if !e.HasImage(named.ID) || e.HasImage(nameless) || !e.HasImage(used) {
+		t.Error("other images than the nameless one went, or it did not")
 	}
 }
 
 func TestExec(t *testing.T) {
-	client, fake := dockertest.New(t,
+	client, _ := dockertest.New(t,
 		dockertest.Reply{Args: "exec box true", Stdout: "yes"},
 		dockertest.Reply{Args: "exec --interactive box cat", Exit: 3, Stdout: "half", Stderr: "broken\n"})
 	out, err := client.Exec(t.Context(), "box", "true")
@@ -192,31 +233,12 @@ func TestExec(t *testing.T) {
 	if stdout.String() != "half" || stderr.String() != "broken\n" {
 		t.Errorf("got output %q, error %q", &stdout, &stderr)
 	}
-	if len(fake.Calls()) != 2 {
-		t.Errorf("got calls %q", fake.Calls())
-	}
 }
 
 func TestEvents(t *testing.T) {
 	stream := `{"Type":"container","Action":"start","Actor":{"ID":"a"}}
 {"Type":"container","Action":"health_status: healthy","Actor":{"ID":"a","Attributes":{"name":"x"}}}
 `
-	t.Run("until enough", func(t *testing.T) {
-		client, fake := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: stream, Hang: true})
-		var health string
-		err := client.Events(t.Context(), time.Unix(1, 5), func(e docker.Event) bool {
-			status, ok := e.HealthStatus()
-			health = status
-			return !ok
-		}, "container=x")
-		dockertest.CheckError(t, err)
-		if health != "healthy" {
-			t.Errorf("got health %q", health)
-		}
-		if want := "events --format {{json .}} --since 1970-01-01T00:00:01.000000005Z --filter container=x"; fake.Calls()[0] != want {
-			t.Errorf("got call %q, want %q", fake.Calls()[0], want)
-		}
-	})
 	t.Run("until cancelled", func(t *testing.T) {
 		client, _ := dockertest.New(t, dockertest.Reply{Args: "events", Stdout: stream, Hang: true})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -288,7 +310,8 @@ func TestRemote(t *testing.T) {
 		"ssh://builder.invalid":       "builder.invalid",
 	} {
 		t.Run(host, func(t *testing.T) {
-			client, fake := dockertest.New(t, dockertest.Reply{Args: "context inspect", Stdout: fmt.Sprintf(`{"docker":{"Host":%q,"SkipTLSVerify":false}}`, host)})
+			client, e := dockertest.New(t)
+			e.Host = host
 			remote, err := client.Remote(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -299,9 +322,6 @@ func TestRemote(t *testing.T) {
 			}
 			if got != want {
 				t.Errorf("got %q, want %q", got, want)
-			}
-			if want := []string{"context inspect --format {{json .Endpoints}}"}; !slices.Equal(fake.Calls(), want) {
-				t.Errorf("got calls %q, want %q", fake.Calls(), want)
 			}
 		})
 	}

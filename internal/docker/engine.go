@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Version is what `docker version` says about the engine.
+// Version is the part of `docker version` about the engine that callers use.
 type Version struct {
 	Version    string // the engine's, such as "28.5.2"
 	APIVersion string `json:"ApiVersion"` // the highest it speaks, such as "1.51"
@@ -51,7 +51,7 @@ func explainUnreachable(err error) error {
 	return err
 }
 
-// APIAtLeast says whether the engine's API version is want ("1.41") or newer.
+// APIAtLeast reports whether the engine's API version is want ("1.41") or newer.
 func (v *Version) APIAtLeast(want string) (bool, error) {
 	have, err := parseAPI(v.APIVersion)
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *Client) Info(ctx context.Context) (*Info, error) {
 	return &answer.Info, nil
 }
 
-// Rootless says whether the engine runs without root privileges.
+// Rootless reports whether the engine runs without root privileges.
 func (i *Info) Rootless() bool {
 	for _, o := range i.SecurityOptions {
 		if o == "name=rootless" || strings.HasPrefix(o, "name=rootless,") {
@@ -124,8 +124,8 @@ func (c *Client) Host(ctx context.Context) (string, error) {
 	return endpoints["docker"].Host, nil
 }
 
-// Remote returns the engine's address if it is on another machine, and nil if it is on this one, as far as the address
-// tells: a tunnel that ends here looks like this machine.
+// Remote returns the engine's address if it is on another machine, and nil if it is on this one, as
+// far as the address tells: a tunnel that ends here looks like this machine.
 func (c *Client) Remote(ctx context.Context) (*url.URL, error) {
 	host, err := c.Host(ctx)
 	if err != nil {
@@ -144,7 +144,7 @@ func (c *Client) Remote(ctx context.Context) (*url.URL, error) {
 	return nil, nil
 }
 
-// isHere says whether a host name or address is this machine's.
+// isHere reports whether a host name or address is this machine's.
 func isHere(ctx context.Context, host string) bool {
 	if host == "" {
 		return true
@@ -159,7 +159,8 @@ func isHere(ctx context.Context, host string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	// An address is its own only answer. A name that only ssh's configuration knows is another machine's.
+	// An address is its own only answer. A name that only ssh's configuration knows is another
+	// machine's.
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return false

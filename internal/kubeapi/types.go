@@ -12,7 +12,7 @@ type Condition struct {
 	LastHeartbeatTime time.Time `json:"lastHeartbeatTime"`
 }
 
-// Node is the part of a node that we look at.
+// Node is the part of a node that callers use.
 type Node struct {
 	Metadata Meta `json:"metadata"`
 	Spec     struct {
@@ -26,7 +26,7 @@ type Node struct {
 // Meta returns the node's metadata.
 func (n Node) Meta() Meta { return n.Metadata }
 
-// Pod is the part of a pod that we look at.
+// Pod is the part of a pod that callers use.
 type Pod struct {
 	Metadata Meta `json:"metadata"`
 	Spec     struct {
@@ -60,7 +60,8 @@ type ContainerStatus struct {
 	} `json:"state"`
 }
 
-// Finished reports whether the pod has ended for good, as those of a Job do, and those that were evicted.
+// Finished reports whether the pod has ended for good, as those of a Job do, and those that were
+// evicted.
 func (p Pod) Finished() bool { return p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed" }
 
 // Static reports whether the pod stands for a static pod of a kubelet.

@@ -1,4 +1,5 @@
-// Package kubeconfig writes and reads kubeconfig files with one cluster, one user and one context.
+// Package kubeconfig writes and reads kubeconfigs with one cluster, one user and one context, and
+// adds them to the files that kubectl reads.
 package kubeconfig
 
 import (
@@ -7,7 +8,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Config is what such a file says.
+// Config is a kubeconfig with one cluster, one user and one context.
 type Config struct {
 	// Name names the cluster, the user and the context.
 	Name string
@@ -17,7 +18,7 @@ type Config struct {
 	CA []byte
 	// Cert and Key are the user's, PEM-encoded.
 	Cert, Key []byte
-	// CertFile and KeyFile are paths of the same, for one who renews them.
+	// CertFile and KeyFile are paths of the same, for clients whose certificate is renewed.
 	CertFile, KeyFile string
 }
 
@@ -88,6 +89,9 @@ func Parse(data []byte) (Config, error) {
 	}
 	if len(f.Clusters) != 1 || len(f.Users) != 1 {
 		return Config{}, fmt.Errorf("reading the kubeconfig: it has %d clusters and %d users, want one of each", len(f.Clusters), len(f.Users))
+	}
+	if f.Clusters[0].Cluster.Server == "" {
+		return Config{}, fmt.Errorf("reading the kubeconfig: cluster %q has no server", f.Clusters[0].Name)
 	}
 	return Config{
 		Name:   f.Clusters[0].Name,

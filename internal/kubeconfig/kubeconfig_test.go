@@ -44,7 +44,13 @@ users:
 }
 
 func TestParseErrors(t *testing.T) {
-	for data, want := range map[string]string{"": "0 clusters", "\tx": "reading the kubeconfig"} {
+	for data, want := range map[string]string{
+		"":                                "0 clusters",
+		"\tx":                             "reading the kubeconfig",
+		"error: no cluster: sorry":        "reading the kubeconfig",
+		"clusters: [{}]\nusers: [{}, {}]": "1 clusters and 2 users",
+		"clusters: [{name: a}]\nusers: [{name: a}]": `cluster "a" has no server`,
+	} {
 		if _, err := Parse([]byte(data)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want an error that says %q", data, err, want)
 		}

@@ -1,5 +1,6 @@
-// Package pki makes what a new cluster keeps secret: its certificate authority and client certificates signed by it.
-// All of it is fresh for every cluster, so nobody who has the image has a key to anyone's cluster.
+// Package pki makes what a new cluster keeps secret: its certificate authority and client
+// certificates signed by it. All of it is fresh for every cluster, so that an image holds no
+// cluster's key.
 package pki
 
 import (
@@ -16,11 +17,12 @@ import (
 	"time"
 )
 
-// Lifetime is how long an authority and all that it signs are valid. Clusters made for tests are not renewed.
+// Lifetime is how long an authority and all that it signs are valid. Clusters made for tests are
+// not renewed.
 const Lifetime = 10 * 365 * 24 * time.Hour
 
-// skew allows for a clock that is set back after the certificate was made, as where a virtual machine takes the host's local
-// time for UTC until it has asked somebody.
+// skew allows for a clock that is set back after the certificate was made, as where a virtual
+// machine takes the host's local time for UTC until it has synchronized.
 const skew = 24 * time.Hour
 
 // Pair is a certificate with its private key, both PEM-encoded.
@@ -31,7 +33,8 @@ type Pair struct {
 
 // NewCA makes a certificate authority.
 //
-// ECDSA because an RSA key takes up to a second to find, and kubeadm makes eight more under this one.
+// ECDSA because an RSA key takes up to a second to find, and kubeadm makes eight more under this
+// one.
 func NewCA(name string, now time.Time) (*Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -69,9 +72,9 @@ func (ca *Pair) NewClient(user string, groups []string, now time.Time) (*Pair, e
 	return sign(template, caCert, key, caKey)
 }
 
-// NewSelfSigned makes a server certificate for some names and addresses that no authority has signed: of the kind that
-// Kubernetes' components make for themselves when they have none, but in a hundredth of the time, for theirs have RSA keys,
-// two of them.
+// NewSelfSigned makes a server certificate for some names and addresses that no authority has
+// signed: of the kind that Kubernetes' components make for themselves when they have none, but in a
+// hundredth of the time, for theirs have RSA keys, two of them.
 func NewSelfSigned(name string, addresses []net.IP, now time.Time) (*Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package progress prints what a program is doing: one line per finished step, with its duration, and one line
-// for a step that has been running for a while, so that nobody looks at a silent terminal. Steps may run in parallel.
+// Package progress prints what a program is doing: one line per finished step, with its duration,
+// and one line for a step that has been running for a while, so that the terminal is not silent.
+// Steps may run in parallel.
 package progress
 
 import (
@@ -16,7 +17,8 @@ import (
 // slow is when a step is announced before it has finished.
 const slow = 2 * time.Second
 
-// Printer writes the lines of one program. It is safe for use by several goroutines. The nil Printer prints nothing.
+// Printer writes the lines of one program. It is safe for use by several goroutines. The nil
+// Printer prints nothing.
 type Printer struct {
 	mu     sync.Mutex
 	w      io.Writer
@@ -29,7 +31,8 @@ func New(w io.Writer) *Printer {
 	return &Printer{w: w, start: time.Now(), colour: isTerminal(w)}
 }
 
-// Since makes the elapsed time in front of every line count from t, which may lie before the program's own start.
+// Since makes the elapsed time in front of every line count from t, which may lie before the
+// program's own start.
 func (p *Printer) Since(t time.Time) *Printer {
 	p.start = t
 	return p
@@ -53,7 +56,8 @@ func (p *Printer) Step(format string, args ...any) *Step {
 	return s
 }
 
-// Done ends the step well. The detail, which may be empty, says what came out of it: a count, a size.
+// Done ends the step well. The detail, which may be empty, says what came out of it: a count, a
+// size.
 func (s *Step) Done(format string, args ...any) { s.end('+', format, args...) }
 
 // Fail ends the step badly. The error itself is for the caller to report.
@@ -80,7 +84,8 @@ func (p *Printer) Printf(format string, args ...any) {
 	}
 }
 
-// line writes "[elapsed] mark text (duration)". One Write per line, so that processes that share a log do not mix.
+// line writes "[elapsed] mark text (duration)". One Write per line, so that processes that share a
+// log do not mix.
 func (p *Printer) line(mark byte, text string, took time.Duration) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[%6.1fs] ", time.Since(p.start).Seconds())

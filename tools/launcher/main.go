@@ -1,5 +1,5 @@
-// Command launcher is what `bazel run //images:dind-cluster` runs: it sends the image to
-// the local Docker, starts a cluster from it and looks after the clusters there are.
+// Command launcher, which `bazel run //images:dind-cluster` runs, sends the image to the local
+// Docker, starts a cluster from it and manages the clusters there are.
 package main
 
 import (

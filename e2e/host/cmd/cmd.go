@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/e2e/host/testhost"
+	"github.com/dind-cluster/dind-cluster/internal/runfiles"
 )
 
 // Built says what Bazel has put with the program: paths among the runfiles.
@@ -105,14 +106,9 @@ func runfile(path, named string) (string, error) {
 	if named != "" {
 		return filepath.Abs(named)
 	}
-	self, err := os.Executable()
+	root, err := runfiles.Root(path)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w, or name other files with --kernel and --root", err)
 	}
-	for _, root := range []string{os.Getenv("RUNFILES_DIR"), os.Args[0] + ".runfiles", self + ".runfiles"} {
-		if found, err := filepath.EvalSymlinks(filepath.Join(root, path)); root != "" && path != "" && err == nil {
-			return filepath.Abs(found)
-		}
-	}
-	return "", fmt.Errorf("cannot find %q, which Bazel puts with this program: start it with `bazel run //e2e/host`, or name other files with --kernel and --root", path)
+	return filepath.EvalSymlinks(filepath.Join(root, path))
 }

@@ -1,27 +1,32 @@
-// Package dockertest stands in for the docker command in unit tests.
+// Package dockertest is a Docker engine for unit tests: it has containers, images and volumes in
+// memory, and a docker command that works on them.
 //
-// The test binary plays the command itself: New returns a docker.Client whose Path is
-// the running test binary, and Main, called from TestMain, answers as scripted when
-// the binary was started that way. So the code under test starts real processes and
-// reads real pipes, without an engine.
+// The test binary plays the command itself: New returns a docker.Client whose Path is the running
+// test binary, and Main, called from TestMain, passes the command on to the engine in the test's
+// own process when the binary was started that way. So the code under test starts real processes
+// and reads real pipes, and a test looks at what they have done.
 package dockertest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
-const variable = "DOCKERTEST_FOLDER"
+// variable names the engine's socket to the docker command.
+const variable = "DOCKERTEST_SOCKET"
 
-// Reply is the answer to the docker commands that start with Args.
+// Reply is an answer that the engine gives, whatever it has, to the docker commands that start with
+// Args.
 type Reply struct {
 	Args   string // the beginning of the arguments, joined with single spaces
 	Stdout string
@@ -29,93 +34,64 @@ type Reply struct {
 	Exit   int
 	// Hang keeps the command from ending until it is killed.
 	Hang bool
-	// Until keeps the command from answering until a command has been run that starts
-	// with this.
-	Until string
-	// Times is how often the reply holds before the next that fits takes over; 0 is
-	// always.
+	// Times is how often the reply holds; 0 is always.
 	Times int
 }
 
-// Fake is a scripted docker command.
-type Fake struct {
-	t      testing.TB
-	folder string
-}
-
-// New makes a docker command that gives, to each call, the first of the replies that fits.
-// A call that no reply fits fails with status 64.
-func New(t testing.TB, replies ...Reply) (*docker.Client, *Fake) {
+// New starts an engine, and returns it with a client of it. To a command that one of the replies
+// fits it gives the first that does, instead of doing what the command says.
+func New(t testing.TB, replies ...Reply) (*docker.Client, *Engine) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &Fake{t: t, folder: t.TempDir()}
-	script, err := json.Marshal(replies)
+	// A socket's path has 107 bytes at most; t.TempDir has the test's name in it.
+	dir, err := os.MkdirTemp("", "docker")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(f.folder, "script.json"), script, 0o600); err != nil {
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "engine")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &docker.Client{Path: self, Env: append(os.Environ(), variable+"="+f.folder)}, f
-}
-
-// Calls returns the arguments of each call so far, joined with single spaces.
-func (f *Fake) Calls() []string {
-	f.t.Helper()
-	calls, err := readCalls(f.folder)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	var args []string
-	for _, c := range calls {
-		args = append(args, c.Args)
-	}
-	return args
-}
-
-// Called says whether there was a call that starts with args.
-func (f *Fake) Called(args string) bool {
-	f.t.Helper()
-	for _, c := range f.Calls() {
-		if strings.HasPrefix(c, args) {
-			return true
+	e := newEngine(replies)
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() { e.serve(conn) })
 		}
-	}
-	return false
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		e.killAll()
+		served.Wait()
+	})
+	return &docker.Client{Path: self, Env: append(os.Environ(), variable+"="+socket)}, e
 }
 
-type call struct {
-	Reply int // index of the reply it got
-	Args  string
+// frame is a piece of what goes over the socket after the arguments: standard input to the engine,
+// the rest back.
+type frame struct {
+	In, Out, Err []byte `json:",omitempty"`
+	EOF          bool   `json:",omitempty"` // of the input
+	Exit         *int   `json:",omitempty"`
 }
 
-func readCalls(folder string) ([]call, error) {
-	data, err := os.ReadFile(filepath.Join(folder, "calls"))
-	if err != nil && !os.IsNotExist(err) {
-		return nil, err
-	}
-	var calls []call
-	for line := range strings.Lines(string(data)) {
-		var c call
-		if err := json.Unmarshal([]byte(line), &c); err != nil {
-			return nil, err
-		}
-		calls = append(calls, c)
-	}
-	return calls, nil
-}
-
-// Main is for TestMain: it plays the docker command if this process was started as
-// one, and runs the tests otherwise.
+// Main is for TestMain: it plays the docker command if this process was started as one, and runs
+// the tests otherwise.
 func Main(m *testing.M) {
-	folder := os.Getenv(variable)
-	if folder == "" {
+	socket := os.Getenv(variable)
+	if socket == "" {
 		os.Exit(m.Run())
 	}
-	status, err := play(folder, strings.Join(os.Args[1:], " "))
+	status, err := relay(socket)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "dockertest:", err)
 		status = 64
@@ -123,76 +99,122 @@ func Main(m *testing.M) {
 	os.Exit(status)
 }
 
-func play(folder, args string) (int, error) {
-	data, err := os.ReadFile(filepath.Join(folder, "script.json"))
+func relay(socket string) (int, error) {
+	conn, err := net.Dial("unix", socket)
 	if err != nil {
 		return 0, err
 	}
-	var replies []Reply
-	if err := json.Unmarshal(data, &replies); err != nil {
+	send := json.NewEncoder(conn)
+	if err := send.Encode(os.Args[1:]); err != nil {
 		return 0, err
 	}
-	calls, err := readCalls(folder)
-	if err != nil {
-		return 0, err
-	}
-	used := map[int]int{}
-	for _, c := range calls {
-		used[c.Reply]++
-	}
-	for i, r := range replies {
-		if !strings.HasPrefix(args, r.Args) || r.Times > 0 && used[i] >= r.Times {
-			continue
-		}
-		if err := record(folder, call{Reply: i, Args: args}); err != nil {
+	go func() {
+		io.Copy(writer(func(p []byte) error { return send.Encode(frame{In: p}) }), os.Stdin)
+		send.Encode(frame{EOF: true})
+	}()
+	for receive := json.NewDecoder(conn); ; {
+		var f frame
+		if err := receive.Decode(&f); err != nil {
 			return 0, err
 		}
-		return answer(folder, r)
+		os.Stdout.Write(f.Out)
+		os.Stderr.Write(f.Err)
+		if f.Exit != nil {
+			return *f.Exit, nil
+		}
 	}
-	if err := record(folder, call{Reply: -1, Args: args}); err != nil {
+}
+
+type writer func([]byte) error
+
+func (w writer) Write(p []byte) (int, error) {
+	if err := w(p); err != nil {
 		return 0, err
 	}
-	return 0, fmt.Errorf("no reply to %q", args)
+	return len(p), nil
 }
 
-func record(folder string, c call) error {
-	line, err := json.Marshal(c)
-	if err != nil {
-		return err
+// serve runs one command.
+func (e *Engine) serve(conn net.Conn) {
+	defer conn.Close()
+	receive := json.NewDecoder(conn)
+	var args []string
+	if err := receive.Decode(&args); err != nil {
+		return
 	}
-	log, err := os.OpenFile(filepath.Join(folder, "calls"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err := log.Write(append(line, '\n')); err != nil {
-		return err
-	}
-	return log.Close()
-}
-
-func answer(folder string, r Reply) (int, error) {
-	for r.Until != "" {
-		calls, err := readCalls(folder)
-		if err != nil {
-			return 0, err
-		}
-		for _, c := range calls {
-			if strings.HasPrefix(c.Args, r.Until) {
-				r.Until = ""
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stdin, in := io.Pipe()
+	defer stdin.Close()
+	go func() {
+		// Nothing comes any more when the command has been killed.
+		defer cancel()
+		for {
+			var f frame
+			if err := receive.Decode(&f); err != nil {
+				in.CloseWithError(err)
+				return
+			}
+			if f.EOF {
+				in.Close()
+			} else {
+				in.Write(f.In)
 			}
 		}
-		time.Sleep(5 * time.Millisecond)
+	}()
+	if args[0] != "exec" {
+		stdin.Close() // nothing waits for it to be read
 	}
-	if _, err := io.WriteString(os.Stdout, r.Stdout); err != nil {
-		return 0, err
+	var mu sync.Mutex
+	send := json.NewEncoder(conn)
+	pass := func(f func(p []byte) frame) io.Writer {
+		return writer(func(p []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return send.Encode(f(p))
+		})
 	}
-	if _, err := io.WriteString(os.Stderr, r.Stderr); err != nil {
-		return 0, err
+	status := e.run(&command{
+		ctx: ctx, args: args, in: stdin,
+		out: pass(func(p []byte) frame { return frame{Out: p} }),
+		err: pass(func(p []byte) frame { return frame{Err: p} }),
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	send.Encode(frame{Exit: &status})
+}
+
+// reply returns the reply for a command, which it counts, or nil.
+func (e *Engine) reply(args string) *Reply {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.calls = append(e.calls, args)
+	for i := range e.replies {
+		r := &e.replies[i]
+		if !strings.HasPrefix(args, r.Args) || r.Times > 0 && e.used[i] >= r.Times {
+			continue
+		}
+		e.used[i]++
+		return r
 	}
-	if r.Hang {
-		time.Sleep(time.Hour)
+	return nil
+}
+
+// Calls returns the arguments of each command so far, joined with single spaces.
+func (e *Engine) Calls() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string(nil), e.calls...)
+}
+
+// Called reports whether there was a command that starts with args.
+func (e *Engine) Called(args string) bool {
+	for _, c := range e.Calls() {
+		if strings.HasPrefix(c, args) {
+			return true
+		}
 	}
-	return r.Exit, nil
+	return false
 }
 
 // CheckError wants an error whose text has all of want, or none without want.

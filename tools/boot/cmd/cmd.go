@@ -14,12 +14,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
+	"github.com/dind-cluster/dind-cluster/image/load"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/boot/measure"
 	"github.com/dind-cluster/dind-cluster/tools/boot/page"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 // Built says what Bazel has put with the program: paths of images' files among the runfiles, and a name.
@@ -122,7 +123,7 @@ func (o *options) check() error {
 	if o.timeout < time.Second || o.settle < 0 {
 		return errors.New("--timeout and --settle: want durations such as 90s")
 	}
-	if err := cluster.CheckEnv(o.env, "NODES", "TIMEOUT"); err != nil {
+	if err := host.CheckEnv(o.env, "NODES", "TIMEOUT"); err != nil {
 		return fmt.Errorf("--env: %w", err)
 	}
 	if o.repeat > 0 {
@@ -146,12 +147,11 @@ func (o *options) run(ctx context.Context) error {
 	m := &measure.Measurer{
 		Docker: client, Progress: log, PauseImage: o.built.PauseImage, Env: o.env, Limit: o.timeout, Settle: o.settle,
 	}
-	launcher := &cluster.Launcher{Docker: client, Progress: log, Log: o.stderr}
-	if m.Image, err = send(ctx, launcher, o.image, o.built.Image); err != nil {
+	if m.Image, err = send(ctx, client, log, o.image, o.built.Image); err != nil {
 		return err
 	}
 	if o.floor {
-		if m.NodeImage, err = send(ctx, launcher, o.nodeImage, o.built.NodeImage); err != nil {
+		if m.NodeImage, err = send(ctx, client, log, o.nodeImage, o.built.NodeImage); err != nil {
 			return err
 		}
 	}
@@ -229,15 +229,15 @@ func (o *options) folder() (string, error) {
 }
 
 // send returns the name of an image in the local Docker, which gets it first if it is one that Bazel has built.
-func send(ctx context.Context, l *cluster.Launcher, flag, built string) (string, error) {
+func send(ctx context.Context, d *docker.Client, log *progress.Printer, flag, built string) (string, error) {
 	if flag != "" {
-		_, err := l.Docker.InspectImage(ctx, flag)
+		_, err := d.InspectImage(ctx, flag)
 		return flag, err
 	}
 	if built == "" {
 		return "", errors.New("no image comes with this program: run `bazel run //e2e:boot_benchmark`, or name images with --image and --node-image")
 	}
-	image, err := l.Built(built)
+	image, err := load.NewBuilt(d, log, built)
 	if err != nil {
 		return "", err
 	}

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 )
 
 // Exit statuses, besides 0.
@@ -22,13 +22,13 @@ const (
 	statusInterrupted = 130 // as a shell has it for Ctrl-C
 )
 
-// app is what all commands share.
+// app has what all commands share.
 type app struct {
-	image  string // the image's folder among the runfiles, or ""
+	image  string // the path of the image's description among the runfiles, or ""
 	stdout io.Writer
 	stderr io.Writer
-	// newLauncher is cluster.New, except in tests.
-	newLauncher func(io.Writer) (*cluster.Launcher, error)
+	// newLauncher is host.New, except in tests.
+	newLauncher func(io.Writer) (*host.Launcher, error)
 
 	name string
 }
@@ -38,7 +38,7 @@ type usageError struct{ error }
 
 // Main runs the command line and returns the exit status.
 func Main(ctx context.Context, image string, args []string, stdout, stderr io.Writer) int {
-	a := &app{image: image, stdout: stdout, stderr: stderr, newLauncher: cluster.New}
+	a := &app{image: image, stdout: stdout, stderr: stderr, newLauncher: host.New}
 	return a.main(ctx, args)
 }
 
@@ -86,17 +86,18 @@ kubectl on this machine works.`
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().StringVar(&a.name, "name", cluster.DefaultName, "name of the cluster and of its container")
+	root.PersistentFlags().StringVar(&a.name, "name", host.DefaultName, "name of the cluster and of its container")
 	root.AddCommand(a.create("create"), a.delete(), a.list(), a.load(), a.logs(), a.kubeconfig())
 	return root
 }
 
-// kubeconfigFile is the file that a flag names, or else the user's usual one.
-func kubeconfigFile(flag string) (*kubeconfig.File, error) {
-	if flag != "" {
-		return kubeconfig.At(flag), nil
+// userPath resolves a path that the user gave: a relative one starts in the user's working
+// directory, which under `bazel run` is not that of this process.
+func userPath(path string) string {
+	if wd := os.Getenv("BUILD_WORKING_DIRECTORY"); wd != "" && !filepath.IsAbs(path) {
+		return filepath.Join(wd, path)
 	}
-	return kubeconfig.Default()
+	return path
 }
 
 // noArgs is cobra.NoArgs as a usageError.

@@ -10,27 +10,48 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
-	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
 
-func with(client *docker.Client) func(io.Writer) (*cluster.Launcher, error) {
-	return func(log io.Writer) (*cluster.Launcher, error) {
-		return &cluster.Launcher{Docker: client, Progress: progress.New(log), Log: log}, nil
+func with(client *docker.Client) func(io.Writer) (*host.Launcher, error) {
+	return func(log io.Writer) (*host.Launcher, error) {
+		return &host.Launcher{Docker: client, Progress: progress.New(log), Log: log}, nil
 	}
 }
 
-func run(t *testing.T, replies []dockertest.Reply, args ...string) (status int, stdout, stderr string, fake *dockertest.Fake) {
+// image has what the tests ask of a cluster.
+func image() dockertest.Image {
+	i := dockertest.Image{Exec: func(_ io.Reader, out, _ io.Writer, args ...string) int {
+		switch args[0] {
+		case "kubeconfig":
+			io.WriteString(out, "clusters: [{name: c, cluster: {server: x}}]\nusers: [{name: u, user: {}}]\n")
+		case "runner":
+			io.WriteString(out, "archive of "+args[1])
+		}
+		return 0
+	}}
+	i.RepoTags = []string{"dind-cluster:v1"}
+	i.Config.Labels = map[string]string{"dind-cluster.role": "cluster"}
+	return i
+}
+
+// run runs the command line where there is a cluster "box".
+func run(t *testing.T, args ...string) (status int, stdout, stderr string, engine *dockertest.Engine) {
 	t.Helper()
-	client, fake := dockertest.New(t, replies...)
+	client, engine := dockertest.New(t)
+	engine.AddImage(image())
+	if _, err := client.Run(t.Context(), "--name", "box", "--publish", "127.0.0.1:40001:6443/tcp", "dind-cluster:v1"); err != nil {
+		t.Fatal(err)
+	}
 	var out, errs bytes.Buffer
 	a := &app{stdout: &out, stderr: &errs, newLauncher: with(client)}
 	status = a.main(t.Context(), args)
-	return status, out.String(), errs.String(), fake
+	return status, out.String(), errs.String(), engine
 }
 
 func TestUsage(t *testing.T) {
@@ -57,7 +78,7 @@ func TestUsage(t *testing.T) {
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			t.Setenv("HOME", t.TempDir())
-			status, stdout, stderr, fake := run(t, nil, strings.Fields(test.args)...)
+			status, stdout, stderr, engine := run(t, strings.Fields(test.args)...)
 			if status != test.status {
 				t.Errorf("status %d, want %d", status, test.status)
 			}
@@ -67,8 +88,8 @@ func TestUsage(t *testing.T) {
 			if status == statusUsage && !strings.Contains(stderr, "--help") {
 				t.Errorf("no hint at --help: %q", stderr)
 			}
-			if calls := fake.Calls(); len(calls) > 0 {
-				t.Errorf("docker was called: %q", calls)
+			if calls := engine.Calls(); len(calls) > 2 {
+				t.Errorf("docker was called: %q", calls[2:])
 			}
 		})
 	}
@@ -77,14 +98,14 @@ func TestUsage(t *testing.T) {
 func TestNoDocker(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	var out, errs bytes.Buffer
-	a := &app{stdout: &out, stderr: &errs, newLauncher: func(io.Writer) (*cluster.Launcher, error) { return nil, docker.ErrNoCommand }}
+	a := &app{stdout: &out, stderr: &errs, newLauncher: func(io.Writer) (*host.Launcher, error) { return nil, docker.ErrNoCommand }}
 	if status := a.main(t.Context(), []string{"--image", "i"}); status != statusError || !strings.Contains(errs.String(), "install Docker") {
 		t.Errorf("status %d, %q", status, &errs)
 	}
 }
 
 func TestInterruptedStatus(t *testing.T) {
-	client, _ := dockertest.New(t, dockertest.Reply{Args: "ps", Hang: true})
+	client, _ := dockertest.New(t)
 	var out, errs bytes.Buffer
 	a := &app{stdout: &out, stderr: &errs, newLauncher: with(client)}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -94,36 +115,32 @@ func TestInterruptedStatus(t *testing.T) {
 	}
 }
 
-func TestDeleteNone(t *testing.T) {
+func TestDelete(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("KUBECONFIG", "")
-	status, _, stderr, _ := run(t, []dockertest.Reply{{Args: "container inspect", Exit: 1, Stderr: "No such container: dind-cluster"}}, "delete")
-	if status != 0 || !strings.Contains(stderr, `There is no cluster "dind-cluster".`) {
-		t.Errorf("status %d, %q", status, stderr)
+	for name, want := range map[string]string{"box": "", "dind-cluster": `There is no cluster "dind-cluster".` + "\n"} {
+		status, _, stderr, engine := run(t, "delete", "--name", name)
+		if status != 0 || want != "" && stderr != want || (engine.Container("box") == nil) != (name == "box") {
+			t.Errorf("%s: status %d, %q, there is %q", name, status, stderr, engine.Leftovers())
+		}
 	}
 }
 
 func TestList(t *testing.T) {
-	status, stdout, _, _ := run(t, []dockertest.Reply{{Args: "ps", Stdout: `{"ID":"1","Names":"a","Status":"Up 1 minute (healthy)","Image":"dind-cluster:v1"}` + "\n"}}, "list")
-	if want := "NAME   STATUS                  IMAGE\na      Up 1 minute (healthy)   dind-cluster:v1\n"; status != 0 || stdout != want {
+	status, stdout, _, _ := run(t, "list")
+	if want := "NAME   STATUS               IMAGE\nbox    running (starting)   dind-cluster:v1\n"; status != 0 || stdout != want {
 		t.Errorf("status %d, got\n%swant\n%s", status, stdout, want)
 	}
 }
 
 func TestKubeconfig(t *testing.T) {
-	replies := []dockertest.Reply{
-		{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}},
-			"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"40001"}]}}}`},
-		{Args: "exec 0123 kubeconfig", Stdout: "clusters: [{name: c, cluster: {}}]\nusers: [{name: u, user: {}}]\n"},
-		{Args: "context inspect", Stdout: `{"docker":{"Host":"unix:///var/run/docker.sock"}}`},
-	}
-	status, stdout, _, _ := run(t, replies, "kubeconfig", "--name", "box")
+	status, stdout, _, _ := run(t, "kubeconfig", "--name", "box")
 	if status != 0 || !strings.Contains(stdout, "server: https://127.0.0.1:40001") {
 		t.Errorf("status %d, got %q", status, stdout)
 	}
 	dir := t.TempDir()
 	t.Setenv("BUILD_WORKING_DIRECTORY", dir)
-	status, stdout, stderr, _ := run(t, replies, "kubeconfig", "--name", "box", "--kubeconfig", "mine")
+	status, stdout, stderr, _ := run(t, "kubeconfig", "--name", "box", "--kubeconfig", "mine")
 	if status != 0 || stdout != "" {
 		t.Errorf("status %d, got %q, %q", status, stdout, stderr)
 	}
@@ -134,11 +151,8 @@ func TestKubeconfig(t *testing.T) {
 
 func TestNodeLogs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "logs.tar")
-	status, _, stderr, _ := run(t, []dockertest.Reply{
-		{Args: "container inspect", Stdout: `{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}}}`},
-		{Args: "exec 0123 runner logs", Stdout: "archive"},
-	}, "logs", "--name", "box", "--archive", path)
-	if data, err := os.ReadFile(path); status != 0 || err != nil || string(data) != "archive" {
+	status, _, stderr, _ := run(t, "logs", "--name", "box", "--archive", path)
+	if data, err := os.ReadFile(path); status != 0 || err != nil || string(data) != "archive of logs" {
 		t.Errorf("status %d, got %q, %v, %q", status, data, err, stderr)
 	}
 }

@@ -1,7 +1,6 @@
 package kubeconfig
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -11,12 +10,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sigs.k8s.io/yaml"
 )
 
-// theirs is a user's file, with things in it that we know nothing of.
+// theirs is a user's file, with fields that this package does not know.
 const theirs = `apiVersion: v1
 kind: Config
 preferences:
@@ -53,10 +53,11 @@ current-context: kubernetes-admin@kubernetes
 
 func single(t *testing.T, name string) Config {
 	t.Helper()
-	c, err := Single([]byte(ours), name, "https://127.0.0.1:40001")
+	c, err := Parse([]byte(ours))
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Name, c.Server = name, "https://127.0.0.1:40001"
 	return c
 }
 
@@ -155,7 +156,7 @@ func TestRemoveWithoutFile(t *testing.T) {
 		t.Errorf("got %v, %v", found, err)
 	}
 	if _, err := os.Stat(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("made a folder to remove something from it: %v", err)
+		t.Errorf("made a directory to remove something from it: %v", err)
 	}
 }
 
@@ -308,12 +309,12 @@ func TestLockOfLink(t *testing.T) {
 	}
 	for _, path := range []string{link, file} {
 		write(t, path+".lock", "", 0o600)
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		err := At(link).Add(ctx, single(t, "a"))
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), path+".lock") {
-			t.Errorf("got %v, want an error that names the lock of %s", err, path)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			err := At(link).Add(t.Context(), single(t, "a"))
+			if err == nil || !strings.Contains(err.Error(), path+".lock") {
+				t.Errorf("got %v, want an error that names the lock of %s", err, path)
+			}
+		})
 		if err := os.Remove(path + ".lock"); err != nil {
 			t.Error(err)
 		}
@@ -395,7 +396,7 @@ func TestBad(t *testing.T) {
 		},
 		want: "users: it is an alias",
 	}, {
-		name: "a folder",
+		name: "a directory",
 		make: func(t *testing.T, dir string) string { return dir },
 		want: "not a regular file",
 	}, {
@@ -437,27 +438,27 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "config")
-	write(t, path+".lock", "", 0o600)
-	go func() {
-		time.Sleep(50 * time.Millisecond)
-		os.Remove(path + ".lock")
-	}()
-	if err := At(path).Add(t.Context(), single(t, "a")); err != nil {
-		t.Errorf("did not wait for the lock: %v", err)
-	}
+	path := filepath.Join(t.TempDir(), "config")
+	synctest.Test(t, func(t *testing.T) {
+		write(t, path+".lock", "", 0o600)
+		go func() {
+			time.Sleep(4 * time.Second)
+			os.Remove(path + ".lock")
+		}()
+		if err := At(path).Add(t.Context(), single(t, "a")); err != nil {
+			t.Errorf("did not wait for the lock: %v", err)
+		}
 
-	write(t, path+".lock", "", 0o600)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	err := At(path).Add(ctx, single(t, "a"))
-	if err == nil || !strings.Contains(err.Error(), path+".lock") {
-		t.Errorf("got %v, want an error that names the lock", err)
-	}
-	if _, err := os.Stat(path + ".lock"); err != nil {
-		t.Errorf("removed somebody else's lock: %v", err)
-	}
+		write(t, path+".lock", "", 0o600)
+		start := time.Now()
+		err := At(path).Add(t.Context(), single(t, "a"))
+		if err == nil || !strings.Contains(err.Error(), path+".lock") || time.Since(start) != 5*time.Second {
+			t.Errorf("got %v after %v, want an error that names the lock after 5 s", err, time.Since(start))
+		}
+		if _, err := os.Stat(path + ".lock"); err != nil {
+			t.Errorf("removed another's lock: %v", err)
+		}
+	})
 }
 
 func TestParallelAdds(t *testing.T) {
@@ -520,21 +521,6 @@ func TestRelativePathUnderBazelRun(t *testing.T) {
 	}
 }
 
-func TestSingleBad(t *testing.T) {
-	for name, content := range map[string]string{
-		"empty":      "",
-		"two":        strings.Replace(ours, "users:\n", "users:\n- {name: x, user: {}}\n", 1),
-		"no cluster": "clusters: [{name: a}]\nusers: [{name: a, user: {}}]",
-		"not YAML":   "error: no cluster here: sorry",
-	} {
-		t.Run(name, func(t *testing.T) {
-			if c, err := Single([]byte(content), "a", "https://x"); err == nil {
-				t.Errorf("no error, but %v", c)
-			}
-		})
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(theirs))
 	f.Add([]byte(ours))
@@ -565,13 +551,13 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		// The lists and the rest mean what they did.
-		before, _ := Parse(data)
+		var before, after map[string]any
+		yaml.Unmarshal(data, &before)
 		out, err = again.encode()
 		if err != nil {
 			t.Fatal(err)
 		}
-		after, err := Parse(out)
-		if err != nil {
+		if err := yaml.Unmarshal(out, &after); err != nil {
 			t.Fatal(err)
 		}
 		for key, value := range before {
@@ -597,7 +583,7 @@ func checkMode(t *testing.T, path string) {
 	}
 }
 
-// checkTidy wants nothing but the named files in a folder: no lock, no temporary file.
+// checkTidy wants nothing but the named files in a directory: no lock, no temporary file.
 func checkTidy(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -609,6 +595,6 @@ func checkTidy(t *testing.T, dir string, want ...string) {
 		got = append(got, e.Name())
 	}
 	if strings.Join(got, " ") != strings.Join(want, " ") {
-		t.Errorf("folder has %q, want %q", got, want)
+		t.Errorf("the directory has %q, want %q", got, want)
 	}
 }

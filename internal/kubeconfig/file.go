@@ -1,12 +1,7 @@
-// Package kubeconfig adds a cluster to the files that kubectl reads, and takes it out
-// again, the way users of kubectl and kind expect: all else in the file stays as it
-// is written; the file is locked as kubectl locks it, and replaced as a whole, so that no
-// reader ever sees half of it.
 package kubeconfig
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,107 +12,15 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-	"sigs.k8s.io/yaml"
 )
-
-// Config is a kubeconfig as plain values.
-type Config map[string]any
-
-// Parse reads a kubeconfig; an empty one is fine.
-func Parse(data []byte) (Config, error) {
-	c := Config{}
-	if err := yaml.UnmarshalStrict(data, &c); err != nil {
-		return nil, err
-	}
-	if c == nil {
-		c = Config{}
-	}
-	for _, list := range lists {
-		if _, err := c.entries(list); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-// lists are the parts of a kubeconfig that hold named entries.
-var lists = []string{"clusters", "contexts", "users"}
-
-func (c Config) entries(list string) ([]any, error) {
-	if c[list] == nil {
-		return nil, nil
-	}
-	entries, ok := c[list].([]any)
-	if !ok {
-		return nil, fmt.Errorf("%s: want a list", list)
-	}
-	for i, e := range entries {
-		if m, ok := e.(map[string]any); !ok || m["name"] == nil {
-			return nil, fmt.Errorf("%s[%d]: want a name", list, i)
-		}
-	}
-	return entries, nil
-}
-
-func entryName(e any) string {
-	name, _ := e.(map[string]any)["name"].(string)
-	return name
-}
-
-// Single turns a kubeconfig with one cluster, user and context into one whose entries are
-// all called name and whose API server is at server.
-func Single(data []byte, name, server string) (Config, error) {
-	c, err := Parse(data)
-	if err != nil {
-		return nil, err
-	}
-	body := map[string]map[string]any{}
-	for list, key := range map[string]string{"clusters": "cluster", "users": "user"} {
-		entries, err := c.entries(list)
-		if err != nil {
-			return nil, err
-		}
-		if len(entries) != 1 {
-			return nil, fmt.Errorf("%d %s, want one", len(entries), list)
-		}
-		value, ok := entries[0].(map[string]any)[key].(map[string]any)
-		if !ok {
-			return nil, fmt.Errorf("%s[0]: no %s", list, key)
-		}
-		body[key] = value
-	}
-	body["cluster"]["server"] = server
-	return Config{
-		"apiVersion":      "v1",
-		"kind":            "Config",
-		"clusters":        []any{map[string]any{"name": name, "cluster": body["cluster"]}},
-		"users":           []any{map[string]any{"name": name, "user": body["user"]}},
-		"contexts":        []any{map[string]any{"name": name, "context": map[string]any{"cluster": name, "user": name}}},
-		"current-context": name,
-	}, nil
-}
-
-// CA returns the certificate authority of the first cluster, in PEM; nil if the kubeconfig has none in it.
-func (c Config) CA() []byte {
-	clusters, err := c.entries("clusters")
-	if err != nil || len(clusters) == 0 {
-		return nil
-	}
-	cluster, _ := clusters[0].(map[string]any)["cluster"].(map[string]any)
-	text, _ := cluster["certificate-authority-data"].(string)
-	ca, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || len(ca) == 0 {
-		return nil
-	}
-	return ca
-}
 
 // File is a kubeconfig on disk.
 type File struct{ path string }
 
-// Default returns the file that a new cluster goes to when the user named none: as with
-// kubectl and kind, the first of $KUBECONFIG's files that exists, else its last,
-// else ~/.kube/config.
+// Default returns the file that a new cluster goes to when the user named none: as with kubectl and
+// kind, the first of $KUBECONFIG's files that exists, else its last, else ~/.kube/config
+// (https://github.com/kubernetes/client-go/blob/v0.37.0/tools/clientcmd/config.go,
+// GetDefaultFilename).
 func Default() (*File, error) {
 	all, err := DefaultFiles()
 	if err != nil {
@@ -161,21 +64,22 @@ func At(path string) *File {
 // Path returns where the file is.
 func (f *File) Path() string { return f.path }
 
-// Check finds out whether the file can be read and written, without changing it, so that
-// trouble shows before minutes have gone into a cluster.
+// Check fails if the file cannot be read and written, and does not change it. It is for the time
+// before a cluster is made.
 func (f *File) Check(ctx context.Context) error {
 	return f.update(ctx, func(*text) (bool, error) { return false, nil })
 }
 
-// Add merges a cluster into the file, which is made, with mode 0600, if need be.
+// Add merges a cluster into the file, which it makes, with mode 0600, if there is none.
 func (f *File) Add(ctx context.Context, cluster Config) error {
 	return f.update(ctx, func(t *text) (bool, error) { return true, t.merge(cluster) })
 }
 
 // Remove takes the entries called name out of the file, if there is such a file, and
-// says whether there were any.
+// reports whether there were any.
 func (f *File) Remove(ctx context.Context, name string) (found bool, err error) {
-	// No lock for the common case: nothing to do, perhaps in a folder that is not ours.
+	// No lock for the common case: nothing to do, perhaps in a directory that the user cannot
+	// write.
 	if t, err := f.read(); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
@@ -206,12 +110,13 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 			err = fmt.Errorf("cannot update kubeconfig %s: %w", f.path, err)
 		}
 	}()
-	// A link (to a folder of dotfiles, say) stays one: what it leads to is replaced.
+	// A link (to a directory of dotfiles, say) stays one: what it leads to is replaced.
 	path, err := target(f.path)
 	if err != nil {
 		return err
 	}
-	// kubectl locks the path that it was given, be it a link. Others may be given what the link leads to.
+	// kubectl locks the path that it was given, even if that is a link. Other programs may be
+	// given what the link leads to.
 	for _, p := range slices.Compact([]string{f.path, path}) {
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 			return err
@@ -232,7 +137,8 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 	case err == nil && !old.Mode().IsRegular():
 		return errors.New("it is not a regular file")
 	case err == nil:
-		// Replacing a file needs no leave to write it; a user who made his read-only meant it.
+		// Replacing a file needs no permission to write it, but a file that is read-only
+		// should stay as it is.
 		w, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err
@@ -253,7 +159,7 @@ func (f *File) update(ctx context.Context, change func(*text) (write bool, err e
 		return err
 	}
 
-	// Of mode 0600, which is what a file with keys must have.
+	// The mode is 0600: the file has keys in it.
 	tmp, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)))
 	if err != nil {
 		return err
@@ -294,7 +200,8 @@ func target(path string) (string, error) {
 	return "", &fs.PathError{Op: "readlink", Path: path, Err: syscall.ELOOP}
 }
 
-// lock takes the lock that kubectl and kind take: the file's name with ".lock".
+// lock takes the lock that kubectl and kind take: a file with ".lock" after the name
+// (https://github.com/kubernetes/client-go/blob/v0.37.0/tools/clientcmd/loader.go, lockName).
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	name := path + ".lock"
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -311,7 +218,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		// The holder needs milliseconds, and O_EXCL offers nothing to wait on.
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("another program holds the lock %s: wait for it, or remove that file if it is a left-over", name)
+			return nil, fmt.Errorf("another program holds the lock %s: wait for it, or remove that file if no program is running that could hold it", name)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -1,15 +1,13 @@
-package cluster
+package host
 
 import (
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 
@@ -17,8 +15,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// The API server's port is one of the engine's machine. Where that is not this one, the user learns how to get there,
-// once the cluster is up; unless a tunnel is already there.
+// The API server's port is one of the engine's machine. Where that is not this one, the user learns
+// how to get there, once the cluster is up; unless a tunnel is already there.
 func TestReach(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()
@@ -49,18 +47,23 @@ func TestReach(t *testing.T) {
 			want: "kubectl does not reach the API server from here (dial tcp"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l, _, log := launcher(t, engineAt(test.engine),
-				dockertest.Reply{Args: "container inspect", Stdout: fmt.Sprintf(`{"Id":"0123","Name":"/box","State":{"Running":true},"Config":{"Labels":{"dind-cluster.name":"box"}},
-					"NetworkSettings":{"Ports":{"6443/tcp":[{"HostIp":"127.0.0.1","HostPort":"%d"}]}}}`, test.port)},
-				dockertest.Reply{Args: "exec 0123 kubeconfig", Stdout: fmt.Sprintf(`{clusters: [{name: c, cluster: {certificate-authority-data: %q}}], users: [{name: u, user: {}}]}`,
-					base64.StdEncoding.EncodeToString([]byte(test.ca)))})
+			l, engine, log := launcher(t)
+			engine.Host = test.engine
+			i := image(nil)
+			i.Exec = func(_ io.Reader, out, _ io.Writer, _ ...string) int {
+				fmt.Fprintf(out, `{clusters: [{name: c, cluster: {server: "https://x", certificate-authority-data: %q}}], users: [{name: u, user: {}}]}`,
+					base64.StdEncoding.EncodeToString([]byte(test.ca)))
+				return 0
+			}
+			engine.AddImage(i)
+			run(t, l, "--name", "box", "--publish", fmt.Sprintf("127.0.0.1:%d:6443/tcp", test.port), tag)
 			l.Progress = progress.New(log)
 			config, err := l.Kubeconfig(t.Context(), "box")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := fmt.Sprintf("server:https://127.0.0.1:%d", test.port); !strings.Contains(fmt.Sprint(config), want) {
-				t.Errorf("the kubeconfig %v does not have %s", config, want)
+			if want := fmt.Sprintf("https://127.0.0.1:%d", test.port); config.Server != want {
+				t.Errorf("got server %s, want %s", config.Server, want)
 			}
 			if got := log.String(); !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
 				t.Errorf("it says %q, want %q", got, test.want)
@@ -76,27 +79,16 @@ func TestCreateElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	for _, test := range []struct {
-		engine string
-		want   []string
-	}{
-		{"unix:///var/run/docker.sock", []string{"of 127.0.0.1 is in use"}},
-		{"ssh://192.0.2.7", []string{"no such thing"}}, // as far as `docker create`
+	for host, want := range map[string][]string{
+		"unix:///var/run/docker.sock": {"of 127.0.0.1 is in use"},
+		"ssh://192.0.2.7":             {`no image "dind-cluster:v2"`}, // as far as `docker create`
 	} {
-		l, _, _ := launcher(t, goodVersion, goodInfo, nameIsFree, engineAt(test.engine), dockertest.Reply{Args: "ps"},
-			dockertest.Reply{Args: "create", Exit: 1, Stderr: "no such thing"})
-		o := options(t)
-		o.APIPort = busy.Addr().(*net.TCPAddr).Port
-		_, err := l.Create(t.Context(), Present("dind-cluster:v1"), o)
-		dockertest.CheckError(t, err, test.want...)
-		if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("kubeconfig: got %v, want none", err)
-		}
-	}
-	l, fake, _ := launcher(t, goodVersion, goodInfo, nameIsFree, dockertest.Reply{Args: "context inspect", Exit: 1, Stderr: `context "x": context not found`})
-	_, err = l.Create(t.Context(), Present("dind-cluster:v1"), options(t))
-	dockertest.CheckError(t, err, `context "x": context not found`)
-	if fake.Called("create") {
-		t.Errorf("something was created: %q", fake.Calls())
+		l, engine, _ := launcher(t)
+		engine.Host = host
+		r := request(t)
+		r.Image, r.APIPort = Present("dind-cluster:v2"), busy.Addr().(*net.TCPAddr).Port
+		_, err := l.Create(t.Context(), r)
+		dockertest.CheckError(t, err, want...)
+		nothingLeft(t, engine, r)
 	}
 }
