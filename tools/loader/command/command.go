@@ -100,7 +100,7 @@ In the cluster's container all nodes get the images, in a node that node. What i
 	return cmd
 }
 
-func (f *loadFlags) run(cmd *cobra.Command, args []string) (err error) {
+func (f *loadFlags) run(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		args = []string{load.Stdin}
 	}
@@ -113,14 +113,10 @@ func (f *loadFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if !f.quiet {
 		p = progress.New(cmd.ErrOrStderr())
 	}
-	rt, err := f.runtime(ctx, p)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rt.Close()) }()
+	connect := func(ctx context.Context) (load.Runtime, error) { return f.runtime(ctx, p) }
 	o := load.Options{Name: f.name, Stdin: cmd.InOrStdin()}
 	o.Archive.SpoolDir, o.Archive.Name = f.spool, f.call
-	return load.Load(ctx, rt, args, o)
+	return load.Load(ctx, connect, args, o)
 }
 
 func (f *loadFlags) check(cmd *cobra.Command, args []string) error {
