@@ -1,7 +1,6 @@
 package needs
 
 import (
-	"bytes"
 	"fmt"
 	"go/ast"
 	"go/token"
@@ -20,7 +19,7 @@ const (
 	configsFunc   = "initImageConfigs"
 )
 
-// imageList is what the tests' list of images says.
+// imageList is the tests' list of images.
 type imageList struct {
 	// byName has the images' full names.
 	byName map[string]string
@@ -110,7 +109,7 @@ func stringValue(e ast.Expr) (string, bool) {
 // otherRegistries are those that images may come from besides the tests' own.
 var otherRegistries = []string{"docker.io", "gcr.io", "ghcr.io", "mcr.microsoft.com", "quay.io"}
 
-// isImage tells whether a string in the source is the name of an image. Without a registry it is not one that a
+// isImage reports whether a string in the source is the name of an image. Without a registry it is not one that a
 // cluster could start: specs which only talk to the API use such names.
 func (l *imageList) isImage(s string) bool {
 	if strings.ContainsAny(s, " \t\n%{") {
@@ -164,21 +163,14 @@ var (
 	kindField  = regexp.MustCompile(`(?m)^[\s{]*["']?kind["']?\s*:`)
 )
 
-// manifestImage is an image that stands in a manifest.
-type manifestImage struct {
-	image string
-	line  int
-}
-
 // imagesIn returns the images in the text of a manifest, YAML or JSON. Those that a template fills in are not among
 // them: they come from the code. Nor is anything of a file that is no Kubernetes object.
-func imagesIn(text []byte) []manifestImage {
+func imagesIn(text []byte) (images []string) {
 	if !kindField.Match(text) {
 		return nil
 	}
-	var images []manifestImage
-	for _, m := range imageField.FindAllSubmatchIndex(text, -1) {
-		images = append(images, manifestImage{string(text[m[2]:m[3]]), 1 + bytes.Count(text[:m[2]], []byte("\n"))})
+	for _, m := range imageField.FindAllSubmatch(text, -1) {
+		images = append(images, string(m[1]))
 	}
 	return images
 }

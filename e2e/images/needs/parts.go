@@ -66,17 +66,12 @@ func (p *part) holds(locations map[location]bool) bool {
 
 // mention is a place at which the source names an image, or a declaration of ours.
 type mention struct {
-	where location
 	// image is empty if decl is not nil.
 	image string
-	// manifest is the line that has the image, if that is not the source but a manifest which the source names.
-	manifest *location
-	decl     *decl
-	// name is what decl is called here.
-	name string
+	decl  *decl
 }
 
-// analysis is what specs and sources have to do with each other, whatever specs are selected.
+// analysis is what specs and sources have to do with each other.
 type analysis struct {
 	*source
 	*specs
@@ -175,20 +170,20 @@ func (a *analysis) inspect(f *file, node ast.Node, to *part) {
 				break
 			}
 			if folder, ok := f.imports[x.Name]; ok {
-				a.mention(to, a.packages[folder], n.Sel.Name, n)
+				a.mention(to, a.packages[folder], n.Sel.Name)
 				return false
 			}
 		case *ast.Ident:
 			to.names[n.Name] = true
 			// A field or a local variable may have the name too. That costs nothing but a needless visit.
-			a.mention(to, f.pkg, n.Name, n)
+			a.mention(to, f.pkg, n.Name)
 			for _, folder := range f.dots {
-				a.mention(to, a.packages[folder], n.Name, n)
+				a.mention(to, a.packages[folder], n.Name)
 			}
 		case *ast.BasicLit:
 			if n.Kind == token.STRING {
 				if value, err := strconv.Unquote(n.Value); err == nil {
-					a.text(to, value, n)
+					a.text(to, value)
 				}
 			}
 		}
@@ -222,11 +217,10 @@ func (a *analysis) begins(n *ast.CallExpr) (locations []location) {
 }
 
 // mention adds what a name of a package stands for.
-func (a *analysis) mention(to *part, p *pkg, name string, at ast.Node) {
-	where := a.position(at)
+func (a *analysis) mention(to *part, p *pkg, name string) {
 	if p.folder == imagePackage {
 		if image, ok := a.images.byName[name]; ok {
-			to.mentions = append(to.mentions, mention{where: where, image: image})
+			to.mentions = append(to.mentions, mention{image: image})
 			return
 		}
 	}
@@ -234,7 +228,7 @@ func (a *analysis) mention(to *part, p *pkg, name string, at ast.Node) {
 		if p.folder == imagePackage && (d.name == configsFunc || d.name == registriesVar) {
 			continue // They mention all images and registries.
 		}
-		to.mentions = append(to.mentions, mention{where: where, decl: d, name: name})
+		to.mentions = append(to.mentions, mention{decl: d})
 	}
 }
 
@@ -248,10 +242,9 @@ func (d *decl) methods() []*decl {
 }
 
 // text looks at a string of the source: it may name an image, or a manifest with images in it.
-func (a *analysis) text(to *part, value string, at ast.Node) {
-	where := a.position(at)
+func (a *analysis) text(to *part, value string) {
 	if a.images.isImage(value) {
-		to.mentions = append(to.mentions, mention{where: where, image: value})
+		to.mentions = append(to.mentions, mention{image: value})
 		return
 	}
 	for _, name := range a.manifests.named(value) {
@@ -260,8 +253,8 @@ func (a *analysis) text(to *part, value string, at ast.Node) {
 			a.errs = append(a.errs, err)
 			continue
 		}
-		for _, i := range imagesIn(content) {
-			to.mentions = append(to.mentions, mention{where: where, image: i.image, manifest: &location{name, i.line}})
+		for _, image := range imagesIn(content) {
+			to.mentions = append(to.mentions, mention{image: image})
 		}
 	}
 }
@@ -277,7 +270,7 @@ func (a *analysis) check(locations map[location]bool) []error {
 	}
 	for name, met := range a.cuts {
 		if !met {
-			errs = append(errs, fmt.Errorf("no selected spec mentions %s: remove it from the cuts", name))
+			errs = append(errs, fmt.Errorf("no spec mentions %s: remove it from the cuts", name))
 		}
 	}
 	return errs

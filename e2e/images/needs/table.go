@@ -13,9 +13,11 @@ import (
 
 // Table returns the images that each spec of a report may use, whether it is selected there or not, by the spec's full
 // name. What runs before and after all specs is not looked at, and images that are not there on purpose are left out: absent
-// has the reasons. Otherwise it is as Find.
+// has the reasons. It fails if sources and report do not belong together, or if a cut is not on any path.
 //
-// Listed are all images that e2e.test knows itself. It replaces the tags of those in manifests by its own.
+// The file system holds the sources of k8s.io/kubernetes, the directory test in its root. The report is what
+// --ginkgo.json-report writes in a dry run. Listed are all images that e2e.test knows: it replaces the tags of those in
+// manifests by its own.
 func Table(sources fs.FS, report io.Reader, listed []string, cuts []Cut, absent map[string]string) (map[string][]string, error) {
 	a, err := newAnalysis(sources, report, cuts)
 	if err != nil {
