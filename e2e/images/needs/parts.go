@@ -79,6 +79,8 @@ type analysis struct {
 	manifests *manifests
 	cuts      map[string]bool // whether met, by function
 	parts     map[*decl]*part
+	// withoutSpecs is what declarations mention when none of the specs in them runs.
+	withoutSpecs map[*decl][]mention
 	// starts are the declarations in which a spec or container begins, by its line.
 	starts map[location][]*decl
 	// met are the locations at which there is a call.
@@ -105,7 +107,7 @@ func newAnalysis(sources fs.FS, report io.Reader, cuts []Cut) (*analysis, error)
 	}
 	a := &analysis{
 		source: src, specs: specs, images: images, manifests: manifests,
-		cuts: map[string]bool{}, parts: map[*decl]*part{}, starts: map[location][]*decl{}, met: map[location]bool{},
+		cuts: map[string]bool{}, parts: map[*decl]*part{}, withoutSpecs: map[*decl][]mention{}, starts: map[location][]*decl{}, met: map[location]bool{},
 	}
 	for _, c := range cuts {
 		a.cuts[c.Func] = false
