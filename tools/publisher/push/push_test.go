@@ -1,7 +1,6 @@
 package push_test
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -168,7 +167,7 @@ func TestPush(t *testing.T) {
 			checkReferrers(t, s, images)
 
 			if n := count(s.Requests(), "GET /v2/team/node/referrers/"); n == 0 {
-				t.Error("nobody asked for referrers")
+				t.Error("no request for referrers")
 			}
 
 			// Again: nothing to do.
@@ -286,8 +285,7 @@ func TestReferrerListed(t *testing.T) {
 		return false
 	})
 	_, err := plan(t, s, images).Push(t.Context(), 1, nil)
-	var failed *push.Error
-	if !errors.As(err, &failed) || failed.Tagging || !strings.Contains(err.Error(), "attach base.spdx.json") || !strings.Contains(err.Error(), "No tag was written") {
+	if err == nil || !strings.Contains(err.Error(), "attach base.spdx.json") || !strings.Contains(err.Error(), "No tag was written") {
 		t.Fatalf("error %v", err)
 	}
 	s.SetFault(nil)
@@ -367,7 +365,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"read-only":          {method: "POST", status: 405, text: `{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}`, want: "read-only"},
 		"forbidden":          {method: "POST", status: 403, text: `{"errors":[{"code":"DENIED","message":"requested access is denied"}]}`, want: "not allowed: 403 Forbidden: DENIED: requested access is denied"},
-		"no such project":    {method: "POST", status: 404, text: `{"errors":[{"code":"NAME_UNKNOWN","message":"no project"}]}`, want: "does not know the place"},
+		"no such project":    {method: "POST", status: 404, text: `{"errors":[{"code":"NAME_UNKNOWN","message":"no project"}]}`, want: "has no such repository"},
 		"disk full, upload":  {method: "PATCH", status: 500, text: `{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"DriverName":"filesystem","Enclosed":{"Op":"write","Path":"/x","Err":28}}}]}`, want: "no space left"},
 		"disk full, commit":  {method: "PUT", path: "/blobs/", status: 500, text: `write: no space left on device`, want: "no space left"},
 		"quota":              {method: "POST", status: 507, want: "no space left"},

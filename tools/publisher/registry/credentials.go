@@ -15,13 +15,13 @@ const (
 	PasswordVariable = "REGISTRY_PASSWORD"
 )
 
-// credentials are what the registry gets to see, and where they are from.
+// credentials are what is sent to the registry, and where they are from.
 type credentials struct {
 	authn.Authenticator
 	source string
 }
 
-// target is what docker config files name: the registry, or a path in it.
+// target is what Docker's config files name: the registry, or a path in it.
 type target struct{ registry, path string }
 
 func (t target) RegistryStr() string { return t.registry }
