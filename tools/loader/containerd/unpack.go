@@ -26,12 +26,12 @@ import (
 )
 
 // unpack makes the image's chain of snapshots.
-func (r *Runtime) unpack(ctx context.Context, img *archive.Image) error {
+func (r *Runtime) unpack(ctx context.Context, it *item) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ready := make(chan struct{}) // the snapshot below is
 	close(ready)
 	var chain []digest.Digest
-	for _, l := range img.Blobs() {
+	for _, l := range it.Blobs() {
 		h, _ := l.DiffID()
 		s := &layerSnapshot{layer: l, below: slices.Clip(chain), belowReady: ready}
 		chain = append(slices.Clip(chain), digest.Digest(h.String()))
@@ -139,7 +139,7 @@ func (r *Runtime) apply(ctx context.Context, s *layerSnapshot, a *applier, aside
 	}
 	err = r.sn.Commit(ctx, s.chainID, key, opts...)
 	if errdefs.IsAlreadyExists(err) {
-		return nil // somebody else, a pull perhaps, was faster; it is under our lease now
+		return nil // another program, a pull perhaps, was faster; it is under our lease now
 	} else if err != nil {
 		return fmt.Errorf("committing a snapshot: %w", err)
 	}
@@ -166,20 +166,19 @@ func (r *Runtime) remove(ctx context.Context, key string) error {
 const manyLayers = 100
 
 // mountable makes sure that a container could have the image as its root: it mounts it as containerd would.
-func (r *Runtime) mountable(ctx context.Context, img *archive.Image) error {
-	ids := diffIDs(img)
-	if len(ids) <= manyLayers {
+func (r *Runtime) mountable(ctx context.Context, it *item) error {
+	n := len(it.Blobs())
+	if n <= manyLayers {
 		return nil
 	}
-	chainID := identity.ChainID(ids).String()
-	key := unpackKey(chainID)
-	mounts, err := r.sn.Prepare(ctx, key, chainID)
+	key := unpackKey(it.snapshot)
+	mounts, err := r.sn.Prepare(ctx, key, it.snapshot)
 	if err != nil {
 		return fmt.Errorf("preparing a snapshot: %w", err)
 	}
 	err = mount.WithTempMount(ctx, mounts, func(string) error { return nil })
 	if err != nil {
-		err = fmt.Errorf("no container could start from its %d layers, which are too many to be mounted: build it with fewer, or squash it (%w)", len(ids), err)
+		err = fmt.Errorf("no container could start from its %d layers, which are too many to be mounted: build it with fewer, or squash it (%w)", n, err)
 	}
 	return errors.Join(err, r.remove(ctx, key))
 }

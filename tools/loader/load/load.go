@@ -30,7 +30,7 @@ const openAtOnce = 16
 // Stdin is the source that stands for standard input.
 const Stdin = "-"
 
-// Options say what to load.
+// Options of Load.
 type Options struct {
 	Archive archive.Options
 	// Name, if not empty, is given to the one image instead of its own names.
