@@ -23,7 +23,7 @@ const (
 type imageList struct {
 	// byName has the images' full names.
 	byName map[string]string
-	// registries are the hosts and folders that images are named with.
+	// registries are the registries and paths that images are named with.
 	registries []string
 }
 
@@ -70,7 +70,7 @@ func (s *source) images() (*imageList, error) {
 		})
 	}
 	if err == nil && len(list.byName) == 0 {
-		err = fmt.Errorf("%s: %s has no images, or says so in a new form", imagePackage, configsFunc)
+		err = fmt.Errorf("%s: %s has no images in the form that is known", imagePackage, configsFunc)
 	}
 	return list, err
 }

@@ -24,7 +24,7 @@ const (
 	imagePackage = "test/utils/image"
 )
 
-// source is e2e.test's own packages, by folder.
+// source is e2e.test's own packages, by directory.
 type source struct {
 	files    fs.FS
 	fset     *token.FileSet
@@ -45,7 +45,7 @@ type pkg struct {
 // file is what a name in one file means.
 type file struct {
 	pkg *pkg
-	// imports are the folders of imported packages of ours, by the name in this file.
+	// imports are the directories of imported packages of ours, by the name in this file.
 	imports map[string]string
 	// dots are those that are imported without a name.
 	dots []string
@@ -207,7 +207,7 @@ func (s *source) position(n ast.Node) location {
 	return location{p.Filename, p.Line}
 }
 
-// sorted returns the packages in the order of their folders.
+// sorted returns the packages in the order of their directories.
 func (s *source) sorted() []*pkg {
 	var all []*pkg
 	for _, p := range s.packages {

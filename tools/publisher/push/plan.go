@@ -119,7 +119,7 @@ func (p *Plan) describe(images []Image) error {
 	for _, image := range images {
 		t := &target{Image: image}
 		if err := t.describe(add); err != nil {
-			return fmt.Errorf("read image %s: %w", image.Name, err)
+			return fmt.Errorf("reading image %s: %w", image.Name, err)
 		}
 		p.targets = append(p.targets, t)
 	}

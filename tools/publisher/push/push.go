@@ -136,7 +136,7 @@ func (p *Plan) attach(ctx context.Context, jobs int, printer *progress.Printer) 
 				continue
 			}
 			if err := t.repo.Put(ctx, a.digest.String(), a); err != nil {
-				return fmt.Errorf("attach %s: %w", a.Title, err)
+				return fmt.Errorf("attaching %s: %w", a.Title, err)
 			}
 		}
 		return nil

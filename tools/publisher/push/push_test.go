@@ -285,7 +285,7 @@ func TestReferrerListed(t *testing.T) {
 		return false
 	})
 	_, err := plan(t, s, images).Push(t.Context(), 1, nil)
-	if err == nil || !strings.Contains(err.Error(), "attach base.spdx.json") || !strings.Contains(err.Error(), "No tag was written") {
+	if err == nil || !strings.Contains(err.Error(), "attaching base.spdx.json") || !strings.Contains(err.Error(), "No tag was written") {
 		t.Fatalf("error %v", err)
 	}
 	s.SetFault(nil)

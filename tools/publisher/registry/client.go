@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// Options say how to talk to a registry.
+// Options of a client.
 type Options struct {
 	// Insecure allows plain HTTP to other machines.
 	Insecure bool
@@ -75,7 +75,7 @@ func New(ctx context.Context, place Place, o Options) (*Client, error) {
 	return c, err
 }
 
-// Place is where the client's images are.
+// Place returns where the client's images are.
 func (c *Client) Place() Place { return c.place }
 
 // Access is what a repository is opened for.
@@ -95,7 +95,7 @@ func (c *Client) Open(ctx context.Context, image string, access Access) (*Reposi
 	}
 	_, err = transport.NewWithContext(ctx, repo.Registry, c.credentials.Authenticator, c.tripper, []string{repo.Scope(string(access))})
 	if err != nil {
-		return nil, c.explain(ctx, err, "connect to %s", c.place.Host())
+		return nil, c.explain(ctx, err, "connecting to %s", c.place.Host())
 	}
 	return &Repository{client: c, image: image, name: repo}, nil
 }

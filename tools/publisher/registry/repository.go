@@ -39,7 +39,7 @@ func (r *Repository) HasBlob(ctx context.Context, digest v1.Hash) (bool, error) 
 	if absent(err) {
 		return false, nil
 	}
-	return has, r.client.explain(ctx, err, "look for %s in %s", digest, r.Name())
+	return has, r.client.explain(ctx, err, "looking for %s in %s", digest, r.Name())
 }
 
 // Manifest returns the digest of the manifest that a tag or digest stands for, and whether there is one.
@@ -49,7 +49,7 @@ func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (v1.Hash,
 		return v1.Hash{}, false, nil
 	}
 	if err != nil {
-		return v1.Hash{}, false, r.client.explain(ctx, err, "look for %s in %s", tagOrDigest, r.Name())
+		return v1.Hash{}, false, r.client.explain(ctx, err, "looking for %s in %s", tagOrDigest, r.Name())
 	}
 	return d.Digest, true, nil
 }
@@ -75,7 +75,7 @@ func (r *Repository) reference(tagOrDigest string) name.Reference {
 	return r.name.Tag(tagOrDigest)
 }
 
-// Upload is what it took to bring a blob into a repository.
+// Upload describes how a blob came into a repository.
 type Upload struct {
 	// Mounted is set if the blob was there in another repository.
 	Mounted bool
@@ -111,7 +111,7 @@ func (r *Repository) Upload(ctx context.Context, layer v1.Layer, from *Repositor
 		}
 	}
 	return Upload{Mounted: from != nil && total.Load() == 0, Sent: total.Load()},
-		r.client.explain(ctx, err, "upload %s to %s", digest, r.Name())
+		r.client.explain(ctx, err, "uploading %s to %s", digest, r.Name())
 }
 
 // beginAgain reports whether an upload may succeed when it starts anew: its body was cut off, or the registry lost it. All
@@ -137,7 +137,7 @@ func beginAgain(err error) bool {
 // distribution specification defines.
 func (r *Repository) Put(ctx context.Context, tagOrDigest string, manifest remote.Taggable) error {
 	err := r.client.pusher.Put(ctx, r.reference(tagOrDigest), manifest)
-	return r.client.explain(ctx, err, "write %s to %s", tagOrDigest, r.Name())
+	return r.client.explain(ctx, err, "writing %s to %s", tagOrDigest, r.Name())
 }
 
 // HasReferrer reports whether a manifest can be found as a referrer of another one.
@@ -148,11 +148,11 @@ func (r *Repository) HasReferrer(ctx context.Context, subject, referrer v1.Hash)
 		return false, nil
 	}
 	if err != nil {
-		return false, r.client.explain(ctx, err, "look for referrers of %s in %s", subject, r.Name())
+		return false, r.client.explain(ctx, err, "looking for referrers of %s in %s", subject, r.Name())
 	}
 	m, err := index.IndexManifest()
 	if err != nil {
-		return false, r.client.explain(ctx, err, "read the referrers of %s in %s", subject, r.Name())
+		return false, r.client.explain(ctx, err, "reading the referrers of %s in %s", subject, r.Name())
 	}
 	return slices.ContainsFunc(m.Manifests, func(d v1.Descriptor) bool { return d.Digest == referrer }), nil
 }

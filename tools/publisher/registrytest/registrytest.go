@@ -29,7 +29,7 @@ import (
 // User and Password are what a registry with authentication takes.
 const User, Password = "someone", "s3cret:/ü"
 
-// Options say what kind of registry it is.
+// Options of a registry.
 type Options struct {
 	NoMounts  bool
 	Referrers bool
@@ -170,7 +170,7 @@ func (s *Server) mount(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// put stores a blob. go-containerregistry takes an upload's address for a repository below the real one.
+// put stores a blob. For an upload go-containerregistry's repository is one below the real one: its address up to /uploads.
 func (s *Server) put(repository string, digest v1.Hash, content []byte) {
 	repository = strings.TrimSuffix(repository, "/blobs")
 	if s.blobs[repository] == nil {
@@ -211,10 +211,10 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// token gives whoever knows the password what they ask for. A token is the list of its scopes.
+// token answers a request with the right password with what it asks for. A token is the list of its scopes.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	if user, password, ok := r.BasicAuth(); !ok || user != User || password != Password {
-		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"who are you?"}]}`, http.StatusUnauthorized)
+		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"wrong user name or password"}]}`, http.StatusUnauthorized)
 		return
 	}
 	text, err := json.Marshal(r.URL.Query()["scope"])
@@ -225,7 +225,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]string{"token": base64.RawURLEncoding.EncodeToString(text)})
 }
 
-// allowed tells whether a request's token is for an action in a repository.
+// allowed reports whether a request's token is for an action in a repository.
 func (s *Server) allowed(r *http.Request, repository, action string) bool {
 	if !s.options.Token {
 		return true
