@@ -11,8 +11,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/compression"
 )
 
-// Difference describes the first difference of two files: of tar archives, compressed or not, the entry, else the byte
-// and what is around it.
+// Difference describes the first difference of two files: of tar archives, compressed or not, the
+// entry, else the byte and what is around it.
 func Difference(first, second string) (string, error) {
 	a, err := entries(first)
 	if err != nil {
@@ -30,7 +30,8 @@ func Difference(first, second string) (string, error) {
 	return differentByte(first, second)
 }
 
-// entries lists a tar archive, a line for each entry with all of its header. It stops where the file is no tar archive.
+// entries lists a tar archive, a line for each entry with all of its header. It stops where the
+// file is no tar archive.
 func entries(path string) ([]string, error) {
 	r, err := compression.Open(path)
 	if err != nil {

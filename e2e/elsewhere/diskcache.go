@@ -9,16 +9,19 @@ import (
 	"sync/atomic"
 )
 
-// UpstreamCache serves the Go packages of upstreams in one of Bazel's disk caches to another Bazel, as a remote cache
-// that cannot be written to. It withholds the results of all other actions. Close it.
+// UpstreamCache serves the Go packages of upstreams in one of Bazel's disk caches to another Bazel,
+// as a remote cache that cannot be written to. It withholds the results of all other actions. Close
+// it.
 type UpstreamCache struct {
 	*httptest.Server // URL is for --remote_cache
-	// Served, Withheld and Unknown count the actions that were asked for; Rejected counts requests other than reads.
+	// Served, Withheld and Unknown count the actions that were asked for; Rejected counts requests
+	// other than reads.
 	Served, Withheld, Unknown, Rejected atomic.Int32
 }
 
-// ServeUpstream serves a disk cache at a free port of the loopback, by Bazel's HTTP protocol for caches: /ac/KEY is an
-// action's result, /cas/DIGEST a content (https://bazel.build/remote/caching#http-caching).
+// ServeUpstream serves a disk cache at a free port of the loopback, by Bazel's HTTP protocol for
+// caches: /ac/KEY is an action's result, /cas/DIGEST a content
+// (https://bazel.build/remote/caching#http-caching).
 func ServeUpstream(dir string) *UpstreamCache {
 	c := &UpstreamCache{}
 	content := func(w http.ResponseWriter, r *http.Request) {
@@ -52,12 +55,14 @@ func ServeUpstream(dir string) *UpstreamCache {
 }
 
 var (
-	// In an ActionResult of the remote execution API a path ends where the next field begins, with a control character.
+	// In an ActionResult of the remote execution API a path ends where the next field begins, with
+	// a control character.
 	outputPath      = regexp.MustCompile(`bazel-out/[\x20-\x7e]+`)
 	upstreamPackage = regexp.MustCompile(`^bazel-out/[^/]+/bin/external/([^/.][^/]*/)+[^/]+\.[ax]$`)
 )
 
-// compiledUpstream reports whether the outputs in an ActionResult are Go packages of an upstream, and nothing else.
+// compiledUpstream reports whether the outputs in an ActionResult are Go packages of an upstream,
+// and nothing else.
 func compiledUpstream(result []byte) bool {
 	outputs := outputPath.FindAll(result, -1)
 	for _, o := range outputs {

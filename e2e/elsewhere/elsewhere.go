@@ -1,6 +1,6 @@
-// Package elsewhere builds this workspace a second time, in another place: from a copy of its sources at another path, with
-// another output base, other file times and another umask and, where the machine allows it, another host name and local day.
-// Tests compare the two builds.
+// Package elsewhere builds this workspace a second time, in another place: from a copy of its
+// sources at another path, with another output base, other file times and another umask and, where
+// the machine allows it, another host name and local day. Tests compare the two builds.
 package elsewhere
 
 import (
@@ -62,8 +62,8 @@ func Cache() (string, error) {
 	return filepath.Join(cache, "dind-cluster"), nil
 }
 
-// New makes a place below the cache directory, and removes what a killed test has left there. It fails when another test
-// is in a place of that name, or when the disk is too full.
+// New makes a place below the cache directory, and removes what a killed test has left there. It
+// fails when another test is in a place of that name, or when the disk is too full.
 func New(o Options) (*Place, error) {
 	cache, err := Cache()
 	if err != nil {
@@ -138,7 +138,8 @@ func (p *Place) chooseNamespaces() error {
 	return nil
 }
 
-// Changed lists the sources that are no longer as they were copied: then the two builds are of different things.
+// Changed lists the sources that are no longer as they were copied: then the two builds are of
+// different things.
 func (p *Place) Changed() (string, error) {
 	out, err := exec.Command("diff", "--recursive", "--brief", "--no-dereference", "--exclude=.git", "--exclude=bazel-*",
 		p.source, p.Workspace).CombinedOutput()
@@ -152,8 +153,9 @@ func (p *Place) Changed() (string, error) {
 var notForBazel = []string{"BAZEL_TEST", "BUILD_", "GO_TEST_", "JAVA_RUNFILES", "PYTHON_RUNFILES", "RUNFILES_", "TESTBRIDGE_",
 	"TEST_", "XML_OUTPUT_FILE"}
 
-// Bazel runs scripts/bazel of the copied workspace, with the output base of the place. The command's own output, if it has
-// one, goes to output; nil is for the log. The error of a command that fails has the end of the log.
+// Bazel runs scripts/bazel of the copied workspace, with the output base of the place. The
+// command's own output, if it has one, goes to output; nil is for the log. The error of a command
+// that fails has the end of the log.
 func (p *Place) Bazel(ctx context.Context, output io.Writer, command string, args ...string) error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -197,7 +199,8 @@ func (p *Place) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// otherZone returns the offset of a time zone, in seconds east of UTC, where it is another day now than it is here.
+// otherZone returns the offset of a time zone, in seconds east of UTC, where it is another day now
+// than it is here.
 func otherZone(now time.Time) int {
 	const east, west = 14 * 3600, -12 * 3600 // more than a day apart
 	if now.In(time.FixedZone("", east)).YearDay() != now.YearDay() {
@@ -206,7 +209,8 @@ func otherZone(now time.Time) int {
 	return west
 }
 
-// zoneData is a file of a time zone that is always so many seconds east of UTC, in the first version of tzfile(5).
+// zoneData is a file of a time zone that is always so many seconds east of UTC, in the first
+// version of tzfile(5).
 func zoneData(offset int) []byte {
 	o := uint32(int32(offset))
 	header := "TZif" + strings.Repeat("\x00", 16+4*4) + "\x00\x00\x00\x01\x00\x00\x00\x05" // one type of local time, 5 characters

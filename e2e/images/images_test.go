@@ -77,7 +77,8 @@ Build it, as docs/add-a-test-image.md tells. If none of them starts it, add the 
 	t.Logf("%d conformance specs use %d images", len(specs), len(all))
 }
 
-// TestFeatures checks that each feature of the kernel that the e2e program looks for is one that a spec needs.
+// TestFeatures checks that each feature of the kernel that the e2e program looks for is one that a
+// spec needs.
 func TestFeatures(t *testing.T) {
 	specs := conformance(t)
 	for _, f := range missing.Features {

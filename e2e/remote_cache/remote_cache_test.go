@@ -1,4 +1,5 @@
-// Package remotecache tests building with a cache that a team shares: bazel-remote, built from source, with TLS and passwords.
+// Package remotecache tests building with a cache that a team shares: bazel-remote, built from
+// source, with TLS and passwords.
 package remotecache
 
 import (
@@ -49,7 +50,8 @@ const (
 	needs = 8 << 30
 )
 
-// joining is the mnemonic of the actions whose outputs are not to travel: they join what is in the cache already.
+// joining is the mnemonic of the actions whose outputs are not to travel: they join what is in the
+// cache already.
 const joining = "ImageArchive"
 
 func TestMain(m *testing.M) {
@@ -61,7 +63,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRemoteCache fills a cache by a build, and builds the same at another place with nothing but that cache.
+// TestRemoteCache fills a cache by a build, and builds the same at another place with nothing but
+// that cache.
 func TestRemoteCache(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -112,7 +115,8 @@ func TestRemoteCache(t *testing.T) {
 	}
 	t.Logf("whole build: %.1f s without the cache, %.1f s with it", cold.Seconds(), warm.Seconds())
 
-	// A build that may not write succeeds as well, and nothing of it gets into the cache: neither when it does not try …
+	// A build that may not write succeeds as well, and nothing of it gets into the cache: neither
+	// when it does not try …
 	second.change(1)
 	second.run(ctx, "build something new without writing", "--config=remote-cache")
 	second.someNew()
@@ -141,8 +145,8 @@ type build struct {
 	spawns []spawn
 }
 
-// spawn is a process that Bazel ran for an action, or did not have to, since a cache had its outputs: SpawnExec in Bazel's
-// src/main/protobuf/spawn.proto, as its execution log has it.
+// spawn is a process that Bazel ran for an action, or did not have to, since a cache had its
+// outputs: SpawnExec in Bazel's src/main/protobuf/spawn.proto, as its execution log has it.
 type spawn struct {
 	TargetLabel, Mnemonic string
 	Runner                string // linux-sandbox, remote cache hit …
@@ -188,7 +192,8 @@ func (b *build) close() {
 	}
 }
 
-// run builds the targets with no cache but the one that the options name. It returns how long that took.
+// run builds the targets with no cache but the one that the options name. It returns how long that
+// took.
 func (b *build) run(ctx context.Context, what string, options ...string) time.Duration {
 	b.t.Helper()
 	log := filepath.Join(b.place.Dir, "execution.json")

@@ -40,7 +40,8 @@ const (
 	needs = 16 << 30
 )
 
-// joining are the mnemonics of actions whose outputs are too large for a shared cache: they only join what is there.
+// joining are the mnemonics of actions whose outputs are too large for a shared cache: they only
+// join what is there.
 var joining = []string{"ImageArchive", "ImageLayout"}
 
 // local are the keys of execution info that keep an action out of a remote cache.
@@ -62,11 +63,12 @@ type output struct {
 	first string // the first build's
 }
 
-// TestReproducible builds everything that is shipped a second time, and compares it with what this test was given.
+// TestReproducible builds everything that is shipped a second time, and compares it with what this
+// test was given.
 //
-// The first build is the one that runs this test: so what it compares with is what people get from this Bazel, with all of its
-// caches. The second build has none, but for the packages of upstreams, which rules_go compiled: it links, packs and
-// compiles our own code anew.
+// The first build is the one that runs this test: so what it compares with is what people get from
+// this Bazel, with all of its caches. The second build has none, but for the packages of upstreams,
+// which rules_go compiled: it links, packs and compiles our own code anew.
 func TestReproducible(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -117,7 +119,8 @@ func TestReproducible(t *testing.T) {
 	}
 	served, withheld := cache.Served.Load(), cache.Withheld.Load()
 	t.Logf("built again in %.0f s", time.Since(begin).Seconds())
-	// The cache is bounded and shared with other builds, so a key that is not in it proves no difference.
+	// The cache is bounded and shared with other builds, so a key that is not in it proves no
+	// difference.
 	t.Logf("keys of its actions: %d the same in both places (of them %d packages of upstreams, which were taken from the cache), %d not in the first one's cache",
 		served+withheld, served, cache.Unknown.Load())
 	if n := cache.Rejected.Load(); n > 0 {
@@ -167,7 +170,8 @@ func inputs(t *testing.T) []output {
 	return outputs
 }
 
-// checkShared checks that all actions may be in a team's cache but those that join what is there already.
+// checkShared checks that all actions may be in a team's cache but those that join what is there
+// already.
 func checkShared(ctx context.Context, t *testing.T, place *elsewhere.Place) {
 	t.Helper()
 	var out bytes.Buffer
@@ -217,8 +221,9 @@ func checkShared(ctx context.Context, t *testing.T, place *elsewhere.Place) {
 	t.Logf("%d of %d actions can be in a remote cache; the others join layers", len(graph.Actions)-joined, len(graph.Actions))
 }
 
-// compareAll compares all outputs, and writes the first build's digests as sha256sum does. Of outputs that differ it keeps the
-// second build's, beside the digests. It returns the number of those that differ.
+// compareAll compares all outputs, and writes the first build's digests as sha256sum does. Of
+// outputs that differ it keeps the second build's, beside the digests. It returns the number of
+// those that differ.
 func compareAll(ctx context.Context, t *testing.T, place *elsewhere.Place, outputs []output, logs string) int {
 	t.Helper()
 	type sums struct{ first, second string }

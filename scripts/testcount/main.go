@@ -1,5 +1,5 @@
-// Command testcount reads the build event file of a `bazel test` (--build_event_json_file) and prints how many test cases
-// passed, failed and were skipped. It fails when none ran.
+// Command testcount reads the build event file of a `bazel test` (--build_event_json_file) and
+// prints how many test cases passed, failed and were skipped. It fails when none ran.
 package main
 
 import (
@@ -69,8 +69,9 @@ type attempt struct {
 	Run, Shard int
 }
 
-// count counts the cases of all test targets in a build event file. A target without cases counts as one case; so does one
-// that did not build or run, as failed: unrun lists those. A target that is not for this platform counts as skipped.
+// count counts the cases of all test targets in a build event file. A target without cases counts
+// as one case; so does one that did not build or run, as failed: unrun lists those. A target that
+// is not for this platform counts as skipped.
 func count(path string) (total tally, unrun []string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -117,8 +118,8 @@ func count(path string) (total tally, unrun []string, err error) {
 	return total, unrun, nil
 }
 
-// cases counts the cases in the test.xml of a test's result. Not every test writes one, and one that times out or crashes
-// need not have a case that says so.
+// cases counts the cases in the test.xml of a test's result. Not every test writes one, and one
+// that times out or crashes need not have a case that says so.
 func (e *event) cases() (found tally, err error) {
 	for _, output := range e.TestResult.TestActionOutput {
 		if output.Name == "test.xml" {

@@ -1,4 +1,5 @@
-// Command publisher pushes images that Bazel has built to a registry: `bazel run //images:push` runs it.
+// Command publisher pushes images that Bazel has built to a registry: `bazel run //images:push`
+// runs it.
 package main
 
 import (

@@ -27,7 +27,8 @@ type imageList struct {
 	registries []string
 }
 
-// images reads the list of images: assignments of the form configs[NAME] = Config{list.REGISTRY, "name", "tag"}.
+// images reads the list of images: assignments of the form configs[NAME] = Config{list.REGISTRY,
+// "name", "tag"}.
 func (s *source) images() (*imageList, error) {
 	p, err := s.load(imagePackage)
 	if err != nil {
@@ -109,8 +110,8 @@ func stringValue(e ast.Expr) (string, bool) {
 // otherRegistries are those that images may come from besides the tests' own.
 var otherRegistries = []string{"docker.io", "gcr.io", "ghcr.io", "mcr.microsoft.com", "quay.io"}
 
-// isImage reports whether a string in the source is the name of an image. Without a registry it is not one that a
-// cluster could start: specs which only talk to the API use such names.
+// isImage reports whether a string in the source is the name of an image. Without a registry it is
+// not one that a cluster could start: specs which only talk to the API use such names.
 func (l *imageList) isImage(s string) bool {
 	if strings.ContainsAny(s, " \t\n%{") {
 		return false
@@ -163,8 +164,9 @@ var (
 	kindField  = regexp.MustCompile(`(?m)^[\s{]*["']?kind["']?\s*:`)
 )
 
-// imagesIn returns the images in the text of a manifest, YAML or JSON. Those that a template fills in are not among
-// them: they come from the code. Nor is anything of a file that is no Kubernetes object.
+// imagesIn returns the images in the text of a manifest, YAML or JSON. Those that a template fills
+// in are not among them: they come from the code. Nor is anything of a file that is no Kubernetes
+// object.
 func imagesIn(text []byte) (images []string) {
 	if !kindField.Match(text) {
 		return nil

@@ -68,7 +68,8 @@ func tree(specs, helpers string, more map[string]string) fstest.MapFS {
 	return fs
 }
 
-// report makes a dry run's report: the lines of specs.go with the marks "// container", "// selected" and "// skipped".
+// report makes a dry run's report: the lines of specs.go with the marks "// container", "//
+// selected" and "// skipped".
 func report(specs string) string {
 	var containers, texts, leaves []string
 	const location = `{"FileName": "external/some_repository/test/e2e/specs/specs.go", "LineNumber": %d}`
@@ -199,7 +200,8 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// TestTable checks that each spec has the images of its own and of what runs before it, and no other spec's.
+// TestTable checks that each spec has the images of its own and of what runs before it, and no
+// other spec's.
 func TestTable(t *testing.T) {
 	helpers := head + `
 func Prepare() { start(imageutils.BusyBox) }
@@ -232,7 +234,8 @@ func init() { start(imageutils.Pause) }
 	}
 }
 
-// TestLocal checks that a local function counts for those specs only that call it, or that it declares.
+// TestLocal checks that a local function counts for those specs only that call it, or that it
+// declares.
 func TestLocal(t *testing.T) {
 	specs := `package specs
 
@@ -267,8 +270,8 @@ var _ = Describe("driver", func() { // container
 	}
 }
 
-// TestDriver checks that the specs of a storage driver have the images of this driver only, although they are declared at the
-// same place as those of the others.
+// TestDriver checks that the specs of a storage driver have the images of this driver only,
+// although they are declared at the same place as those of the others.
 func TestDriver(t *testing.T) {
 	specs := `package specs
 

@@ -11,8 +11,9 @@ import (
 	"strconv"
 )
 
-// part is a declaration, or something in it that is not always run with it: a call at which a spec or a container of specs
-// begins, or a function that is the value of a local variable. Those are parts of their own and not in the part around them.
+// part is a declaration, or something in it that is not always run with it: a call at which a spec
+// or a container of specs begins, or a function that is the value of a local variable. Those are
+// parts of their own and not in the part around them.
 type part struct {
 	// locations are the lines of the call at which a spec or container begins.
 	locations []location
@@ -24,7 +25,8 @@ type part struct {
 	parts    []*part
 }
 
-// run returns those parts of a declaration, itself first, that run when the specs and containers at some locations do.
+// run returns those parts of a declaration, itself first, that run when the specs and containers at
+// some locations do.
 func (p *part) run(selected map[location]bool) (run []*part) {
 	names := map[string]bool{}
 	var locals []*part
@@ -54,7 +56,8 @@ func (p *part) run(selected map[location]bool) (run []*part) {
 	return run
 }
 
-// holds reports whether a part begins at one of the locations, or, if it is a local function, declares what does.
+// holds reports whether a part begins at one of the locations, or, if it is a local function,
+// declares what does.
 func (p *part) holds(locations map[location]bool) bool {
 	for _, l := range p.locations {
 		if locations[l] {
@@ -177,7 +180,8 @@ func (a *analysis) inspect(f *file, node ast.Node, to *part) {
 			}
 		case *ast.Ident:
 			to.names[n.Name] = true
-			// A field or a local variable may have the name too. That costs nothing but a needless visit.
+			// A field or a local variable may have the name too. That costs nothing but a needless
+			// visit.
 			a.mention(to, f.pkg, n.Name)
 			for _, folder := range f.dots {
 				a.mention(to, a.packages[folder], n.Name)
@@ -193,7 +197,8 @@ func (a *analysis) inspect(f *file, node ast.Node, to *part) {
 	})
 }
 
-// localFunc returns the name and the value of a statement that makes a function the value of a new local variable.
+// localFunc returns the name and the value of a statement that makes a function the value of a new
+// local variable.
 func localFunc(n *ast.AssignStmt) (string, *ast.FuncLit) {
 	if n.Tok != token.DEFINE || len(n.Lhs) != 1 || len(n.Rhs) != 1 {
 		return "", nil
@@ -234,8 +239,8 @@ func (a *analysis) mention(to *part, p *pkg, name string) {
 	}
 }
 
-// methods are those of a type, which may be called by any code that has a value of it, also through an interface that is
-// declared elsewhere.
+// methods are those of a type, which may be called by any code that has a value of it, also through
+// an interface that is declared elsewhere.
 func (d *decl) methods() []*decl {
 	if t, ok := d.node.(*ast.TypeSpec); ok {
 		return d.file.pkg.methods[t.Name.Name]
@@ -261,8 +266,8 @@ func (a *analysis) text(to *part, value string) {
 	}
 }
 
-// check finds what shows that report, sources and cuts do not belong together, once all that runs with the specs and
-// containers at some locations has been looked at.
+// check finds what shows that report, sources and cuts do not belong together, once all that runs
+// with the specs and containers at some locations has been looked at.
 func (a *analysis) check(locations map[location]bool) []error {
 	errs := a.errs
 	for l := range locations {

@@ -10,13 +10,14 @@ import (
 	"strings"
 )
 
-// Table returns the images that each spec of a report may use, whether it is selected there or not, by the spec's full
-// name. What runs before and after all specs is not looked at, and images that are not there on purpose are left out: absent
-// has the reasons. It fails if sources and report do not belong together, or if a cut is not on any path.
+// Table returns the images that each spec of a report may use, whether it is selected there or not,
+// by the spec's full name. What runs before and after all specs is not looked at, and images that
+// are not there on purpose are left out: absent has the reasons. It fails if sources and report do
+// not belong together, or if a cut is not on any path.
 //
-// The file system holds the sources of k8s.io/kubernetes, the directory test in its root. The report is what
-// --ginkgo.json-report writes in a dry run. Listed are all images that e2e.test knows: it replaces the tags of those in
-// manifests by its own.
+// The file system holds the sources of k8s.io/kubernetes, the directory test in its root. The
+// report is what --ginkgo.json-report writes in a dry run. Listed are all images that e2e.test
+// knows: it replaces the tags of those in manifests by its own.
 func Table(sources fs.FS, report io.Reader, listed []string, cuts []Cut, absent map[string]string) (map[string][]string, error) {
 	a, err := newAnalysis(sources, report, cuts)
 	if err != nil {
@@ -116,7 +117,8 @@ func (a *analysis) reached(s spec) map[string]bool {
 	return images
 }
 
-// mentions returns what a declaration mentions, each once, when it runs with some specs and containers.
+// mentions returns what a declaration mentions, each once, when it runs with some specs and
+// containers.
 func (a *analysis) mentions(d *decl, selected map[location]bool) (all []mention) {
 	seen := map[mention]bool{}
 	for _, p := range a.part(d).run(selected) {
@@ -130,7 +132,8 @@ func (a *analysis) mentions(d *decl, selected map[location]bool) (all []mention)
 	return all
 }
 
-// alone returns what a declaration mentions without the specs in it: those are looked at where they are declared.
+// alone returns what a declaration mentions without the specs in it: those are looked at where they
+// are declared.
 func (a *analysis) alone(d *decl) []mention {
 	all, ok := a.withoutSpecs[d]
 	if !ok {

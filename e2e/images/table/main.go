@@ -1,4 +1,5 @@
-// Command table writes which images each spec of e2e.test may use, for the e2e program: tools/e2e/missing.
+// Command table writes which images each spec of e2e.test may use, for the e2e program:
+// tools/e2e/missing.
 package main
 
 import (

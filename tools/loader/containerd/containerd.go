@@ -1,9 +1,10 @@
-// Package containerd loads images into a containerd on this machine, as its CRI plugin would have after a pull: named,
-// labelled and unpacked, so that a pod can start from them at once.
+// Package containerd loads images into a containerd on this machine, as its CRI plugin would have
+// after a pull: named, labelled and unpacked, so that a pod can start from them at once.
 //
-// The layers are unpacked by this process, straight from the archive into containerd's snapshots: reading, hashing
-// and writing are one pass, and nothing goes through containerd but the book-keeping. The layers' blobs are not kept,
-// as with containerd's own discard_unpacked_layers: a node only runs images.
+// The layers are unpacked by this process, straight from the archive into containerd's snapshots:
+// reading, hashing and writing are one pass, and nothing goes through containerd but the
+// book-keeping. The layers' blobs are not kept, as with containerd's own discard_unpacked_layers: a
+// node only runs images.
 package containerd
 
 import (
@@ -44,7 +45,8 @@ const (
 	snapshotter    = "overlayfs"
 )
 
-// The labels by which the CRI plugin recognises its images. The kubelet's image garbage collection spares pinned ones.
+// The labels by which the CRI plugin recognises its images. The kubelet's image garbage collection
+// spares pinned ones.
 const (
 	managedLabel = "io.cri-containerd.image"
 	managed      = "managed"
@@ -94,7 +96,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to containerd at %s: %w", o.Address, err)
 	}
-	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the number of images.
+	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the
+	// number of images.
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	r := &Runtime{o: o, client: c, sn: c.SnapshotService(snapshotter), slots: slots}
 	if err := r.lookAtSnapshotter(ctx); err != nil {
@@ -167,8 +170,9 @@ func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 	return nil
 }
 
-// underLease puts what ctx's calls create under our lease: it goes with the lease, unless an image's name refers to it. All
-// archives share the lease, as they share layers: that one of them fails must not take a layer from another.
+// underLease puts what ctx's calls create under our lease: it goes with the lease, unless an
+// image's name refers to it. All archives share the lease, as they share layers: that one of them
+// fails must not take a layer from another.
 func (r *Runtime) underLease(ctx context.Context) (context.Context, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,7 +211,8 @@ func (r *Runtime) Close() error {
 
 // loadAll unpacks the images, side by side, and names them when all are complete.
 func (r *Runtime) loadAll(ctx context.Context, a *archive.Archive, todo []*item) error {
-	// The small blobs go first: once layers are being written, every sync of a small file waits for their data.
+	// The small blobs go first: once layers are being written, every sync of a small file waits for
+	// their data.
 	for _, img := range todo {
 		if err := r.writeContent(ctx, img); err != nil {
 			return fmt.Errorf("%s: %s: %w", a.Name, img, err)
@@ -277,8 +282,8 @@ func ignoreNotFound(err error) error {
 	return err
 }
 
-// writeContent stores the config and the chain to it, with the labels by which containerd's garbage collection finds from
-// an image's name to its snapshots.
+// writeContent stores the config and the chain to it, with the labels by which containerd's garbage
+// collection finds from an image's name to its snapshots.
 func (r *Runtime) writeContent(ctx context.Context, it *item) error {
 	labels := map[string]string{}
 	if it.snapshot != "" {
@@ -292,7 +297,8 @@ func (r *Runtime) writeContent(ctx context.Context, it *item) error {
 		if err := r.write(ctx, desc, it.blobs, map[string]string{label: below.String()}); err != nil {
 			return fmt.Errorf("storing %s: %w", desc.MediaType, err)
 		}
-		// Other than containerd's own, which are numbered, for an index that is there already may have those.
+		// Other than containerd's own, which are numbered, for an index that is there already may
+		// have those.
 		label, below = "containerd.io/gc.ref.content.loader", desc.Digest
 	}
 	return nil
@@ -304,7 +310,8 @@ func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, blobs docu
 	if err := content.WriteBlob(ctx, cs, "loader-"+desc.Digest.String(), bytes.NewReader(blobs[desc.Digest]), desc, content.WithLabels(labels)); err != nil {
 		return err
 	}
-	// A blob that another program has stored has no labels of ours, or other ones, and may have come just now.
+	// A blob that another program has stored has no labels of ours, or other ones, and may have
+	// come just now.
 	have, err := cs.Info(ctx, desc.Digest)
 	if err != nil {
 		return err
@@ -321,8 +328,8 @@ func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, blobs docu
 	return err
 }
 
-// once does the work, unless another goroutine is doing it: then it waits, and does it only if that one failed, whose
-// archive may be damaged where ours is not.
+// once does the work, unless another goroutine is doing it: then it waits, and does it only if that
+// one failed, whose archive may be damaged where ours is not.
 func (r *Runtime) once(key string, work func() error) error {
 	for {
 		mine := false

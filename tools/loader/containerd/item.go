@@ -23,8 +23,9 @@ import (
 type item struct {
 	*archive.Image
 	id digest.Digest // of the config
-	// chain are the descriptors that lead to the image, its manifest the last. Its indexes are left out if containerd would not
-	// find this image in them: of several manifests without a platform, it looks at the first only.
+	// chain are the descriptors that lead to the image, its manifest the last. Its indexes are left
+	// out if containerd would not find this image in them: of several manifests without a platform,
+	// it looks at the first only.
 	chain []ocispec.Descriptor
 	blobs documents // of the chain, and the config
 	// snapshot is the chain ID of the layers; empty if there are none.
@@ -73,9 +74,10 @@ func describe(ctx context.Context, img *archive.Image) (*item, error) {
 	return it, it.name()
 }
 
-// name gives the image its names in containerd: its ID, the references, and, as after a pull of the CRI plugin, each
-// repository with the digest of what it stands for: the plugin looks up both repo@digest and repo:tag@digest as
-// repo@digest. A pull gives the outermost digest only; here no registry can be asked for the others.
+// name gives the image its names in containerd: its ID, the references, and, as after a pull of the
+// CRI plugin, each repository with the digest of what it stands for: the plugin looks up both
+// repo@digest and repo:tag@digest as repo@digest. A pull gives the outermost digest only; here no
+// registry can be asked for the others.
 // https://github.com/containerd/containerd/blob/v2.3.7/internal/cri/server/images/service.go
 func (it *item) name() error {
 	it.labels = map[string]string{managedLabel: managed}

@@ -80,8 +80,8 @@ func (r *Runtime) make(ctx context.Context, s *layerSnapshot) error {
 	return err
 }
 
-// hold puts a snapshot under our lease and reports whether it is there. One that we find may be another loader's, and go with
-// that one's lease at any time before.
+// hold puts a snapshot under our lease and reports whether it is there. One that we find may be
+// another loader's, and go with that one's lease at any time before.
 func (r *Runtime) hold(ctx context.Context, name string) (bool, error) {
 	if _, err := r.sn.Stat(ctx, name); err != nil {
 		return false, ignoreNotFound(err)
@@ -95,8 +95,9 @@ func (r *Runtime) hold(ctx context.Context, name string) (bool, error) {
 	return err == nil, ignoreNotFound(err)
 }
 
-// apply unpacks a layer: on the snapshot below, or aside, at the same time as the layers below, to put it on top of them
-// afterwards, as containerd does after a pull. Unlike containerd, we first make sure that both give the same.
+// apply unpacks a layer: on the snapshot below, or aside, at the same time as the layers below, to
+// put it on top of them afterwards, as containerd does after a pull. Unlike containerd, we first
+// make sure that both give the same.
 func (r *Runtime) apply(ctx context.Context, s *layerSnapshot, a *applier, aside bool) (err error) {
 	parent := identity.ChainID(slices.Clone(s.below)).String()
 	base := parent
@@ -161,11 +162,12 @@ func (r *Runtime) remove(ctx context.Context, key string) error {
 	return nil
 }
 
-// manyLayers is a number of layers that can be mounted wherever containerd has them. How many more depends on the length of
-// their paths, which the mount's options, 4096 bytes at most, are full of.
+// manyLayers is a number of layers that can be mounted wherever containerd has them. How many more
+// depends on the length of their paths, which the mount's options, 4096 bytes at most, are full of.
 const manyLayers = 100
 
-// mountable makes sure that a container could have the image as its root: it mounts it as containerd would.
+// mountable makes sure that a container could have the image as its root: it mounts it as
+// containerd would.
 func (r *Runtime) mountable(ctx context.Context, it *item) error {
 	n := len(it.Blobs())
 	if n <= manyLayers {
@@ -183,8 +185,8 @@ func (r *Runtime) mountable(ctx context.Context, it *item) error {
 	return errors.Join(err, r.remove(ctx, key))
 }
 
-// asOverlay makes the mount of a snapshot without a parent look like one with a parent, so that the applier leaves
-// whiteouts for overlayfs instead of removing what is not there yet.
+// asOverlay makes the mount of a snapshot without a parent look like one with a parent, so that the
+// applier leaves whiteouts for overlayfs instead of removing what is not there yet.
 func asOverlay(mounts []mount.Mount) []mount.Mount {
 	if len(mounts) != 1 || mounts[0].Type != "bind" {
 		return mounts
@@ -201,7 +203,8 @@ func wait(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// descriptor describes a layer to the applier: as uncompressed, whatever the blob is, for the archive decompresses.
+// descriptor describes a layer to the applier: as uncompressed, whatever the blob is, for the
+// archive decompresses.
 func descriptor(l *archive.Layer) ocispec.Descriptor {
 	blob, _ := l.Digest()
 	size, _ := l.Size()

@@ -24,7 +24,8 @@ type Runtime interface {
 	Close() error
 }
 
-// openAtOnce bounds the archives that are open at the same time; the runtime bounds the work on them.
+// openAtOnce bounds the archives that are open at the same time; the runtime bounds the work on
+// them.
 const openAtOnce = 16
 
 // Stdin is the source that stands for standard input.
@@ -39,9 +40,9 @@ type Options struct {
 	Stdin io.Reader
 }
 
-// Load loads every source: an archive file, an OCI layout directory, a directory of archives, or "-". It checks the sources
-// and the name before it connects to the runtime, for which it may have to wait. A source that fails does not stop the
-// others; the error names each.
+// Load loads every source: an archive file, an OCI layout directory, a directory of archives, or
+// "-". It checks the sources and the name before it connects to the runtime, for which it may have
+// to wait. A source that fails does not stop the others; the error names each.
 func Load(ctx context.Context, connect func(context.Context) (Runtime, error), sources []string, o Options) (err error) {
 	if sources, err = expand(sources); err != nil {
 		return err

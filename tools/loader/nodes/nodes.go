@@ -1,5 +1,6 @@
-// Package nodes loads images into the node containers of this cluster. It opens an archive once and starts the loader in
-// each node on the very same file, by its descriptor: no byte goes through Docker, and all nodes share the page cache.
+// Package nodes loads images into the node containers of this cluster. It opens an archive once and
+// starts the loader in each node on the very same file, by its descriptor: no byte goes through
+// Docker, and all nodes share the page cache.
 package nodes
 
 import (
@@ -71,8 +72,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 // Close does nothing.
 func (r *Runtime) Close() error { return nil }
 
-// Load loads the archive into all nodes at the same time. A node that fails does not stop the others: an archive that is
-// damaged fails in each, and none gets an image of it.
+// Load loads the archive into all nodes at the same time. A node that fails does not stop the
+// others: an archive that is damaged fails in each, and none gets an image of it.
 func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 	errs := make([]error, len(r.nodes))
 	var wg sync.WaitGroup
@@ -107,7 +108,8 @@ func (r *Runtime) join(errs []error) error {
 	return errors.Join(out...)
 }
 
-// loadNode runs the node's loader in the node's mount and process namespaces, where the archive is descriptor 3.
+// loadNode runs the node's loader in the node's mount and process namespaces, where the archive is
+// descriptor 3.
 func (r *Runtime) loadNode(ctx context.Context, n string, a *archive.Archive) error {
 	step := r.o.Progress.Step("%s: %s", n, a.Name)
 	pid, err := r.pid(ctx, n)
@@ -137,8 +139,8 @@ func (r *Runtime) loadNode(ctx context.Context, n string, a *archive.Archive) er
 	return nil
 }
 
-// pid finds a node's first process. It is another one after each start of the node, so it is looked up when it is needed:
-// spooling an archive may have taken minutes.
+// pid finds a node's first process. It is another one after each start of the node, so it is looked
+// up when it is needed: spooling an archive may have taken minutes.
 func (r *Runtime) pid(ctx context.Context, n string) (string, error) {
 	out, err := r.client.Output(ctx, "inspect node "+n, "container", "inspect", "--format", "{{.State.Pid}}", n)
 	if err != nil {

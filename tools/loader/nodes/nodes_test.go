@@ -21,7 +21,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// The two commands that nodes are reached with, as far as we need them. A container's process has its name as its ID.
+// The two commands that nodes are reached with, as far as we need them. A container's process has
+// its name as its ID.
 const (
 	dockerScript = `#!/bin/sh
 case $1 in
@@ -30,7 +31,8 @@ container) for last; do :; done
   if [ "$last" = gone ]; then echo 0; elif [ -e DIR/$last.pid ]; then cat DIR/$last.pid; else echo "$last"; fi ;;
 esac
 `
-	// A node keeps what it gets: a file or a directory's index. A node named bad-* fails in its own way.
+	// A node keeps what it gets: a file or a directory's index. A node named bad-* fails in its own
+	// way.
 	nsenter = `#!/bin/sh
 echo "$*" >DIR/$2.args
 case $2 in
@@ -180,7 +182,8 @@ func TestSpool(t *testing.T) {
 	}
 }
 
-// TestRestartedNode loads into a node that has been restarted since the loader began: its process is another one.
+// TestRestartedNode loads into a node that has been restarted since the loader began: its process
+// is another one.
 func TestRestartedNode(t *testing.T) {
 	dir, o := fake(t, "a")
 	r, err := New(context.Background(), o)

@@ -27,8 +27,8 @@ const (
 	statusInterrupted = 130 // as a shell has it for Ctrl-C
 )
 
-// argsVariable holds arguments, as a JSON list, that come before those of the command line: Bazel's rules for `bazel run`
-// have no other way to pass some.
+// argsVariable holds arguments, as a JSON list, that come before those of the command line: Bazel's
+// rules for `bazel run` have no other way to pass some.
 const argsVariable = "PUBLISHER_ARGS"
 
 // usageError is an error in the command line.
@@ -224,7 +224,8 @@ func (f *flags) check() (registry.Place, error) {
 	return place, nil
 }
 
-// inWorkingDirectory makes a path relative to where the user is: `bazel run` starts programs in another directory.
+// inWorkingDirectory makes a path relative to where the user is: `bazel run` starts programs in
+// another directory.
 func inWorkingDirectory(path string) string {
 	if dir := os.Getenv("BUILD_WORKING_DIRECTORY"); dir != "" && path != "" && !filepath.IsAbs(path) {
 		return filepath.Join(dir, path)

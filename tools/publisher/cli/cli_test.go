@@ -233,8 +233,9 @@ func digests(stdout string) (all []string) {
 	return all
 }
 
-// TestStamped looks at what was pushed: the commit and the pushed base's digest in the manifest, the pushed image's digest
-// in the SBOM. An image says the same whether it is pushed with its base or alone.
+// TestStamped looks at what was pushed: the commit and the pushed base's digest in the manifest,
+// the pushed image's digest in the SBOM. An image says the same whether it is pushed with its base
+// or alone.
 func TestStamped(t *testing.T) {
 	base := imagetest.New(t, imagetest.Spec{Name: "base:trixie", Layers: []string{"debian"}})
 	node := imagetest.New(t, imagetest.Spec{Name: "node:v1.37.2", Base: base, Layers: []string{"x"}})
@@ -415,7 +416,8 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// hang takes a request and never answers. The server notices that the client has gone only after the body.
+// hang takes a request and never answers. The server notices that the client has gone only after
+// the body.
 func hang(r *http.Request) bool {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()

@@ -68,7 +68,8 @@ func (f *flags) open(printer *progress.Printer) ([]push.Image, error) {
 	return images, nil
 }
 
-// newSBOM makes an image's SBOM. The document names the image by its digest: here that of the pushed one.
+// newSBOM makes an image's SBOM. The document names the image by its digest: here that of the
+// pushed one.
 func newSBOM(file, name string, built, pushed v1.Image) (*push.Attachment, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -109,8 +110,8 @@ func (f *flags) inRoot(path string) string {
 	return filepath.Join(f.root, path)
 }
 
-// commit returns the commit that the images are stamped with. A source tree need not be a checkout, so a push goes on
-// without one.
+// commit returns the commit that the images are stamped with. A source tree need not be a checkout,
+// so a push goes on without one.
 func (f *flags) commit(printer *progress.Printer) string {
 	if !f.withCommit {
 		return ""

@@ -1,5 +1,5 @@
-// Package push brings images into a registry: first what is missing of their blobs, then their manifests, and only then
-// the tags. At any moment a tag points at a complete image.
+// Package push brings images into a registry: first what is missing of their blobs, then their
+// manifests, and only then the tags. At any moment a tag points at a complete image.
 package push
 
 import (
@@ -69,8 +69,8 @@ type blob struct {
 	from *registry.Repository
 }
 
-// NewPlan asks the registry what it has. Blobs may also be mounted from the siblings: images with the same path which are
-// not pushed now, whether they are in the registry or not.
+// NewPlan asks the registry what it has. Blobs may also be mounted from the siblings: images with
+// the same path which are not pushed now, whether they are in the registry or not.
 func NewPlan(ctx context.Context, client *registry.Client, images []Image, siblings []string) (*Plan, error) {
 	p := &Plan{client: client}
 	if err := p.describe(images); err != nil {
@@ -169,8 +169,8 @@ func (t *target) describe(add func(*target, v1.Layer, string) error) error {
 	return nil
 }
 
-// look asks for every blob of every image. That a manifest is there proves nothing: a registry may have lost a blob, and
-// this is how it gets it back.
+// look asks for every blob of every image. That a manifest is there proves nothing: a registry may
+// have lost a blob, and this is how it gets it back.
 func (p *Plan) look(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(registry.Lookups)
@@ -223,8 +223,8 @@ func (p *Plan) look(ctx context.Context) error {
 	return nil
 }
 
-// lookAtSiblings finds sources for blobs that none of the images' own repositories has. It ignores errors: a sibling that
-// cannot be read is as good as none.
+// lookAtSiblings finds sources for blobs that none of the images' own repositories has. It ignores
+// errors: a sibling that cannot be read is as good as none.
 func (p *Plan) lookAtSiblings(ctx context.Context, siblings []string) {
 	var missing []*blob
 	for _, b := range p.blobs {
@@ -278,8 +278,8 @@ func (p *Plan) Summary() string {
 	return fmt.Sprintf("%d blobs in %s: %s", there+uploads+mounts, plural(len(p.targets), "image"), strings.Join(parts, ", "))
 }
 
-// count counts the blobs of one image, or of all: a blob of two images twice. One that no repository has is uploaded to the first
-// image's repository and mounted in the others.
+// count counts the blobs of one image, or of all: a blob of two images twice. One that no
+// repository has is uploaded to the first image's repository and mounted in the others.
 func (p *Plan) count(of *target) (there, uploads, mounts int, bytes int64) {
 	for _, b := range p.blobs {
 		for _, t := range b.of {

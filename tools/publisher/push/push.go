@@ -25,8 +25,8 @@ type Stats struct {
 	Bytes             int64
 }
 
-// Push does what is planned: jobs blobs at a time, each part of the plan only after the one before is complete. Printer
-// gets a line for each step. The error says which tags were written before it.
+// Push does what is planned: jobs blobs at a time, each part of the plan only after the one before
+// is complete. Printer gets a line for each step. The error says which tags were written before it.
 func (p *Plan) Push(ctx context.Context, jobs int, printer *progress.Printer) (Stats, error) {
 	stats, err := p.upload(ctx, jobs, printer)
 	if err == nil {
@@ -124,8 +124,8 @@ func (p *Plan) writeManifests(ctx context.Context, jobs int, printer *progress.P
 	})
 }
 
-// attach writes what refers to the images. One image's attachments share the list of its referrers, so they go one after
-// the other.
+// attach writes what refers to the images. One image's attachments share the list of its referrers,
+// so they go one after the other.
 func (p *Plan) attach(ctx context.Context, jobs int, printer *progress.Printer) error {
 	todo := slices.DeleteFunc(slices.Clone(p.targets), func(t *target) bool {
 		return !slices.ContainsFunc(t.attachments, func(a *attachment) bool { return !a.present })

@@ -22,7 +22,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
 
-// family is three images as ours are: two stand on the first. Node is the content of the second one's last layer.
+// family is three images as ours are: two stand on the first. Node is the content of the second
+// one's last layer.
 func family(t *testing.T, node string, sbom bool, tags ...string) []push.Image {
 	t.Helper()
 	base := imagetest.New(t, imagetest.Spec{Name: "base:1", Layers: []string{"debian", "containerd"}})
@@ -136,14 +137,16 @@ func TestPush(t *testing.T) {
 			stats := do(t, s, images)
 			writes := s.Writes()
 
-			// 2 + 2 + 2 layers, 3 configs, 3 SBOMs, 1 empty config; the base's two layers and the empty config twice more.
+			// 2 + 2 + 2 layers, 3 configs, 3 SBOMs, 1 empty config; the base's two layers and the
+			// empty config twice more.
 			if stats.Uploaded != 13 || stats.Mounted != 6 {
 				t.Errorf("%+v, want 13 uploaded, 6 mounted", stats)
 			}
 			if n := count(writes, "PATCH "); n != 13 {
 				t.Errorf("%d uploads, want 13", n)
 			}
-			// A registry that has the API for referrers lists them by itself; elsewhere each image has a tag with the list.
+			// A registry that has the API for referrers lists them by itself; elsewhere each image
+			// has a tag with the list.
 			lists := 0
 			for _, r := range writes {
 				if strings.Contains(r, "/manifests/sha256-") {
@@ -273,7 +276,8 @@ func TestHeals(t *testing.T) {
 	checkTags(t, s, images)
 }
 
-// TestReferrerListed checks that an SBOM whose manifest is there, but which no list of referrers names, is attached.
+// TestReferrerListed checks that an SBOM whose manifest is there, but which no list of referrers
+// names, is attached.
 func TestReferrerListed(t *testing.T) {
 	s := registrytest.New(t, registrytest.Options{})
 	images := family(t, "node", true, "v1")
@@ -294,8 +298,9 @@ func TestReferrerListed(t *testing.T) {
 	checkReferrers(t, s, images)
 }
 
-// TestFaults pushes to a registry that fails at random: answers with errors, cuts connections before and in the middle of
-// bodies. The push goes through, and at no moment does a tag point at something incomplete.
+// TestFaults pushes to a registry that fails at random: answers with errors, cuts connections
+// before and in the middle of bodies. The push goes through, and at no moment does a tag point at
+// something incomplete.
 func TestFaults(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -313,8 +318,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// faults are answers instead of the registry's, with some probability, but four in a row at most for the same request: after six the
-// client gives up, as it should.
+// faults are answers instead of the registry's, with some probability, but four in a row at most
+// for the same request: after six the client gives up, as it should.
 func faults(seed uint64, probability float64) func(http.ResponseWriter, *http.Request) bool {
 	random := rand.New(rand.NewPCG(seed, 1))
 	var mu sync.Mutex

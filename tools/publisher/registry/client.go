@@ -17,13 +17,13 @@ type Options struct {
 	CAFile string
 	// Jobs is how many uploads there may be at a time.
 	Jobs int
-	// Pause returns how long to wait before the try after try, which counts from 0. Nil is a quarter of a second that grows
-	// to five.
+	// Pause returns how long to wait before the try after try, which counts from 0. Nil is a
+	// quarter of a second that grows to five.
 	Pause func(try int) time.Duration
 }
 
-// plain reports whether to talk to a host, which may have a port, without TLS. To name an authority is to want TLS, on this
-// machine too.
+// plain reports whether to talk to a host, which may have a port, without TLS. To name an authority
+// is to want TLS, on this machine too.
 func (o Options) plain(host string) bool {
 	return o.Insecure || o.CAFile == "" && thisMachine(host)
 }
@@ -87,7 +87,8 @@ const (
 	Push = Access(transport.PushScope)
 )
 
-// Open makes sure that the registry answers and, as far as it says so this early, that it accepts the credentials.
+// Open makes sure that the registry answers and, as far as it says so this early, that it accepts
+// the credentials.
 func (c *Client) Open(ctx context.Context, image string, access Access) (*Repository, error) {
 	repo, err := c.place.repository(image, c.plainHTTP)
 	if err != nil {

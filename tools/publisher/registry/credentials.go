@@ -8,8 +8,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// UsernameVariable and PasswordVariable are environment variables that win over Docker's configuration: CI systems hand
-// secrets to jobs in the environment, and so none has to be written to a file first.
+// UsernameVariable and PasswordVariable are environment variables that win over Docker's
+// configuration: CI systems hand secrets to jobs in the environment, and so none has to be written
+// to a file first.
 const (
 	UsernameVariable = "REGISTRY_USERNAME"
 	PasswordVariable = "REGISTRY_PASSWORD"
@@ -28,8 +29,8 @@ func (t target) RegistryStr() string { return t.registry }
 
 func (t target) String() string { return t.path }
 
-// findCredentials looks in the environment, then in Docker's configuration with its credential helpers, then in
-// Podman's. They are asked once for all images, since a helper may take a second.
+// findCredentials looks in the environment, then in Docker's configuration with its credential
+// helpers, then in Podman's. They are asked once for all images, since a helper may take a second.
 func findCredentials(ctx context.Context, t target) (credentials, error) {
 	user, password := os.Getenv(UsernameVariable), os.Getenv(PasswordVariable)
 	switch {

@@ -16,7 +16,8 @@ import (
 
 // Error is a failure, explained to the user who pushes.
 type Error struct {
-	// Doing is the operation that failed: "uploading sha256:… to registry.example.com/team/dind-node".
+	// Doing is the operation that failed: "uploading sha256:… to
+	// registry.example.com/team/dind-node".
 	Doing string
 	// Cause is what the registry or the network said, in a few words.
 	Cause string

@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Place is where images go: a registry and, below it, a path that every image's name is appended to.
+// Place is where images go: a registry and, below it, a path that every image's name is appended
+// to.
 type Place struct {
 	host string
 	path string // may be empty
@@ -19,8 +20,9 @@ type Place struct {
 
 var tagRegexp = regexp.MustCompile("^" + reference.TagRegexp.String() + "$")
 
-// ParsePlace reads REGISTRY/PATH or REGISTRY: registry.example.com/team, localhost:5000. The registry's host is never
-// guessed: a name without one would lead to Docker Hub, perhaps by accident.
+// ParsePlace reads REGISTRY/PATH or REGISTRY: registry.example.com/team, localhost:5000. The
+// registry's host is never guessed: a name without one would lead to Docker Hub, perhaps by
+// accident.
 func ParsePlace(text string) (Place, error) {
 	if text == "" {
 		return Place{}, errors.New("no registry: say where to push to, such as registry.example.com/team")

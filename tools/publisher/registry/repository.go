@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// uploadTries is how often one blob's upload is begun in all. A registry that fails at random does so in any of an
-// upload's requests, and one with a body cannot simply be made again.
+// uploadTries is how often one blob's upload is begun in all. A registry that fails at random does
+// so in any of an upload's requests, and one with a body cannot simply be made again.
 const uploadTries = 8
 
 // Repository is one image's place in the registry.
@@ -42,7 +42,8 @@ func (r *Repository) HasBlob(ctx context.Context, digest v1.Hash) (bool, error) 
 	return has, r.client.explain(ctx, err, "looking for %s in %s", digest, r.Name())
 }
 
-// Manifest returns the digest of the manifest that a tag or digest stands for, and whether there is one.
+// Manifest returns the digest of the manifest that a tag or digest stands for, and whether there is
+// one.
 func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (v1.Hash, bool, error) {
 	d, err := r.client.puller.Head(ctx, r.reference(tagOrDigest))
 	if absent(err) {
@@ -54,8 +55,9 @@ func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (v1.Hash,
 	return d.Digest, true, nil
 }
 
-// absent reports whether a look-up found nothing. Some registries do not distinguish what is missing from what is
-// forbidden, and some give an answer without a digest, which is as good as none.
+// absent reports whether a look-up found nothing. Some registries do not distinguish what is
+// missing from what is forbidden, and some give an answer without a digest, which is as good as
+// none.
 func absent(err error) bool {
 	var answer *transport.Error
 	var request *url.Error
@@ -83,8 +85,8 @@ type Upload struct {
 	Sent int64
 }
 
-// Upload brings a blob into the repository, by mounting it from another one if the registry can. It calls sent, which may
-// be nil, with the number of bytes as they go.
+// Upload brings a blob into the repository, by mounting it from another one if the registry can. It
+// calls sent, which may be nil, with the number of bytes as they go.
 func (r *Repository) Upload(ctx context.Context, layer v1.Layer, from *Repository, sent func(n int)) (Upload, error) {
 	digest, err := layer.Digest()
 	if err != nil {
@@ -114,8 +116,8 @@ func (r *Repository) Upload(ctx context.Context, layer v1.Layer, from *Repositor
 		r.client.explain(ctx, err, "uploading %s to %s", digest, r.Name())
 }
 
-// beginAgain reports whether an upload may succeed when it starts anew: its body was cut off, or the registry lost it. All
-// other requests have been made often enough by the tripper.
+// beginAgain reports whether an upload may succeed when it starts anew: its body was cut off, or
+// the registry lost it. All other requests have been made often enough by the tripper.
 func beginAgain(err error) bool {
 	var answer *transport.Error
 	if errors.As(err, &answer) && answer.Request != nil {
@@ -132,9 +134,9 @@ func beginAgain(err error) bool {
 	return errors.As(err, &request) && request.Op == "Patch" && transientError(err, true)
 }
 
-// Put writes a manifest, whose blobs have to be there, under a tag or its digest. A manifest with a subject becomes
-// findable as its referrer: by the registry or, where that has no API for referrers, in the fallback tag that the
-// distribution specification defines.
+// Put writes a manifest, whose blobs have to be there, under a tag or its digest. A manifest with a
+// subject becomes findable as its referrer: by the registry or, where that has no API for
+// referrers, in the fallback tag that the distribution specification defines.
 func (r *Repository) Put(ctx context.Context, tagOrDigest string, manifest remote.Taggable) error {
 	err := r.client.pusher.Put(ctx, r.reference(tagOrDigest), manifest)
 	return r.client.explain(ctx, err, "writing %s to %s", tagOrDigest, r.Name())

@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	// tries is how often one request is made in all, the pauses between being 0.25, 0.5, 1, 2 and 4 seconds.
+	// tries is how often one request is made in all, the pauses between being 0.25, 0.5, 1, 2 and 4
+	// seconds.
 	tries = 6
-	// stalled is when a request on which nothing moves, in either direction, has failed. A registry may take long to
-	// store a large blob, and says nothing meanwhile.
+	// stalled is when a request on which nothing moves, in either direction, has failed. A registry
+	// may take long to store a large blob, and says nothing meanwhile.
 	stalled = 2 * time.Minute
 	// dialTimeout is for the connection alone.
 	dialTimeout = 10 * time.Second
@@ -38,34 +39,38 @@ func (e *plainHTTPError) Error() string {
 	return "plain HTTP to " + e.host + " is not allowed"
 }
 
-// tripper makes requests, again where that is safe and promises something. It stands below go-containerregistry, whose
-// own retries do not know Retry-After, sleep through a cancellation and are too few for a registry in trouble.
+// tripper makes requests, again where that is safe and promises something. It stands below
+// go-containerregistry, whose own retries do not know Retry-After, sleep through a cancellation and
+// are too few for a registry in trouble.
 type tripper struct {
 	inner http.RoundTripper
 	plain func(host string) bool // reports whether to talk to a host without TLS
 	pause func(try int) time.Duration
 
-	// reached is set by the first answer: until then a host that does not exist is a typing mistake, later a hiccup.
+	// reached is set by the first answer: until then a host that does not exist is a typing
+	// mistake, later a hiccup.
 	reached atomic.Bool
 	// notBefore is when the registry accepts requests again, in nanoseconds since 1970.
 	notBefore atomic.Int64
 }
 
-// sentKey is the context's key of a function that is called with the number of bytes that a request sends, as it sends them.
+// sentKey is the context's key of a function that is called with the number of bytes that a request
+// sends, as it sends them.
 type sentKey struct{}
 
 func withSent(ctx context.Context, sent func(n int)) context.Context {
 	return context.WithValue(ctx, sentKey{}, sent)
 }
 
-// pause grows from a quarter of a second to five seconds, with some chance, so that many clients spread.
+// pause grows from a quarter of a second to five seconds, with some chance, so that many clients
+// spread.
 func pause(try int) time.Duration {
 	d := min(250*time.Millisecond<<min(try, 10), 5*time.Second)
 	return d - time.Duration(rand.Int64N(int64(d)/4))
 }
 
-// RoundTrip implements http.RoundTripper. Of the requests with a body only small ones come twice: before a blob's body
-// comes again, a new upload has to begin.
+// RoundTrip implements http.RoundTripper. Of the requests with a body only small ones come twice:
+// before a blob's body comes again, a new upload has to begin.
 func (t *tripper) RoundTrip(in *http.Request) (*http.Response, error) {
 	if in.URL.Scheme == "http" && !t.plain(in.URL.Host) {
 		if in.Body != nil {
@@ -154,7 +159,8 @@ func (t *tripper) once(in *http.Request) (*http.Response, error) {
 		}
 		req.Body = watch(in.Body)
 		if in.GetBody != nil {
-			// For Go's client, which begins anew by itself where the connection turns out to be closed already.
+			// For Go's client, which begins anew by itself where the connection turns out to be
+			// closed already.
 			req.GetBody = func() (io.ReadCloser, error) {
 				body, err := in.GetBody()
 				if err != nil {
@@ -259,8 +265,8 @@ func transientError(err error, reached bool) bool {
 	return true
 }
 
-// enospc is the error number in what the reference implementation passes on of its storage driver's error: JSON, or that
-// as go-containerregistry prints it.
+// enospc is the error number in what the reference implementation passes on of its storage driver's
+// error: JSON, or that as go-containerregistry prints it.
 var enospc = regexp.MustCompile(`\bErr"?:28\b`)
 
 // diskFull reports whether a registry says that it cannot store anything more.
@@ -268,7 +274,8 @@ func diskFull(text string) bool {
 	return strings.Contains(text, "no space left") || strings.Contains(text, "Insufficient Storage") || enospc.MatchString(text)
 }
 
-// retryAfter reads the header of that name: seconds, or a time (RFC 9110, section 10.2.3). It is 0 for everything else.
+// retryAfter reads the header of that name: seconds, or a time (RFC 9110, section 10.2.3). It is 0
+// for everything else.
 func retryAfter(header string, now time.Time) time.Duration {
 	const most = 24 * time.Hour
 	if seconds, err := strconv.Atoi(header); err == nil {

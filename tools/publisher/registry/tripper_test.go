@@ -24,7 +24,8 @@ func (s server) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// newTestTripper makes a tripper whose requests go to a server in this process; nil is for the network.
+// newTestTripper makes a tripper whose requests go to a server in this process; nil is for the
+// network.
 func newTestTripper(t *testing.T, s server) *tripper {
 	t.Helper()
 	made, err := newTripper(Options{Jobs: 2})
@@ -182,7 +183,8 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// TestStalled checks that a registry which takes a request and does not answer ends it, and that a slow one does not.
+// TestStalled checks that a registry which takes a request and does not answer ends it, and that a
+// slow one does not.
 func TestStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -219,7 +221,8 @@ func (slow) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: r}, nil
 }
 
-// rewinder reads a part of the body, then the body from its beginning, as Go's client does when a connection was closed.
+// rewinder reads a part of the body, then the body from its beginning, as Go's client does when a
+// connection was closed.
 type rewinder struct{}
 
 func (rewinder) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -1,5 +1,6 @@
-// Package registrytest is a registry in this process, for tests: go-containerregistry's, with blobs that belong to one
-// repository each, mounts, basic and token authentication, and faults on request.
+// Package registrytest is a registry in this process, for tests: go-containerregistry's, with blobs
+// that belong to one repository each, mounts, basic and token authentication, and faults on
+// request.
 package registrytest
 
 import (
@@ -85,7 +86,8 @@ func (s *Server) SetFault(f func(http.ResponseWriter, *http.Request) bool) {
 	s.fault = f
 }
 
-// Requests returns the requests since the last call, as METHOD PATH?QUERY without an upload's number.
+// Requests returns the requests since the last call, as METHOD PATH?QUERY without an upload's
+// number.
 func (s *Server) Requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +130,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodPut {
-		// go-containerregistry's registry takes a manifest that was cut off on its way for a whole one.
+		// go-containerregistry's registry takes a manifest that was cut off on its way for a whole
+		// one.
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -170,7 +173,8 @@ func (s *Server) mount(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// put stores a blob. For an upload go-containerregistry's repository is one below the real one: its address up to /uploads.
+// put stores a blob. For an upload go-containerregistry's repository is one below the real one: its
+// address up to /uploads.
 func (s *Server) put(repository string, digest v1.Hash, content []byte) {
 	repository = strings.TrimSuffix(repository, "/blobs")
 	if s.blobs[repository] == nil {
@@ -211,7 +215,8 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// token answers a request with the right password with what it asks for. A token is the list of its scopes.
+// token answers a request with the right password with what it asks for. A token is the list of its
+// scopes.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	if user, password, ok := r.BasicAuth(); !ok || user != User || password != Password {
 		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"wrong user name or password"}]}`, http.StatusUnauthorized)
@@ -283,8 +288,8 @@ func (b *blobs) Put(_ context.Context, repository string, digest v1.Hash, r io.R
 	return nil
 }
 
-// CheckTags pulls everything that the tags of all repositories point at, and returns the tags with their digests, as
-// REPOSITORY:TAG. It fails the test for each that is not complete.
+// CheckTags pulls everything that the tags of all repositories point at, and returns the tags with
+// their digests, as REPOSITORY:TAG. It fails the test for each that is not complete.
 func (s *Server) CheckTags(t testing.TB, options ...remote.Option) map[string]v1.Hash {
 	t.Helper()
 	reg, err := name.NewRegistry(s.Host)

@@ -1,7 +1,8 @@
 // Package stamp writes into images' manifests which commit they were built from.
 //
-// Bazel finds the commit (scripts/workspace-status) and hands it over when images are pushed, not when they are built: so
-// no layer and no config depends on it. A pushed manifest is the built one with one annotation more.
+// Bazel finds the commit (scripts/workspace-status) and hands it over when images are pushed, not
+// when they are built: so no layer and no config depends on it. A pushed manifest is the built one
+// with one annotation more.
 package stamp
 
 import (
@@ -20,8 +21,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image"
 )
 
-// Revision is the annotation with the commit (OCI image specification): all its digits, with "-dirty" when the checkout
-// had changes.
+// Revision is the annotation with the commit (OCI image specification): all its digits, with
+// "-dirty" when the checkout had changes.
 const Revision = "org.opencontainers.image.revision"
 
 // length of a commit in a tag, in hexadecimal digits.
@@ -32,8 +33,8 @@ const dirty = "-dirty"
 
 var commit = regexp.MustCompile(`^[0-9a-f]{40,64}(-dirty)?$`)
 
-// ReadCommit reads the commit from the output of scripts/workspace-status, as Bazel keeps it: lines with a key, a blank and
-// a value. If there is none, the error says why.
+// ReadCommit reads the commit from the output of scripts/workspace-status, as Bazel keeps it: lines
+// with a key, a blank and a value. If there is none, the error says why.
 func ReadCommit(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -74,8 +75,8 @@ type Stamper struct {
 	stamped map[string]string
 }
 
-// New makes a Stamper. Manifests name their bases by digest, so it needs the manifests of all bases that are not among the
-// images: each after its own base.
+// New makes a Stamper. Manifests name their bases by digest, so it needs the manifests of all bases
+// that are not among the images: each after its own base.
 func New(commit string, bases ...[]byte) (*Stamper, error) {
 	s := &Stamper{commit: commit, stamped: map[string]string{}}
 	for _, manifest := range bases {
