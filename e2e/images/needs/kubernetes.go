@@ -70,7 +70,8 @@ func Listed(e2e string) ([]string, error) {
 
 // DryRun makes e2e.test write a report of all specs, and opens it.
 func DryRun(e2e, report string) (*os.File, error) {
-	if out, err := exec.Command(e2e, "--ginkgo.dry-run", "--ginkgo.no-color", "--ginkgo.json-report="+report).CombinedOutput(); err != nil {
+	cmd := exec.Command(e2e, "--ginkgo.dry-run", "--ginkgo.no-color", "--ginkgo.json-report="+report)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("a dry run of e2e.test: %w\n%s", err, out)
 	}
 	return os.Open(report)

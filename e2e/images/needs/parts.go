@@ -110,7 +110,8 @@ func newAnalysis(sources fs.FS, report io.Reader, cuts []Cut) (*analysis, error)
 	}
 	a := &analysis{
 		source: src, specs: specs, images: images, manifests: manifests,
-		cuts: map[string]bool{}, parts: map[*decl]*part{}, withoutSpecs: map[*decl][]mention{}, starts: map[location][]*decl{}, met: map[location]bool{},
+		cuts: map[string]bool{}, parts: map[*decl]*part{}, withoutSpecs: map[*decl][]mention{},
+		starts: map[location][]*decl{}, met: map[location]bool{},
 	}
 	for _, c := range cuts {
 		a.cuts[c.Func] = false

@@ -289,7 +289,8 @@ func (r *Runtime) writeContent(ctx context.Context, it *item) error {
 	if it.snapshot != "" {
 		labels["containerd.io/gc.ref.snapshot."+snapshotter] = it.snapshot
 	}
-	if err := r.write(ctx, ocispec.Descriptor{Digest: it.id, Size: int64(len(it.blobs[it.id]))}, it.blobs, labels); err != nil {
+	config := ocispec.Descriptor{Digest: it.id, Size: int64(len(it.blobs[it.id]))}
+	if err := r.write(ctx, config, it.blobs, labels); err != nil {
 		return fmt.Errorf("storing the config: %w", err)
 	}
 	label, below := "containerd.io/gc.ref.content.config", it.id
@@ -307,7 +308,9 @@ func (r *Runtime) writeContent(ctx context.Context, it *item) error {
 func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, blobs documents, labels map[string]string) error {
 	cs := r.client.ContentStore()
 	// Also puts a blob that is there already under our lease.
-	if err := content.WriteBlob(ctx, cs, "loader-"+desc.Digest.String(), bytes.NewReader(blobs[desc.Digest]), desc, content.WithLabels(labels)); err != nil {
+	blob := bytes.NewReader(blobs[desc.Digest])
+	err := content.WriteBlob(ctx, cs, "loader-"+desc.Digest.String(), blob, desc, content.WithLabels(labels))
+	if err != nil {
 		return err
 	}
 	// A blob that another program has stored has no labels of ours, or other ones, and may have

@@ -94,7 +94,8 @@ func (c *Client) Open(ctx context.Context, image string, access Access) (*Reposi
 	if err != nil {
 		return nil, err
 	}
-	_, err = transport.NewWithContext(ctx, repo.Registry, c.credentials.Authenticator, c.tripper, []string{repo.Scope(string(access))})
+	scopes := []string{repo.Scope(string(access))}
+	_, err = transport.NewWithContext(ctx, repo.Registry, c.credentials.Authenticator, c.tripper, scopes)
 	if err != nil {
 		return nil, c.explain(ctx, err, "connecting to %s", c.place.Host())
 	}
