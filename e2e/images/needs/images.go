@@ -2,14 +2,11 @@ package needs
 
 import (
 	"fmt"
-	"go/ast"
-	"go/token"
 	"io/fs"
 	"maps"
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -17,6 +14,13 @@ const (
 	// registriesVar holds the registries by field, configsFunc makes the images of them.
 	registriesVar = "initRegistry"
 	configsFunc   = "initImageConfigs"
+)
+
+// The lines of both, as gofmt has them.
+var (
+	registryLine = regexp.MustCompile(`(?m)^\t+(\w+):\s+"([^"]+)",$`)
+	configLine   = regexp.MustCompile(`(?m)^\tconfigs\[(\w+)\] = (.+)$`)
+	config       = regexp.MustCompile(`^Config\{list\.(\w+), "([^"]+)", "([^"]+)"\}$`)
 )
 
 // imageList is the tests' list of images.
@@ -27,84 +31,28 @@ type imageList struct {
 	registries []string
 }
 
-// images reads the list of images: assignments of the form configs[NAME] = Config{list.REGISTRY,
-// "name", "tag"}.
+// images reads the list of images from manifest.go.
 func (s *source) images() (*imageList, error) {
-	p, err := s.load(imagePackage)
+	text, err := fs.ReadFile(s.files, imagePackage+"/manifest.go")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the sources of e2e.test: %w", err)
 	}
 	registries := map[string]string{}
-	for _, d := range p.named[registriesVar] {
-		ast.Inspect(d.node, func(n ast.Node) bool {
-			if kv, ok := n.(*ast.KeyValueExpr); ok {
-				if key, ok := kv.Key.(*ast.Ident); ok {
-					if value, ok := stringValue(kv.Value); ok {
-						registries[key.Name] = value
-					}
-				}
-			}
-			return true
-		})
+	for _, m := range registryLine.FindAllStringSubmatch(string(text), -1) {
+		registries[m[1]] = m[2]
 	}
-	list := &imageList{byName: map[string]string{}, registries: slices.Sorted(maps.Values(registries))}
-	for _, d := range p.named[configsFunc] {
-		ast.Inspect(d.node, func(n ast.Node) bool {
-			a, ok := n.(*ast.AssignStmt)
-			if !ok || len(a.Lhs) != 1 || len(a.Rhs) != 1 {
-				return true
-			}
-			index, ok := a.Lhs[0].(*ast.IndexExpr)
-			if !ok {
-				return true
-			}
-			name, ok := index.Index.(*ast.Ident)
-			if !ok {
-				return true
-			}
-			image, readErr := readConfig(a.Rhs[0], registries)
-			if readErr != nil && err == nil {
-				err = fmt.Errorf("%s: image %s: %w", s.position(a), name.Name, readErr)
-			}
-			list.byName[name.Name] = image
-			return true
-		})
+	list := &imageList{map[string]string{}, slices.Sorted(maps.Values(registries))}
+	for _, m := range configLine.FindAllStringSubmatch(string(text), -1) {
+		parts := config.FindStringSubmatch(m[2])
+		if parts == nil || registries[parts[1]] == "" {
+			return nil, fmt.Errorf("%s: image %s is not made of registry, name and tag", imagePackage, m[1])
+		}
+		list.byName[m[1]] = registries[parts[1]] + "/" + parts[2] + ":" + parts[3]
 	}
-	if err == nil && len(list.byName) == 0 {
-		err = fmt.Errorf("%s: %s has no images in the form that is known", imagePackage, configsFunc)
+	if len(list.byName) == 0 {
+		return nil, fmt.Errorf("%s has no images in the form that is known", imagePackage)
 	}
-	return list, err
-}
-
-// readConfig reads Config{list.REGISTRY, "name", "tag"}.
-func readConfig(e ast.Expr, registries map[string]string) (string, error) {
-	c, ok := e.(*ast.CompositeLit)
-	if !ok || len(c.Elts) != 3 {
-		return "", fmt.Errorf("is not made of registry, name and tag")
-	}
-	field, ok := c.Elts[0].(*ast.SelectorExpr)
-	if !ok {
-		return "", fmt.Errorf("its registry is not a field of the list of registries")
-	}
-	registry, ok := registries[field.Sel.Name]
-	if !ok {
-		return "", fmt.Errorf("registry %s has no name", field.Sel.Name)
-	}
-	name, ok1 := stringValue(c.Elts[1])
-	tag, ok2 := stringValue(c.Elts[2])
-	if !ok1 || !ok2 {
-		return "", fmt.Errorf("its name and tag are not plain strings")
-	}
-	return registry + "/" + name + ":" + tag, nil
-}
-
-func stringValue(e ast.Expr) (string, bool) {
-	l, ok := e.(*ast.BasicLit)
-	if !ok || l.Kind != token.STRING {
-		return "", false
-	}
-	value, err := strconv.Unquote(l.Value)
-	return value, err == nil
+	return list, nil
 }
 
 // otherRegistries are those that images may come from besides the tests' own.

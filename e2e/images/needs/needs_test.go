@@ -330,7 +330,7 @@ func TestErrors(t *testing.T) {
 		{"broken source", tree("package specs\nfunc {", fine, nil), report(someSpecs), nil, "specs.go:2"},
 		{"an image in a new form", tree(someSpecs, fine, map[string]string{
 			"test/utils/image/manifest.go": strings.Replace(manifestGo, `Config{list.Tests, "perl", "5"}`, `perlImage()`, 1),
-		}), report(someSpecs), nil, "image Perl: is not made of"},
+		}), report(someSpecs), nil, "image Perl is not made of"},
 		{"no list", tree(someSpecs, fine, map[string]string{
 			"test/utils/image/manifest.go": "package image\n",
 		}), report(someSpecs), nil, "has no images"},
