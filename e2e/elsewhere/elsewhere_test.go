@@ -84,8 +84,8 @@ touch made; find . | sort >>"$OUT"; stat -c '%a %Y' pkg/run made >>"$OUT"`)
 	if got[0] != p.Workspace || got[1] != "0077" || got[6] != "none" || got[7] != "off" {
 		t.Errorf("folder, umask, TEST_TMPDIR and DIND_CLUSTER_DOCKER are %q", []string{got[0], got[1], got[6], got[7]})
 	}
-	if want := "--output_base=" + p.base + " --max_idle_secs=30 build --color=no --curses=no --show_progress_rate_limit=10 --x //..."; got[8] != want {
-		t.Errorf("arguments %q, want %q", got[8], want)
+	if !strings.HasPrefix(got[8], "--output_base="+p.base+" ") || !strings.HasSuffix(got[8], " --x //...") {
+		t.Errorf("arguments %q", got[8])
 	}
 	if got[5] == fmt.Sprintf("%03d", here.YearDay()) {
 		t.Errorf("the day by TZ is day %s, as here", got[5])
