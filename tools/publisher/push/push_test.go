@@ -267,7 +267,7 @@ func TestHeals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Lose("team/node", d)
+		s.Lose(t, "team/node", d)
 	}
 	stats := do(t, s, images)
 	if stats.Uploaded != 1 || stats.Mounted != 1 {
