@@ -1,6 +1,6 @@
-"""What a test needs that starts a Bazel of its own, as package elsewhere does."""
+"""Environment and tags of tests that start a Bazel of their own with package elsewhere."""
 
-# What tells Bazel and its repository rules of the user, of proxies and of mirrors.
+# Variables from which Bazel and its repository rules take the user, proxies and mirrors.
 ENVIRONMENT = [
     "APT_ETC",
     "DEBIAN_MIRROR",

@@ -25,7 +25,7 @@ import (
 var (
 	archive    = flag.String("archive", "", "the archive of all test images")
 	e2e        = flag.String("e2e", "", "e2e.test of the same Kubernetes")
-	sources    = flag.String("sources", "", "tar archive of its sources")
+	needed     = flag.String("needs", "", "table of the images that its specs need")
 	nodeImages repeated.Strings
 )
 

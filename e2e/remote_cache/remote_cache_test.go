@@ -1,4 +1,5 @@
-// Package remotecache tests building with a cache that a team shares: bazel-remote, built from source, with TLS and passwords.
+// Package remotecache tests building with a cache that a team shares: bazel-remote, built from
+// source, with TLS and passwords.
 package remotecache
 
 import (
@@ -18,7 +19,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -26,10 +26,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -53,11 +50,11 @@ const (
 	needs = 8 << 30
 )
 
-// joining is the mnemonic of the actions whose outputs are not to travel: they join what is in the cache already.
+// joining is the mnemonic of the actions whose outputs are not to travel: they join what is in the
+// cache already.
 const joining = "ImageArchive"
 
 func TestMain(m *testing.M) {
-	elsewhere.Main()
 	// rules_go's own handler would end the test at once, and leave a build.
 	signal.Reset(syscall.SIGTERM)
 	flag.Var(&targets, "target", "a target to build; repeat")
@@ -66,7 +63,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRemoteCache fills a cache by a build, and builds the same at another place with nothing but that cache.
+// TestRemoteCache fills a cache by a build, and builds the same at another place with nothing but
+// that cache.
 func TestRemoteCache(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -77,8 +75,8 @@ func TestRemoteCache(t *testing.T) {
 	}
 	s := start(t)
 	first := newBuild(t, "remote-cache-fill", s.options()+s.credentials())
-	first.run(ctx, "fill the empty cache", "--config=remote-cache-write")
-	first.require(func(sp elsewhere.Spawn) string {
+	cold := first.run(ctx, "fill the empty cache", "--config=remote-cache-write")
+	first.require(func(sp spawn) string {
 		if sp.CacheHit {
 			return "was in the cache already"
 		}
@@ -86,21 +84,22 @@ func TestRemoteCache(t *testing.T) {
 	})
 	want := first.digests()
 	first.close()
-	full := s.state(t)
-	if full.AC == 0 || full.CAS == 0 {
+	full := s.stored(t)
+	if full.actions == 0 || full.contents == 0 {
 		t.Fatalf("the build left nothing in the cache: %+v", full)
 	}
-	t.Logf("in the cache: %d actions, %d files, %d MiB (%d MiB on disk)", full.AC, full.CAS, full.LogicalBytes>>20, full.Bytes>>20)
+	t.Logf("in the cache: %d actions, %d files, %d MiB on disk", full.actions, full.contents, full.bytes>>20)
 
-	// Another machine's: it reads without a password, and has no right to write.
+	// Another machine's build: it reads without a password, and has no right to write.
 	second := newBuild(t, "remote-cache-read", s.options())
-	second.run(ctx, "build with the full cache", "--config=remote-cache")
-	joined := second.require(func(sp elsewhere.Spawn) string {
+	warm := second.run(ctx, "build with the full cache", "--config=remote-cache")
+	joined := 0
+	second.require(func(sp spawn) string {
 		switch {
 		case sp.Mnemonic == joining && sp.RemoteCacheable:
 			return "would travel, and is as large as all layers together"
 		case sp.Mnemonic == joining:
-			return ""
+			joined++
 		case sp.Runner != "remote cache hit":
 			return "was not in the cache"
 		}
@@ -109,33 +108,27 @@ func TestRemoteCache(t *testing.T) {
 	if joined == 0 {
 		t.Errorf("no %s among the actions: nothing shows that joined images stay out of the cache", joining)
 	}
-	requests := s.state(t)
-	hits, misses := requests.Hits-full.Hits, requests.Misses-full.Misses
-	t.Logf("the server's count: %d of %d actions asked for were there", hits, hits+misses)
-	if misses != 0 || hits != len(second.spawns)-joined {
-		t.Errorf("the server had %d actions and lacked %d, want %d and none", hits, misses, len(second.spawns)-joined)
-	}
 	for path, digest := range second.digests() {
 		if want[path] != digest {
 			t.Errorf("%s: sha256:%s from the cache, not sha256:%s", path, digest, want[path])
 		}
 	}
-	t.Logf("execution of actions: %.1f s without the cache, %.1f s with it; whole build: %.1f s and %.1f s",
-		first.metrics.Execution.Seconds(), second.metrics.Execution.Seconds(), first.metrics.Wall.Seconds(), second.metrics.Wall.Seconds())
+	t.Logf("whole build: %.1f s without the cache, %.1f s with it", cold.Seconds(), warm.Seconds())
 
-	// Who may not write builds as well, and nothing of it gets into the cache: neither when it does not try …
+	// A build that may not write succeeds as well, and nothing of it gets into the cache: neither
+	// when it does not try …
 	second.change(1)
 	second.run(ctx, "build something new without writing", "--config=remote-cache")
 	second.someNew()
-	if now := s.state(t); now.AC != full.AC || now.CAS != full.CAS {
+	if now := s.stored(t); now != full {
 		t.Errorf("a reader wrote to the cache: %+v, before %+v", now, full)
 	}
 	// … nor when it does.
 	second.change(2)
 	second.run(ctx, "build something new, writing without a password", "--config=remote-cache-write")
 	second.someNew()
-	if now := s.state(t); now.AC != full.AC || now.CAS != full.CAS {
-		t.Errorf("somebody wrote to the cache without a password: %+v, before %+v", now, full)
+	if now := s.stored(t); now != full {
+		t.Errorf("a build without a password wrote to the cache: %+v, before %+v", now, full)
 	}
 	// A cache that is away only makes a build slower.
 	s.stop()
@@ -144,13 +137,21 @@ func TestRemoteCache(t *testing.T) {
 	second.someNew()
 }
 
-// build is a place to build in, and what its last build came to.
+// build is a place to build in, and the processes of its last build.
 type build struct {
-	t       *testing.T
-	place   *elsewhere.Place
-	closed  bool
-	spawns  []elsewhere.Spawn
-	metrics *elsewhere.Metrics
+	t      *testing.T
+	place  *elsewhere.Place
+	closed bool
+	spawns []spawn
+}
+
+// spawn is a process that Bazel ran for an action, or did not have to, since a cache had its
+// outputs: SpawnExec in Bazel's src/main/protobuf/spawn.proto, as its execution log has it.
+type spawn struct {
+	TargetLabel, Mnemonic string
+	Runner                string // linux-sandbox, remote cache hit …
+	CacheHit              bool
+	RemoteCacheable       bool // whether its outputs may be in a shared cache
 }
 
 // newBuild makes a place to build in, with options for Bazel as people have them in user.bazelrc.
@@ -187,56 +188,65 @@ func (b *build) close() {
 	}
 	b.closed = true
 	if err := b.place.Close(); err != nil {
-		b.t.Errorf("remove a build: %v", err)
+		b.t.Errorf("removing a build: %v", err)
 	}
 }
 
-// run builds the targets with no cache but the one that the options name.
-func (b *build) run(ctx context.Context, what string, options ...string) {
+// run builds the targets with no cache but the one that the options name. It returns how long that
+// took.
+func (b *build) run(ctx context.Context, what string, options ...string) time.Duration {
 	b.t.Helper()
-	log, events := filepath.Join(b.place.Dir, "execution.log"), filepath.Join(b.place.Dir, "events.json")
-	args := slices.Concat([]string{"--disk_cache=", "--remote_executor="}, elsewhere.Events(events), elsewhere.ExecutionLog(log), options, targets)
-	if err := b.place.Bazel(ctx, "build", args...); err != nil {
+	log := filepath.Join(b.place.Dir, "execution.json")
+	args := slices.Concat([]string{"--disk_cache=", "--remote_executor=",
+		"--execution_log_json_file=" + log, "--noexecution_log_sort"}, options, targets)
+	start := time.Now()
+	if err := b.place.Bazel(ctx, nil, "build", args...); err != nil {
 		b.t.Fatalf("%s: %v", what, err)
 	}
-	var err error
-	if b.spawns, err = elsewhere.ReadExecutionLog(log); err != nil {
+	took := time.Since(start)
+	f, err := os.Open(log)
+	if err != nil {
 		b.t.Fatal(err)
 	}
-	if b.metrics, err = elsewhere.ReadMetrics(events); err != nil {
-		b.t.Fatal(err)
+	defer f.Close()
+	b.spawns = nil
+	runners := map[string]int{}
+	for d := json.NewDecoder(f); ; {
+		var s spawn
+		if err := d.Decode(&s); err == io.EOF {
+			break
+		} else if err != nil {
+			b.t.Fatalf("reading the execution log: %v", err)
+		}
+		b.spawns = append(b.spawns, s)
+		runners[s.Runner]++
 	}
-	b.t.Logf("%s: %.1f s, of it %.1f s for actions; %s", what, b.metrics.Wall.Seconds(), b.metrics.Execution.Seconds(), counts(b.metrics.Runners))
+	b.t.Logf("%s: %.1f s, processes %v", what, took.Seconds(), runners)
+	return took
 }
 
-// require reports the processes of the last build of which check says that something is wrong, and gives the number of
-// those that join layers.
-func (b *build) require(check func(elsewhere.Spawn) string) int {
+// require reports the processes of the last build in which check finds something wrong.
+func (b *build) require(check func(spawn) string) {
 	b.t.Helper()
 	if len(b.spawns) == 0 {
 		b.t.Fatal("the build did nothing")
 	}
-	joined := 0
 	for _, s := range b.spawns {
-		if s.Mnemonic == joining {
-			joined++
-		}
 		if wrong := check(s); wrong != "" {
-			b.t.Errorf("%s of %s (%s): %s", s.Mnemonic, s.Label, s.Runner, wrong)
+			b.t.Errorf("%s of %s (%s): %s", s.Mnemonic, s.TargetLabel, s.Runner, wrong)
 		}
 	}
-	return joined
 }
 
-// someNew: the last build ran something.
+// someNew checks that the last build ran something other than what is run each time.
 func (b *build) someNew() {
 	b.t.Helper()
-	if b.metrics.Runners["linux-sandbox"] == 0 {
-		b.t.Errorf("nothing was built anew: %s", counts(b.metrics.Runners))
+	if !slices.ContainsFunc(b.spawns, func(s spawn) bool { return !s.CacheHit && s.Mnemonic != joining }) {
+		b.t.Errorf("nothing was built anew: %v", b.spawns)
 	}
 }
 
-// digests are the outputs' check sums.
+// digests returns the outputs' SHA-256 digests, in hexadecimal.
 func (b *build) digests() map[string]string {
 	b.t.Helper()
 	sums := map[string]string{}
@@ -269,15 +279,7 @@ func (b *build) change(n int) {
 	}
 }
 
-func counts(m map[string]int) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		parts = append(parts, fmt.Sprintf("%d %s", m[name], name))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// Who may write to the cache.
+// user and password may write to the cache.
 const user, password = "ci", "correct horse"
 
 // server is a bazel-remote on the loopback.
@@ -289,7 +291,7 @@ type server struct {
 	log    *os.File
 }
 
-// start starts a server with an empty cache. Anybody may read, only those with a password write.
+// start starts a server with an empty cache. It takes a password for writing, and none for reading.
 func start(t *testing.T) *server {
 	t.Helper()
 	s := &server{dir: t.TempDir()}
@@ -307,14 +309,14 @@ func start(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.log.Close() })
-	// It does not tell which port it got, so it is given one that was free a moment ago.
+	// bazel-remote does not say which port it got, so it is given one that was free a moment ago.
 	for try := 1; ; try++ {
 		if err = s.up(); err == nil {
 			return s
 		}
 		if try == 3 {
 			text, _ := os.ReadFile(s.path("log"))
-			t.Fatalf("start the server: %v\n%s", err, text)
+			t.Fatalf("starting the server: %v\n%s", err, text)
 		}
 	}
 }
@@ -369,7 +371,7 @@ func (s *server) up() error {
 		"--http_address="+s.host, "--grpc_address=none",
 		"--tls_cert_file="+s.path("cert.pem"), "--tls_key_file="+s.path("key.pem"),
 		"--htpasswd_file="+s.path("htpasswd"), "--allow_unauthenticated_reads",
-		"--enable_endpoint_metrics", "--access_log_level=none")
+		"--access_log_level=none")
 	s.cmd.Env = []string{"HOME=" + s.dir}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -380,7 +382,7 @@ func (s *server) up() error {
 	go func() { s.cmd.Wait(); close(ended) }()
 	deadline := time.After(30 * time.Second)
 	for {
-		err := s.get("/status", nil)
+		err := s.status()
 		if err == nil {
 			return nil
 		}
@@ -402,84 +404,53 @@ func (s *server) stop() {
 	}
 }
 
-// options are the lines of user.bazelrc for everybody.
+// options are the lines of user.bazelrc for a reader.
 func (s *server) options() string {
 	_, port, _ := net.SplitHostPort(s.host)
 	return "build:remote --remote_cache=https://localhost:" + port + "\nbuild:remote --tls_certificate=" + s.path("cert.pem") + "\n"
 }
 
-// credentials are those for whoever may write.
+// credentials are the further lines for a writer.
 func (s *server) credentials() string {
 	return "build:remote-cache-write --credential_helper=localhost=" + s.path("helper") + "\n"
 }
 
-// get asks the server about itself.
-func (s *server) get(path string, read func(io.Reader) error) error {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+s.host+path, nil)
-	if err != nil {
-		return err
-	}
-	request.SetBasicAuth(user, password)
-	response, err := s.client.Do(request)
+// status asks the server for its status.
+func (s *server) status() error {
+	response, err := s.client.Get("https://" + s.host + "/status")
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, response.Status)
+		return errors.New(response.Status)
 	}
-	if read == nil {
-		return nil
-	}
-	return read(response.Body)
+	return nil
 }
 
-// state is what is in the cache, and how often actions were asked for.
-type state struct {
-	AC, CAS             int
-	Bytes, LogicalBytes int64
-	Hits, Misses        int
+// stored is what is in the cache.
+type stored struct {
+	actions, contents int
+	bytes             int64
 }
 
-var requestCount = regexp.MustCompile(`(?m)^bazel_remote_incoming_requests_total\{kind="ac",method="get",status="(hit|miss)"\} (\S+)$`)
-
-func (s *server) state(t *testing.T) state {
+func (s *server) stored(t *testing.T) (now stored) {
 	t.Helper()
-	var status struct {
-		CurrSize         int64
-		UncompressedSize int64
-	}
-	if err := s.get("/status", func(r io.Reader) error { return json.NewDecoder(r).Decode(&status) }); err != nil {
-		t.Fatal(err)
-	}
-	now := state{Bytes: status.CurrSize, LogicalBytes: status.UncompressedSize}
-	for kind, n := range map[string]*int{"ac.v2": &now.AC, "cas.v2": &now.CAS} {
+	for kind, n := range map[string]*int{"ac.v2": &now.actions, "cas.v2": &now.contents} {
 		err := filepath.WalkDir(filepath.Join(s.path("cache"), kind), func(_ string, d os.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil {
 				*n++
+				now.bytes += info.Size()
 			}
 			return err
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := s.get("/metrics", func(r io.Reader) error {
-		text, err := io.ReadAll(r)
-		for _, m := range requestCount.FindAllStringSubmatch(string(text), -1) {
-			n, err := strconv.ParseFloat(m[2], 64)
-			if err != nil {
-				return err
-			}
-			if m[1] == "hit" {
-				now.Hits = int(n)
-			} else {
-				now.Misses = int(n)
-			}
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
 	}
 	return now
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,7 +25,6 @@ import (
 	"github.com/dind-cluster/dind-cluster/e2e/elsewhere"
 	"github.com/dind-cluster/dind-cluster/image"
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
-	"github.com/dind-cluster/dind-cluster/tools/compare"
 )
 
 var (
@@ -40,14 +40,14 @@ const (
 	needs = 16 << 30
 )
 
-// joining are the mnemonics of actions whose outputs are too large for a cache that is shared: they only join what is there.
+// joining are the mnemonics of actions whose outputs are too large for a shared cache: they only
+// join what is there.
 var joining = []string{"ImageArchive", "ImageLayout"}
 
 // local are the keys of execution info that keep an action out of a remote cache.
 var local = []string{"external", "local", "no-cache", "no-remote", "no-remote-cache"}
 
 func TestMain(m *testing.M) {
-	elsewhere.Main()
 	// rules_go's own handler would end the test at once, and leave the second build.
 	signal.Reset(syscall.SIGTERM)
 	flag.Var(&images, "image", "an image's description; repeat")
@@ -63,11 +63,12 @@ type output struct {
 	first string // the first build's
 }
 
-// TestReproducible builds everything that is shipped a second time, and compares it with what this test was given.
+// TestReproducible builds everything that is shipped a second time, and compares it with what this
+// test was given.
 //
-// The first build is the one that runs this test: so what it compares with is what people get from this Bazel, with all of its
-// caches. The second build has none, but for the packages of upstreams, which rules_go compiled: it links, packs and
-// compiles our own code anew.
+// The first build is the one that runs this test: so what it compares with is what people get from
+// this Bazel, with all of its caches. The second build has none, but for the packages of upstreams,
+// which rules_go compiled: it links, packs and compiles our own code anew.
 func TestReproducible(t *testing.T) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -90,7 +91,7 @@ func TestReproducible(t *testing.T) {
 	defer func() {
 		begin := time.Now()
 		if err := place.Close(); err != nil {
-			t.Errorf("remove the second build: %v", err)
+			t.Errorf("removing the second build: %v", err)
 		}
 		t.Logf("removed in %.1f s", time.Since(begin).Seconds())
 	}()
@@ -100,35 +101,35 @@ func TestReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := elsewhere.ServeDiskCache(filepath.Join(cacheDir, "actions"), elsewhere.UpstreamPackages)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := elsewhere.ServeUpstream(filepath.Join(cacheDir, "actions"))
 	defer cache.Close()
 
+	// No cache but this one can take part in the second build.
 	begin := time.Now()
-	events := filepath.Join(place.Dir, "events.json")
-	err = place.Bazel(ctx, "build", slices.Concat([]string{
+	err = place.Bazel(ctx, nil, "build", slices.Concat([]string{
 		"--disk_cache=",
 		"--remote_cache=" + cache.URL,
 		"--remote_executor=",
 		"--noremote_upload_local_results",
 		"--noremote_cache_compression",
 		"--output_groups=+config,+manifest,+blobs",
-	}, elsewhere.Events(events), targets)...)
+	}, targets)...)
 	if err != nil {
 		t.Fatalf("the second build failed: %v%s", err, changes(place))
 	}
+	served, withheld := cache.Served.Load(), cache.Withheld.Load()
 	t.Logf("built again in %.0f s", time.Since(begin).Seconds())
-
-	checkAnew(t, events, cache)
-	checkShared(ctx, t, place)
-	if rejected := cache.Rejected(); len(rejected) > 0 {
-		t.Errorf("the second build wanted to write to the cache: %s", rejected[0])
+	// The cache is bounded and shared with other builds, so a key that is not in it proves no
+	// difference.
+	t.Logf("keys of its actions: %d the same in both places (of them %d packages of upstreams, which were taken from the cache), %d not in the first one's cache",
+		served+withheld, served, cache.Unknown.Load())
+	if n := cache.Rejected.Load(); n > 0 {
+		t.Errorf("the second build tried %d times to write to the cache", n)
 	}
+	checkShared(ctx, t, place)
 
 	begin = time.Now()
-	different := compareAll(ctx, t, place, outputs, filepath.Join(logs, "digests.txt"))
+	different := compareAll(ctx, t, place, outputs, logs)
 	t.Logf("%d of %d outputs are the same, compared in %.0f s", len(outputs)-different, len(outputs), time.Since(begin).Seconds())
 	if different > 0 {
 		t.Errorf("%d outputs differ%s", different, changes(place))
@@ -169,34 +170,14 @@ func inputs(t *testing.T) []output {
 	return outputs
 }
 
-// checkAnew: the second build took nothing from the first one but packages of upstreams.
-func checkAnew(t *testing.T, events string, cache *elsewhere.DiskCache) {
-	t.Helper()
-	metrics, err := elsewhere.ReadMetrics(events)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := map[elsewhere.Answer]int{}
-	for _, answer := range cache.Answers() {
-		n[answer]++
-	}
-	if hits := metrics.Runners["remote cache hit"]; hits > n[elsewhere.Served] || metrics.Runners["disk cache hit"] > 0 {
-		t.Errorf("some of the second build is from another cache: %s; %d packages were served", counts(metrics.Runners), n[elsewhere.Served])
-	}
-	t.Logf("processes of the second build: %s", counts(metrics.Runners))
-	t.Logf("most of its actions: %s", counts(metrics.Actions))
-	// The cache is bounded and shared with other builds, so a key that is not in it proves no difference.
-	t.Logf("keys of its actions: %d the same in both places (of them %d packages of upstreams, which were taken from the cache), %d not in the first one's cache",
-		n[elsewhere.Served]+n[elsewhere.Withheld], n[elsewhere.Served], n[elsewhere.Unknown])
-}
-
-// checkShared: all actions may be in a team's cache, but those that join what is there already.
+// checkShared checks that all actions may be in a team's cache but those that join what is there
+// already.
 func checkShared(ctx context.Context, t *testing.T, place *elsewhere.Place) {
 	t.Helper()
 	var out bytes.Buffer
 	expression := "deps(set(" + strings.Join(targets, " ") + "))"
-	if err := place.Query(ctx, &out, "aquery", "--output=jsonproto", "--noinclude_artifacts", "--noinclude_commandline", expression); err != nil {
-		t.Fatalf("list all actions: %v", err)
+	if err := place.Bazel(ctx, &out, "aquery", "--output=jsonproto", "--noinclude_artifacts", "--noinclude_commandline", expression); err != nil {
+		t.Fatalf("listing all actions: %v", err)
 	}
 	var graph struct {
 		Actions []struct {
@@ -210,7 +191,7 @@ func checkShared(ctx context.Context, t *testing.T, place *elsewhere.Place) {
 		} `json:"targets"`
 	}
 	if err := json.Unmarshal(out.Bytes(), &graph); err != nil {
-		t.Fatalf("list all actions: %v", err)
+		t.Fatalf("listing all actions: %v", err)
 	}
 	labels := map[int]string{}
 	for _, target := range graph.Targets {
@@ -240,9 +221,10 @@ func checkShared(ctx context.Context, t *testing.T, place *elsewhere.Place) {
 	t.Logf("%d of %d actions can be in a remote cache; the others join layers", len(graph.Actions)-joined, len(graph.Actions))
 }
 
-// compareAll compares all outputs, and writes the first build's digests as sha256sum does. It gives the number of those
-// that differ.
-func compareAll(ctx context.Context, t *testing.T, place *elsewhere.Place, outputs []output, digests string) int {
+// compareAll compares all outputs, and writes the first build's digests as sha256sum does. Of
+// outputs that differ it keeps the second build's, beside the digests. It returns the number of
+// those that differ.
+func compareAll(ctx context.Context, t *testing.T, place *elsewhere.Place, outputs []output, logs string) int {
 	t.Helper()
 	type sums struct{ first, second string }
 	all := make([]sums, len(outputs))
@@ -259,7 +241,7 @@ func compareAll(ctx context.Context, t *testing.T, place *elsewhere.Place, outpu
 		})
 	}
 	if err := group.Wait(); err != nil {
-		t.Fatalf("compare: %v", err)
+		t.Fatalf("comparing: %v", err)
 	}
 	var text strings.Builder
 	different := 0
@@ -269,21 +251,34 @@ func compareAll(ctx context.Context, t *testing.T, place *elsewhere.Place, outpu
 			continue
 		}
 		different++
-		d, err := compare.Paths(o.first, second(o))
-		switch {
-		case err != nil:
-			t.Errorf("%s: sha256:%s, not sha256:%s; where they differ is not known: %v", o.path, all[i].second, all[i].first, err)
-		case d == nil:
-			t.Errorf("%s: sha256:%s, not sha256:%s; it changed while it was read", o.path, all[i].second, all[i].first)
-		default:
-			t.Errorf("%s: sha256:%s, not sha256:%s; first difference: %s", o.path, all[i].second, all[i].first, d)
+		first, err := filepath.Abs(o.first)
+		if err != nil {
+			t.Fatal(err)
 		}
+		kept := filepath.Join(logs, "different", o.path)
+		where, err := elsewhere.Difference(first, second(o))
+		if err := errors.Join(err, copyFile(kept, second(o))); err != nil {
+			t.Errorf("%s: %v", o.path, err)
+		}
+		t.Errorf("%s: sha256:%s, not sha256:%s; first difference: %s\nFor all of them: diffoscope %s %s",
+			o.path, all[i].second, all[i].first, where, first, kept)
 	}
-	if err := os.WriteFile(digests, []byte(text.String()), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(logs, "digests.txt"), []byte(text.String()), 0o644); err != nil {
 		t.Error(err)
 	}
 	t.Logf("digests (sha256sum's format, below bazel-bin):\n%s", text.String())
 	return different
+}
+
+func copyFile(to, from string) error {
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o644)
 }
 
 func digest(ctx context.Context, path string) (string, error) {
@@ -302,25 +297,14 @@ func digest(ctx context.Context, path string) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
-// changes says which sources are not what was built any more.
+// changes lists the sources that are no longer what was built.
 func changes(place *elsewhere.Place) string {
 	changed, err := place.Changed()
-	if err != nil {
+	switch {
+	case err != nil:
 		return "\nWhether sources have changed meanwhile is not known: " + err.Error()
+	case changed != "":
+		return "\nSources have changed since the test began, so try again:\n" + changed
 	}
-	if len(changed) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("\nThese sources have changed since the test began, so try again: %s", strings.Join(changed, ", "))
-}
-
-func counts(m map[string]int) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		parts = append(parts, fmt.Sprintf("%d %s", m[name], name))
-	}
-	if len(parts) == 0 {
-		return "none"
-	}
-	return strings.Join(parts, ", ")
+	return ""
 }

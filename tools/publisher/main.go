@@ -1,4 +1,5 @@
-// Command publisher is what `bazel run //images:push` runs: it pushes images that Bazel has built to a registry.
+// Command publisher pushes images that Bazel has built to a registry: `bazel run //images:push`
+// runs it.
 package main
 
 import (

@@ -1,16 +1,12 @@
 package needs
 
 import (
-	"bytes"
 	"fmt"
-	"go/ast"
-	"go/token"
 	"io/fs"
 	"maps"
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -20,98 +16,50 @@ const (
 	configsFunc   = "initImageConfigs"
 )
 
-// imageList is what the tests' list of images says.
+// The lines of both, as gofmt has them.
+var (
+	registryLine = regexp.MustCompile(`(?m)^\t+(\w+):\s+"([^"]+)",$`)
+	configLine   = regexp.MustCompile(`(?m)^\tconfigs\[(\w+)\] = (.+)$`)
+	config       = regexp.MustCompile(`^Config\{list\.(\w+), "([^"]+)", "([^"]+)"\}$`)
+)
+
+// imageList is the tests' list of images.
 type imageList struct {
 	// byName has the images' full names.
 	byName map[string]string
-	// registries are the hosts and folders that images are named with.
+	// registries are the registries and paths that images are named with.
 	registries []string
 }
 
-// images reads the list of images: assignments of the form configs[NAME] = Config{list.REGISTRY, "name", "tag"}.
+// images reads the list of images from manifest.go.
 func (s *source) images() (*imageList, error) {
-	p, err := s.load(imagePackage)
+	text, err := fs.ReadFile(s.files, imagePackage+"/manifest.go")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the sources of e2e.test: %w", err)
 	}
 	registries := map[string]string{}
-	for _, d := range p.named[registriesVar] {
-		ast.Inspect(d.node, func(n ast.Node) bool {
-			if kv, ok := n.(*ast.KeyValueExpr); ok {
-				if key, ok := kv.Key.(*ast.Ident); ok {
-					if value, ok := stringValue(kv.Value); ok {
-						registries[key.Name] = value
-					}
-				}
-			}
-			return true
-		})
+	for _, m := range registryLine.FindAllStringSubmatch(string(text), -1) {
+		registries[m[1]] = m[2]
 	}
-	list := &imageList{byName: map[string]string{}, registries: slices.Sorted(maps.Values(registries))}
-	for _, d := range p.named[configsFunc] {
-		ast.Inspect(d.node, func(n ast.Node) bool {
-			a, ok := n.(*ast.AssignStmt)
-			if !ok || len(a.Lhs) != 1 || len(a.Rhs) != 1 {
-				return true
-			}
-			index, ok := a.Lhs[0].(*ast.IndexExpr)
-			if !ok {
-				return true
-			}
-			name, ok := index.Index.(*ast.Ident)
-			if !ok {
-				return true
-			}
-			image, readErr := readConfig(a.Rhs[0], registries)
-			if readErr != nil && err == nil {
-				err = fmt.Errorf("%s: image %s: %w", s.position(a), name.Name, readErr)
-			}
-			list.byName[name.Name] = image
-			return true
-		})
+	list := &imageList{map[string]string{}, slices.Sorted(maps.Values(registries))}
+	for _, m := range configLine.FindAllStringSubmatch(string(text), -1) {
+		parts := config.FindStringSubmatch(m[2])
+		if parts == nil || registries[parts[1]] == "" {
+			return nil, fmt.Errorf("%s: image %s is not made of registry, name and tag", imagePackage, m[1])
+		}
+		list.byName[m[1]] = registries[parts[1]] + "/" + parts[2] + ":" + parts[3]
 	}
-	if err == nil && len(list.byName) == 0 {
-		err = fmt.Errorf("%s: %s has no images, or says so in a new form", imagePackage, configsFunc)
+	if len(list.byName) == 0 {
+		return nil, fmt.Errorf("%s has no images in the form that is known", imagePackage)
 	}
-	return list, err
-}
-
-// readConfig reads Config{list.REGISTRY, "name", "tag"}.
-func readConfig(e ast.Expr, registries map[string]string) (string, error) {
-	c, ok := e.(*ast.CompositeLit)
-	if !ok || len(c.Elts) != 3 {
-		return "", fmt.Errorf("is not made of registry, name and tag")
-	}
-	field, ok := c.Elts[0].(*ast.SelectorExpr)
-	if !ok {
-		return "", fmt.Errorf("its registry is not a field of the list of registries")
-	}
-	registry, ok := registries[field.Sel.Name]
-	if !ok {
-		return "", fmt.Errorf("registry %s has no name", field.Sel.Name)
-	}
-	name, ok1 := stringValue(c.Elts[1])
-	tag, ok2 := stringValue(c.Elts[2])
-	if !ok1 || !ok2 {
-		return "", fmt.Errorf("its name and tag are not plain strings")
-	}
-	return registry + "/" + name + ":" + tag, nil
-}
-
-func stringValue(e ast.Expr) (string, bool) {
-	l, ok := e.(*ast.BasicLit)
-	if !ok || l.Kind != token.STRING {
-		return "", false
-	}
-	value, err := strconv.Unquote(l.Value)
-	return value, err == nil
+	return list, nil
 }
 
 // otherRegistries are those that images may come from besides the tests' own.
 var otherRegistries = []string{"docker.io", "gcr.io", "ghcr.io", "mcr.microsoft.com", "quay.io"}
 
-// isImage tells whether a string in the source is the name of an image. Without a registry it is not one that a
-// cluster could start: specs which only talk to the API use such names.
+// isImage reports whether a string in the source is the name of an image. Without a registry it is
+// not one that a cluster could start: specs which only talk to the API use such names.
 func (l *imageList) isImage(s string) bool {
 	if strings.ContainsAny(s, " \t\n%{") {
 		return false
@@ -164,21 +112,15 @@ var (
 	kindField  = regexp.MustCompile(`(?m)^[\s{]*["']?kind["']?\s*:`)
 )
 
-// manifestImage is an image that stands in a manifest.
-type manifestImage struct {
-	image string
-	line  int
-}
-
-// imagesIn returns the images in the text of a manifest, YAML or JSON. Those that a template fills in are not among
-// them: they come from the code. Nor is anything of a file that is no Kubernetes object.
-func imagesIn(text []byte) []manifestImage {
+// imagesIn returns the images in the text of a manifest, YAML or JSON. Those that a template fills
+// in are not among them: they come from the code. Nor is anything of a file that is no Kubernetes
+// object.
+func imagesIn(text []byte) (images []string) {
 	if !kindField.Match(text) {
 		return nil
 	}
-	var images []manifestImage
-	for _, m := range imageField.FindAllSubmatchIndex(text, -1) {
-		images = append(images, manifestImage{string(text[m[2]:m[3]]), 1 + bytes.Count(text[:m[2]], []byte("\n"))})
+	for _, m := range imageField.FindAllSubmatch(text, -1) {
+		images = append(images, string(m[1]))
 	}
 	return images
 }

@@ -27,8 +27,9 @@ const driversPackage = "test/e2e/storage/drivers"
 
 var driver = regexp.MustCompile(`\[Driver: ([^\]]+)\]`)
 
-// storageDriver returns the storage driver that a spec is of: the same code, at the same lines, declares the specs of all of
-// them. It is empty if the spec is of none, or if the function that makes the driver is not known.
+// storageDriver returns the storage driver that a spec is of: the same code, at the same lines,
+// declares the specs of all of them. It is empty if the spec is of none, or if the function that
+// makes the driver is not known.
 func (a *analysis) storageDriver(spec string) string {
 	m := driver.FindStringSubmatch(spec)
 	p := a.packages[driversPackage]
@@ -38,14 +39,15 @@ func (a *analysis) storageDriver(spec string) string {
 	return m[1]
 }
 
-// isDriver reports whether a declaration is a function that makes a storage driver, such as InitNFSDriver.
+// isDriver reports whether a declaration is a function that makes a storage driver, such as
+// InitNFSDriver.
 func isDriver(d *decl) bool {
 	_, ok := d.node.(*ast.FuncDecl)
 	return ok && d.file.pkg.folder == driversPackage && strings.HasPrefix(d.name, "Init")
 }
 
-// makes reports whether such a function makes the driver of a name: by its own name, to which a version may be added (nfs3),
-// or by the name standing in it.
+// makes reports whether such a function makes the driver of a name: by its own name, to which a
+// version may be added (nfs3), or by the name standing in it.
 func makes(d *decl, driver string) bool {
 	name, _, _ := strings.Cut(strings.TrimPrefix(d.name, "Init"), "Driver")
 	found := strings.HasPrefix(strings.ToLower(driver), strings.ToLower(name))
@@ -66,14 +68,10 @@ func Listed(e2e string) ([]string, error) {
 	return strings.Fields(string(out)), nil
 }
 
-// DryRun makes e2e.test write a report of all specs, of which the ones with the labels that a filter asks for are
-// selected, and opens it.
-func DryRun(e2e, report string, filter ...string) (*os.File, error) {
-	args := []string{"--ginkgo.dry-run", "--ginkgo.no-color", "--ginkgo.json-report=" + report}
-	for _, f := range filter {
-		args = append(args, "--ginkgo.label-filter="+f)
-	}
-	if out, err := exec.Command(e2e, args...).CombinedOutput(); err != nil {
+// DryRun makes e2e.test write a report of all specs, and opens it.
+func DryRun(e2e, report string) (*os.File, error) {
+	cmd := exec.Command(e2e, "--ginkgo.dry-run", "--ginkgo.no-color", "--ginkgo.json-report="+report)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("a dry run of e2e.test: %w\n%s", err, out)
 	}
 	return os.Open(report)

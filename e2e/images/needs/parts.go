@@ -11,8 +11,9 @@ import (
 	"strconv"
 )
 
-// part is a declaration, or something in it that is not always run with it: a call at which a spec or a container of specs
-// begins, or a function that is the value of a local variable. Those are parts of their own and not in the part around them.
+// part is a declaration, or something in it that is not always run with it: a call at which a spec
+// or a container of specs begins, or a function that is the value of a local variable. Those are
+// parts of their own and not in the part around them.
 type part struct {
 	// locations are the lines of the call at which a spec or container begins.
 	locations []location
@@ -24,7 +25,8 @@ type part struct {
 	parts    []*part
 }
 
-// run returns those parts of a declaration, itself first, that run when the specs and containers at some locations do.
+// run returns those parts of a declaration, itself first, that run when the specs and containers at
+// some locations do.
 func (p *part) run(selected map[location]bool) (run []*part) {
 	names := map[string]bool{}
 	var locals []*part
@@ -54,7 +56,8 @@ func (p *part) run(selected map[location]bool) (run []*part) {
 	return run
 }
 
-// holds reports whether a part begins at one of the locations, or, if it is a local function, declares what does.
+// holds reports whether a part begins at one of the locations, or, if it is a local function,
+// declares what does.
 func (p *part) holds(locations map[location]bool) bool {
 	for _, l := range p.locations {
 		if locations[l] {
@@ -66,17 +69,12 @@ func (p *part) holds(locations map[location]bool) bool {
 
 // mention is a place at which the source names an image, or a declaration of ours.
 type mention struct {
-	where location
 	// image is empty if decl is not nil.
 	image string
-	// manifest is the line that has the image, if that is not the source but a manifest which the source names.
-	manifest *location
-	decl     *decl
-	// name is what decl is called here.
-	name string
+	decl  *decl
 }
 
-// analysis is what specs and sources have to do with each other, whatever specs are selected.
+// analysis is what specs and sources have to do with each other.
 type analysis struct {
 	*source
 	*specs
@@ -84,6 +82,8 @@ type analysis struct {
 	manifests *manifests
 	cuts      map[string]bool // whether met, by function
 	parts     map[*decl]*part
+	// withoutSpecs is what declarations mention when none of the specs in them runs.
+	withoutSpecs map[*decl][]mention
 	// starts are the declarations in which a spec or container begins, by its line.
 	starts map[location][]*decl
 	// met are the locations at which there is a call.
@@ -110,7 +110,8 @@ func newAnalysis(sources fs.FS, report io.Reader, cuts []Cut) (*analysis, error)
 	}
 	a := &analysis{
 		source: src, specs: specs, images: images, manifests: manifests,
-		cuts: map[string]bool{}, parts: map[*decl]*part{}, starts: map[location][]*decl{}, met: map[location]bool{},
+		cuts: map[string]bool{}, parts: map[*decl]*part{}, withoutSpecs: map[*decl][]mention{},
+		starts: map[location][]*decl{}, met: map[location]bool{},
 	}
 	for _, c := range cuts {
 		a.cuts[c.Func] = false
@@ -175,20 +176,21 @@ func (a *analysis) inspect(f *file, node ast.Node, to *part) {
 				break
 			}
 			if folder, ok := f.imports[x.Name]; ok {
-				a.mention(to, a.packages[folder], n.Sel.Name, n)
+				a.mention(to, a.packages[folder], n.Sel.Name)
 				return false
 			}
 		case *ast.Ident:
 			to.names[n.Name] = true
-			// A field or a local variable may have the name too. That costs nothing but a needless visit.
-			a.mention(to, f.pkg, n.Name, n)
+			// A field or a local variable may have the name too. That costs nothing but a needless
+			// visit.
+			a.mention(to, f.pkg, n.Name)
 			for _, folder := range f.dots {
-				a.mention(to, a.packages[folder], n.Name, n)
+				a.mention(to, a.packages[folder], n.Name)
 			}
 		case *ast.BasicLit:
 			if n.Kind == token.STRING {
 				if value, err := strconv.Unquote(n.Value); err == nil {
-					a.text(to, value, n)
+					a.text(to, value)
 				}
 			}
 		}
@@ -196,7 +198,8 @@ func (a *analysis) inspect(f *file, node ast.Node, to *part) {
 	})
 }
 
-// localFunc returns the name and the value of a statement that makes a function the value of a new local variable.
+// localFunc returns the name and the value of a statement that makes a function the value of a new
+// local variable.
 func localFunc(n *ast.AssignStmt) (string, *ast.FuncLit) {
 	if n.Tok != token.DEFINE || len(n.Lhs) != 1 || len(n.Rhs) != 1 {
 		return "", nil
@@ -222,11 +225,10 @@ func (a *analysis) begins(n *ast.CallExpr) (locations []location) {
 }
 
 // mention adds what a name of a package stands for.
-func (a *analysis) mention(to *part, p *pkg, name string, at ast.Node) {
-	where := a.position(at)
+func (a *analysis) mention(to *part, p *pkg, name string) {
 	if p.folder == imagePackage {
 		if image, ok := a.images.byName[name]; ok {
-			to.mentions = append(to.mentions, mention{where: where, image: image})
+			to.mentions = append(to.mentions, mention{image: image})
 			return
 		}
 	}
@@ -234,12 +236,12 @@ func (a *analysis) mention(to *part, p *pkg, name string, at ast.Node) {
 		if p.folder == imagePackage && (d.name == configsFunc || d.name == registriesVar) {
 			continue // They mention all images and registries.
 		}
-		to.mentions = append(to.mentions, mention{where: where, decl: d, name: name})
+		to.mentions = append(to.mentions, mention{decl: d})
 	}
 }
 
-// methods are those of a type, which may be called by any code that has a value of it, also through an interface that is
-// declared elsewhere.
+// methods are those of a type, which may be called by any code that has a value of it, also through
+// an interface that is declared elsewhere.
 func (d *decl) methods() []*decl {
 	if t, ok := d.node.(*ast.TypeSpec); ok {
 		return d.file.pkg.methods[t.Name.Name]
@@ -248,10 +250,9 @@ func (d *decl) methods() []*decl {
 }
 
 // text looks at a string of the source: it may name an image, or a manifest with images in it.
-func (a *analysis) text(to *part, value string, at ast.Node) {
-	where := a.position(at)
+func (a *analysis) text(to *part, value string) {
 	if a.images.isImage(value) {
-		to.mentions = append(to.mentions, mention{where: where, image: value})
+		to.mentions = append(to.mentions, mention{image: value})
 		return
 	}
 	for _, name := range a.manifests.named(value) {
@@ -260,14 +261,14 @@ func (a *analysis) text(to *part, value string, at ast.Node) {
 			a.errs = append(a.errs, err)
 			continue
 		}
-		for _, i := range imagesIn(content) {
-			to.mentions = append(to.mentions, mention{where: where, image: i.image, manifest: &location{name, i.line}})
+		for _, image := range imagesIn(content) {
+			to.mentions = append(to.mentions, mention{image: image})
 		}
 	}
 }
 
-// check finds what shows that report, sources and cuts do not belong together, once all that runs with the specs and
-// containers at some locations has been looked at.
+// check finds what shows that report, sources and cuts do not belong together, once all that runs
+// with the specs and containers at some locations has been looked at.
 func (a *analysis) check(locations map[location]bool) []error {
 	errs := a.errs
 	for l := range locations {
@@ -277,7 +278,7 @@ func (a *analysis) check(locations map[location]bool) []error {
 	}
 	for name, met := range a.cuts {
 		if !met {
-			errs = append(errs, fmt.Errorf("no selected spec mentions %s: remove it from the cuts", name))
+			errs = append(errs, fmt.Errorf("no spec mentions %s: remove it from the cuts", name))
 		}
 	}
 	return errs

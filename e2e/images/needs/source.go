@@ -16,7 +16,7 @@ import (
 
 const (
 	module = "k8s.io/kubernetes"
-	// root is the folder of all tests. Nothing outside it knows of test images.
+	// root is the directory of all tests. Nothing outside it names test images.
 	root = "test/"
 	// program is the package of e2e.test, which is a test itself.
 	program = "test/e2e"
@@ -24,7 +24,7 @@ const (
 	imagePackage = "test/utils/image"
 )
 
-// source is e2e.test's own packages, by folder.
+// source is e2e.test's own packages, by directory.
 type source struct {
 	files    fs.FS
 	fset     *token.FileSet
@@ -40,13 +40,12 @@ type pkg struct {
 	named map[string][]*decl
 	// methods are those of a type, by its name.
 	methods map[string][]*decl
-	inits   []*decl
 }
 
 // file is what a name in one file means.
 type file struct {
 	pkg *pkg
-	// imports are the folders of imported packages of ours, by the name in this file.
+	// imports are the directories of imported packages of ours, by the name in this file.
 	imports map[string]string
 	// dots are those that are imported without a name.
 	dots []string
@@ -160,8 +159,7 @@ func (p *pkg) addFunc(d *decl, syntax *ast.FuncDecl) {
 		receiver := typeName(syntax.Recv.List[0].Type)
 		p.methods[receiver] = append(p.methods[receiver], d)
 		d.name = receiver + "." + d.name
-	case d.name == "init":
-		p.inits = append(p.inits, d)
+	case d.name == "init": // cannot be mentioned
 	default:
 		p.named[d.name] = append(p.named[d.name], d)
 	}
@@ -180,7 +178,7 @@ func (p *pkg) addSpec(f *file, spec ast.Spec) {
 	d := &decl{node: spec, file: f, name: names[0].Name}
 	p.decls = append(p.decls, d)
 	for _, n := range names {
-		// Nobody can mention a variable without a name. Specs are declared with them.
+		// A variable without a name cannot be mentioned. Specs are declared with them.
 		if n.Name != "_" {
 			p.named[n.Name] = append(p.named[n.Name], d)
 		}
@@ -209,7 +207,7 @@ func (s *source) position(n ast.Node) location {
 	return location{p.Filename, p.Line}
 }
 
-// sorted returns the packages in the order of their folders.
+// sorted returns the packages in the order of their directories.
 func (s *source) sorted() []*pkg {
 	var all []*pkg
 	for _, p := range s.packages {

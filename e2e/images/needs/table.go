@@ -6,22 +6,23 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"math/big"
 	"slices"
 	"strings"
 )
 
-// Table returns the images that each spec of a report may use, whether it is selected there or not, by the spec's full
-// name. What runs before and after all specs is not looked at, and images that are not there on purpose are left out: absent
-// has the reasons. Otherwise it is as Find.
+// Table returns the images that each spec of a report may use, whether it is selected there or not,
+// by the spec's full name. What runs before and after all specs is not looked at, and images that
+// are not there on purpose are left out: absent has the reasons. It fails if sources and report do
+// not belong together, or if a cut is not on any path.
 //
-// Listed are all images that e2e.test knows itself. It replaces the tags of those in manifests by its own.
+// The file system holds the sources of k8s.io/kubernetes, the directory test in its root. The
+// report is what --ginkgo.json-report writes in a dry run. Listed are all images that e2e.test
+// knows: it replaces the tags of those in manifests by its own.
 func Table(sources fs.FS, report io.Reader, listed []string, cuts []Cut, absent map[string]string) (map[string][]string, error) {
 	a, err := newAnalysis(sources, report, cuts)
 	if err != nil {
 		return nil, err
 	}
-	closures := map[string]*closure{}
 	table := map[string][]string{}
 	unused := maps.Clone(absent)
 	specs := map[location]bool{}
@@ -29,14 +30,8 @@ func Table(sources fs.FS, report io.Reader, listed []string, cuts []Cut, absent 
 		for _, l := range s.locations {
 			specs[l] = true
 		}
-		driver := a.storageDriver(s.name)
-		c := closures[driver]
-		if c == nil {
-			c = &closure{analysis: a, driver: driver, reached: map[*decl]*big.Int{}, index: map[string]int{}}
-			closures[driver] = c
-		}
 		images := map[string]bool{}
-		for _, image := range c.spec(s.locations) {
+		for image := range a.reached(s) {
 			if absent[image] != "" {
 				delete(unused, image)
 				continue
@@ -77,121 +72,73 @@ func replaced(image string, listed []string) (images []string) {
 	return images
 }
 
-// closure knows the images that are reached from declarations, as sets of bits: the number of an image is its place in
-// the list.
-type closure struct {
-	*analysis
-	// driver is that of a storage driver's specs, see storageDriver.
-	driver  string
-	images  []string
-	index   map[string]int
-	reached map[*decl]*big.Int
-}
-
-// spec returns the images that a spec reaches which is in the containers at these locations.
-func (c *closure) spec(locations []location) []string {
+// reached returns the images that a spec reaches.
+func (a *analysis) reached(s spec) map[string]bool {
+	driver := a.storageDriver(s.name)
 	selected := map[location]bool{}
-	decls := map[*decl]bool{}
-	for _, l := range locations {
+	for _, l := range s.locations {
 		selected[l] = true
-		for _, d := range c.starts[l] {
-			decls[d] = true
+	}
+	images, seen := map[string]bool{}, map[*decl]bool{}
+	var queue []*decl
+	add := func(d *decl) {
+		if !seen[d] {
+			seen[d] = true
+			if !a.cut(d) {
+				queue = append(queue, d)
+			}
 		}
 	}
-	set := new(big.Int)
-	for d := range decls {
-		images, to := c.mentioned(d, selected)
-		set.Or(set, images)
-		for t := range to {
-			set.Or(set, c.from(t))
+	follow := func(mentions []mention) {
+		for _, m := range mentions {
+			if m.decl == nil {
+				images[m.image] = true
+				continue
+			}
+			if driver != "" && isDriver(m.decl) && !makes(m.decl, driver) {
+				continue
+			}
+			add(m.decl)
+			for _, method := range m.decl.methods() {
+				add(method)
+			}
 		}
 	}
-	var images []string
-	for i, image := range c.images {
-		if set.Bit(i) == 1 {
-			images = append(images, image)
+	for l := range selected {
+		for _, d := range a.starts[l] {
+			follow(a.mentions(d, selected))
 		}
+	}
+	for len(queue) > 0 {
+		d := queue[0]
+		queue = queue[1:]
+		follow(a.alone(d))
 	}
 	return images
 }
 
-// mentioned returns the images and the declarations that a declaration mentions when it runs with some specs and containers.
-func (c *closure) mentioned(d *decl, selected map[location]bool) (*big.Int, map[*decl]bool) {
-	images, to := new(big.Int), map[*decl]bool{}
-	for _, p := range c.part(d).run(selected) {
+// mentions returns what a declaration mentions, each once, when it runs with some specs and
+// containers.
+func (a *analysis) mentions(d *decl, selected map[location]bool) (all []mention) {
+	seen := map[mention]bool{}
+	for _, p := range a.part(d).run(selected) {
 		for _, m := range p.mentions {
-			if m.decl == nil {
-				images.Or(images, c.bit(m.image))
-				continue
-			}
-			if c.driver != "" && isDriver(m.decl) && !makes(m.decl, c.driver) {
-				continue
-			}
-			to[m.decl] = true
-			for _, method := range m.decl.methods() {
-				to[method] = true
+			if !seen[m] {
+				seen[m] = true
+				all = append(all, m)
 			}
 		}
 	}
-	return images, to
+	return all
 }
 
-func (c *closure) bit(image string) *big.Int {
-	i, ok := c.index[image]
+// alone returns what a declaration mentions without the specs in it: those are looked at where they
+// are declared.
+func (a *analysis) alone(d *decl) []mention {
+	all, ok := a.withoutSpecs[d]
 	if !ok {
-		i = len(c.images)
-		c.index[image] = i
-		c.images = append(c.images, image)
+		all = a.mentions(d, nil)
+		a.withoutSpecs[d] = all
 	}
-	return new(big.Int).SetBit(new(big.Int), i, 1)
-}
-
-// from returns the images that a declaration reaches, without the specs in it: the selected ones are collected where
-// they are declared.
-func (c *closure) from(d *decl) *big.Int {
-	if set, ok := c.reached[d]; ok {
-		return set
-	}
-	// What is reached from here and not known yet, in the order in which it was found.
-	seen := map[*decl]*big.Int{}
-	targets := map[*decl][]*decl{}
-	var list []*decl
-	var add func(*decl)
-	add = func(d *decl) {
-		if seen[d] != nil || c.reached[d] != nil {
-			return
-		}
-		seen[d] = new(big.Int)
-		list = append(list, d)
-		if c.cut(d) {
-			return
-		}
-		images, to := c.mentioned(d, nil)
-		seen[d], targets[d] = images, slices.Collect(maps.Keys(to))
-	}
-	add(d)
-	for i := 0; i < len(list); i++ {
-		for _, t := range targets[list[i]] {
-			add(t)
-		}
-	}
-	// What is found last is mostly a leaf, so that few rounds are enough.
-	for changed := true; changed; {
-		changed = false
-		for _, d := range slices.Backward(list) {
-			set := new(big.Int).Set(seen[d])
-			for _, t := range targets[d] {
-				if r := c.reached[t]; r != nil {
-					set.Or(set, r)
-				} else {
-					set.Or(set, seen[t])
-				}
-			}
-			if set.Cmp(seen[d]) != 0 {
-				seen[d], changed = set, true
-			}
-		}
-	}
-	maps.Copy(c.reached, seen)
-	return c.reached[d]
+	return all
 }

@@ -1,4 +1,5 @@
-// Table writes which images each spec of e2e.test may use, for the e2e program: tools/e2e/missing.
+// Command table writes which images each spec of e2e.test may use, for the e2e program:
+// tools/e2e/missing.
 package main
 
 import (
@@ -15,7 +16,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/missing"
 )
 
-// cuts are functions whose images no spec needs, although their code mentions them.
+// cuts are functions whose images no spec needs, although the specs' code mentions them.
 var cuts = []needs.Cut{{
 	Func:   "test/e2e/framework/security.LoadAppArmorProfiles",
 	Reason: "these specs skip themselves, unless told that the nodes are of a distribution which has AppArmor (--node-os-distro)",

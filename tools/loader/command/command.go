@@ -46,7 +46,7 @@ func New() *cobra.Command {
 	return root
 }
 
-// messageLimit bounds what is said about an archive in words of its own.
+// messageLimit bounds an error's text, in bytes: parts of it may come from an archive.
 const messageLimit = 8 << 10
 
 // message returns an error's text as a terminal can show it.
@@ -100,7 +100,7 @@ In the cluster's container all nodes get the images, in a node that node. What i
 	return cmd
 }
 
-func (f *loadFlags) run(cmd *cobra.Command, args []string) (err error) {
+func (f *loadFlags) run(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		args = []string{load.Stdin}
 	}
@@ -113,14 +113,10 @@ func (f *loadFlags) run(cmd *cobra.Command, args []string) (err error) {
 	if !f.quiet {
 		p = progress.New(cmd.ErrOrStderr())
 	}
-	rt, err := f.runtime(ctx, p)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, rt.Close()) }()
+	connect := func(ctx context.Context) (load.Runtime, error) { return f.runtime(ctx, p) }
 	o := load.Options{Name: f.name, Stdin: cmd.InOrStdin()}
 	o.Archive.SpoolDir, o.Archive.Name = f.spool, f.call
-	return load.Load(ctx, rt, args, o)
+	return load.Load(ctx, connect, args, o)
 }
 
 func (f *loadFlags) check(cmd *cobra.Command, args []string) error {
@@ -140,12 +136,12 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
-// nodesOf returns the nodes that are meant when none are named, from the file that says what this container is: all in the
+// nodesOf returns the default of --node, from the file with this container's role: all in the
 // cluster's container, else this machine.
 func nodesOf(roleFile string) (string, error) {
 	role, err := os.ReadFile(roleFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("finding out what this container is: %w", err)
+		return "", fmt.Errorf("reading this container's role: %w", err)
 	}
 	if strings.TrimSpace(string(role)) == "cluster" {
 		return nodeAll, nil
@@ -153,7 +149,7 @@ func nodesOf(roleFile string) (string, error) {
 	return nodeLocal, nil
 }
 
-// runtime picks what to load into.
+// runtime returns the runtime to load into.
 func (f *loadFlags) runtime(ctx context.Context, p *progress.Printer) (load.Runtime, error) {
 	where := f.node
 	if len(where) == 0 {

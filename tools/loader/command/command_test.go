@@ -7,12 +7,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
 func TestErrors(t *testing.T) {
 	tests := []struct{ args, want string }{
 		{"load --node all,a x.tar", "all and local stand alone"},
+		// Before containerd is waited for, for which there is half a minute.
+		{"load --node local /nope.tar", "stat /nope.tar: no such file or directory"},
+		{"load --node local --name a//b -", `"a//b"`},
 		{"load --unknown", "unknown flag"},
 		{"unknown", "unknown command"},
 	}
@@ -23,8 +27,12 @@ func TestErrors(t *testing.T) {
 		cmd.SetErr(&out)
 		cmd.SetIn(strings.NewReader(""))
 		cmd.SetArgs(strings.Fields(tt.args))
+		start := time.Now()
 		if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.args, err, tt.want)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("%s: it took %v", tt.args, took)
 		}
 	}
 }

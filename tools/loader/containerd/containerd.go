@@ -1,9 +1,10 @@
-// Package containerd loads images into a containerd on this machine, as its CRI plugin would have after a pull: named,
-// labelled and unpacked, so that a pod can start from them at once.
+// Package containerd loads images into a containerd on this machine, as its CRI plugin would have
+// after a pull: named, labelled and unpacked, so that a pod can start from them at once.
 //
-// The layers are unpacked by this process, straight from the archive into containerd's snapshots: reading, hashing
-// and writing are one pass, and nothing goes through containerd but the book-keeping. The layers' blobs are not kept,
-// as with containerd's own discard_unpacked_layers: a node only runs images.
+// The layers are unpacked by this process, straight from the archive into containerd's snapshots:
+// reading, hashing and writing are one pass, and nothing goes through containerd but the
+// book-keeping. The layers' blobs are not kept, as with containerd's own discard_unpacked_layers: a
+// node only runs images.
 package containerd
 
 import (
@@ -11,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"runtime"
 	"slices"
 	"sync"
@@ -26,10 +26,8 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
@@ -47,7 +45,8 @@ const (
 	snapshotter    = "overlayfs"
 )
 
-// The labels by which the CRI plugin knows its images. The kubelet's image garbage collection spares pinned ones.
+// The labels by which the CRI plugin recognises its images. The kubelet's image garbage collection
+// spares pinned ones.
 const (
 	managedLabel = "io.cri-containerd.image"
 	managed      = "managed"
@@ -57,7 +56,7 @@ const (
 
 const cleanUpTime = 30 * time.Second
 
-// Options say which containerd, and how to load.
+// Options of a Runtime.
 type Options struct {
 	// Address is containerd's socket; a node's if empty.
 	Address string
@@ -97,7 +96,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to containerd at %s: %w", o.Address, err)
 	}
-	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the number of images.
+	// Unpacking is bound by the CPU (hashing) and the disk by turns: a few at once, whatever the
+	// number of images.
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	r := &Runtime{o: o, client: c, sn: c.SnapshotService(snapshotter), slots: slots}
 	if err := r.lookAtSnapshotter(ctx); err != nil {
@@ -128,12 +128,16 @@ func (r *Runtime) lookAtSnapshotter(ctx context.Context) error {
 // Load puts all images of an archive into containerd, or none.
 func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 	ctx = namespaces.WithNamespace(ctx, namespace)
-	var todo []*archive.Image
+	var todo []*item
 	for _, img := range a.Images {
 		if len(img.Names) == 0 {
 			return fmt.Errorf("%s: image %s has no name: give it one with --name", a.Name, img)
 		}
-		there, err := r.present(ctx, img)
+		it, err := describe(ctx, img)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", a.Name, img, err)
+		}
+		there, err := r.present(ctx, it)
 		if err != nil {
 			return fmt.Errorf("asking containerd for %s: %w", img, err)
 		}
@@ -141,7 +145,7 @@ func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 			r.o.Progress.Step("%s", img).Done("already there")
 			continue
 		}
-		todo = append(todo, img)
+		todo = append(todo, it)
 	}
 	if len(todo) == 0 {
 		return nil
@@ -166,8 +170,9 @@ func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 	return nil
 }
 
-// underLease puts what ctx's calls create under our lease: it goes with the lease, unless an image's name refers to it. All
-// archives share the lease, as they share layers: that one of them fails must not take a layer from another.
+// underLease puts what ctx's calls create under our lease: it goes with the lease, unless an
+// image's name refers to it. All archives share the lease, as they share layers: that one of them
+// fails must not take a layer from another.
 func (r *Runtime) underLease(ctx context.Context) (context.Context, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,7 +201,7 @@ func (r *Runtime) Close() error {
 	defer cancel()
 	var opts []leases.DeleteOpt
 	if r.failed.Load() {
-		opts = append(opts, leases.SynchronousDelete) // it is gone when we say that nothing was loaded
+		opts = append(opts, leases.SynchronousDelete) // it is gone before the error says that nothing was loaded
 	}
 	if err := r.client.LeasesService().Delete(ctx, r.lease, opts...); err != nil {
 		return fmt.Errorf("deleting the lease %s in containerd, which now ends by itself: %w", r.lease.ID, err)
@@ -205,8 +210,9 @@ func (r *Runtime) Close() error {
 }
 
 // loadAll unpacks the images, side by side, and names them when all are complete.
-func (r *Runtime) loadAll(ctx context.Context, a *archive.Archive, todo []*archive.Image) error {
-	// The small blobs go first: once layers are being written, every sync of a small file waits for their data.
+func (r *Runtime) loadAll(ctx context.Context, a *archive.Archive, todo []*item) error {
+	// The small blobs go first: once layers are being written, every sync of a small file waits for
+	// their data.
 	for _, img := range todo {
 		if err := r.writeContent(ctx, img); err != nil {
 			return fmt.Errorf("%s: %s: %w", a.Name, img, err)
@@ -242,73 +248,27 @@ func (r *Runtime) loadAll(ctx context.Context, a *archive.Archive, todo []*archi
 	return nil
 }
 
-// target is the descriptor of the image's manifest.
-func target(img *archive.Image) (ocispec.Descriptor, error) {
-	mt, err := img.MediaType()
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	d, err := img.Digest()
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	size, err := img.Size()
-	return ocispec.Descriptor{MediaType: string(mt), Digest: toDigest(d), Size: size}, err
-}
-
-func imageID(img *archive.Image) (digest.Digest, error) {
-	h, err := img.ConfigName()
-	return toDigest(h), err
-}
-
-// diffIDs returns the digests that name the image's chain of snapshots.
-func diffIDs(img *archive.Image) []digest.Digest {
-	var out []digest.Digest
-	for _, l := range img.Blobs() {
-		h, _ := l.DiffID()
-		out = append(out, toDigest(h))
-	}
-	return out
-}
-
-// present says whether the image is there under all its names, complete and unpacked.
-func (r *Runtime) present(ctx context.Context, img *archive.Image) (bool, error) {
-	id, err := imageID(img)
-	if err != nil {
-		return false, err
-	}
-	refs, err := r.references(ctx, img)
-	if err != nil {
-		return false, err
-	}
-	labels := labelsOf(img)
-	blobs := []digest.Digest{id}
-	for _, ref := range refs {
-		have, err := r.client.ImageService().Get(ctx, ref.name)
+// present reports whether the image is there under all its names, complete and unpacked.
+func (r *Runtime) present(ctx context.Context, it *item) (bool, error) {
+	for _, n := range it.names {
+		have, err := r.client.ImageService().Get(ctx, n.name)
 		// An ID stands for any of the manifests that have this config.
-		if err != nil || have.Target.Digest != ref.target.Digest && ref.name != id.String() {
+		if err != nil || have.Target.Digest != n.target.Digest && n.name != it.id.String() {
 			return false, ignoreNotFound(err)
 		}
-		for k, v := range labels {
+		for k, v := range it.labels {
 			if have.Labels[k] != v {
 				return false, nil
 			}
 		}
 	}
-	chain, err := r.chain(ctx, img)
-	if err != nil {
-		return false, err
-	}
-	for _, d := range chain {
-		blobs = append(blobs, d.Digest)
-	}
-	for _, d := range blobs {
-		if _, err := r.client.ContentStore().Info(ctx, d); err != nil {
+	for _, d := range append(slices.Clone(it.chain), ocispec.Descriptor{Digest: it.id}) {
+		if _, err := r.client.ContentStore().Info(ctx, d.Digest); err != nil {
 			return false, ignoreNotFound(err)
 		}
 	}
-	if ids := diffIDs(img); len(ids) > 0 {
-		if _, err := r.sn.Stat(ctx, identity.ChainID(ids).String()); err != nil {
+	if it.snapshot != "" {
+		if _, err := r.sn.Stat(ctx, it.snapshot); err != nil {
 			return false, ignoreNotFound(err)
 		}
 	}
@@ -322,54 +282,39 @@ func ignoreNotFound(err error) error {
 	return err
 }
 
-// writeContent stores the manifest and the config, with the labels by which containerd's garbage collection finds from
-// an image's name to its snapshots.
-func (r *Runtime) writeContent(ctx context.Context, img *archive.Image) error {
-	chain, err := r.chain(ctx, img)
-	if err != nil {
-		return err
+// writeContent stores the config and the chain to it, with the labels by which containerd's garbage
+// collection finds from an image's name to its snapshots.
+func (r *Runtime) writeContent(ctx context.Context, it *item) error {
+	labels := map[string]string{}
+	if it.snapshot != "" {
+		labels["containerd.io/gc.ref.snapshot."+snapshotter] = it.snapshot
 	}
-	desc := chain[len(chain)-1]
-	manifest, err := img.RawManifest()
-	if err != nil {
-		return err
-	}
-	id, err := imageID(img)
-	if err != nil {
-		return err
-	}
-	config, err := img.RawConfigFile()
-	if err != nil {
-		return err
-	}
-	refs := map[string]string{"containerd.io/gc.ref.content.config": id.String()}
-	snapshot := map[string]string{}
-	if ids := diffIDs(img); len(ids) > 0 {
-		snapshot["containerd.io/gc.ref.snapshot."+snapshotter] = identity.ChainID(ids).String()
-	}
-	if err := r.write(ctx, ocispec.Descriptor{Digest: id, Size: int64(len(config))}, config, snapshot); err != nil {
+	config := ocispec.Descriptor{Digest: it.id, Size: int64(len(it.blobs[it.id]))}
+	if err := r.write(ctx, config, it.blobs, labels); err != nil {
 		return fmt.Errorf("storing the config: %w", err)
 	}
-	if err := r.write(ctx, desc, manifest, refs); err != nil {
-		return fmt.Errorf("storing the manifest: %w", err)
-	}
-	for i := range len(chain) - 1 {
-		// Other than containerd's own, which are numbered, for an index that is there already may have those.
-		next := map[string]string{"containerd.io/gc.ref.content.loader": chain[i+1].Digest.String()}
-		if err := r.write(ctx, chain[i], img.Indexes[i].Raw, next); err != nil {
-			return fmt.Errorf("storing the index: %w", err)
+	label, below := "containerd.io/gc.ref.content.config", it.id
+	for _, desc := range slices.Backward(it.chain) {
+		if err := r.write(ctx, desc, it.blobs, map[string]string{label: below.String()}); err != nil {
+			return fmt.Errorf("storing %s: %w", desc.MediaType, err)
 		}
+		// Other than containerd's own, which are numbered, for an index that is there already may
+		// have those.
+		label, below = "containerd.io/gc.ref.content.loader", desc.Digest
 	}
 	return nil
 }
 
-func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, raw []byte, labels map[string]string) error {
+func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, blobs documents, labels map[string]string) error {
 	cs := r.client.ContentStore()
 	// Also puts a blob that is there already under our lease.
-	if err := content.WriteBlob(ctx, cs, "loader-"+desc.Digest.String(), bytes.NewReader(raw), desc, content.WithLabels(labels)); err != nil {
+	blob := bytes.NewReader(blobs[desc.Digest])
+	err := content.WriteBlob(ctx, cs, "loader-"+desc.Digest.String(), blob, desc, content.WithLabels(labels))
+	if err != nil {
 		return err
 	}
-	// Somebody else's blob has no labels of ours, or other ones, and may have come just now.
+	// A blob that another program has stored has no labels of ours, or other ones, and may have
+	// come just now.
 	have, err := cs.Info(ctx, desc.Digest)
 	if err != nil {
 		return err
@@ -386,8 +331,8 @@ func (r *Runtime) write(ctx context.Context, desc ocispec.Descriptor, raw []byte
 	return err
 }
 
-// once does the work, unless another goroutine is doing it: then it waits, and does it only if that one failed, whose
-// archive may be damaged where ours is not.
+// once does the work, unless another goroutine is doing it: then it waits, and does it only if that
+// one failed, whose archive may be damaged where ours is not.
 func (r *Runtime) once(key string, work func() error) error {
 	for {
 		mine := false
@@ -413,18 +358,13 @@ func (r *Runtime) slot(ctx context.Context) error {
 func (r *Runtime) free() { <-r.slots }
 
 // name gives the image its names.
-func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
-	refs, err := r.references(ctx, img)
-	if err != nil {
-		return err
-	}
-	labels := labelsOf(img)
+func (r *Runtime) name(ctx context.Context, it *item) error {
 	fields := []string{"target"}
-	for k := range labels {
+	for k := range it.labels {
 		fields = append(fields, "labels."+k)
 	}
-	for _, ref := range refs {
-		i := images.Image{Name: ref.name, Target: ref.target, Labels: labels}
+	for _, n := range it.names {
+		i := images.Image{Name: n.name, Target: n.target, Labels: it.labels}
 		_, err := r.client.ImageService().Create(ctx, i)
 		if errdefs.IsAlreadyExists(err) {
 			_, err = r.client.ImageService().Update(ctx, i, fields...)
@@ -434,18 +374,6 @@ func (r *Runtime) name(ctx context.Context, img *archive.Image) error {
 		}
 	}
 	return nil
-}
-
-func labelsOf(img *archive.Image) map[string]string {
-	labels := map[string]string{managedLabel: managed}
-	// No pod can do without pause.
-	if slices.ContainsFunc(img.Names, func(n string) bool {
-		ref, err := reference.ParseNormalizedNamed(n)
-		return err == nil && path.Base(reference.Path(ref)) == "pause"
-	}) {
-		labels[pinnedLabel] = pinned
-	}
-	return labels
 }
 
 func toDigest(h v1.Hash) digest.Digest { return digest.Digest(h.String()) }

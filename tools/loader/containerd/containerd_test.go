@@ -42,7 +42,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// binaryVariable names the containerd to test with: a path, or in Bazel's tests a path in the runfiles.
+// binaryVariable names the containerd to test with: a path, or in Bazel's tests a path in the
+// runfiles.
 const binaryVariable = "CONTAINERD_BINARY"
 
 func containerdBinary(t *testing.T) string {
@@ -78,7 +79,8 @@ type daemon struct {
 	stop func()
 }
 
-// start runs a containerd on directories of its own; it stops with the test. Before it starts, it waits for after.
+// start runs a containerd on directories of its own; it stops with the test. Before it starts, it
+// waits for after.
 func start(t *testing.T, after time.Duration) *daemon {
 	t.Helper()
 	return startOn(t, t.TempDir(), after)

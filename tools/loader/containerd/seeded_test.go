@@ -14,8 +14,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 )
 
-// TestSeeded gives one containerd images that a build has unpacked, and another the same images as an archive: they must
-// have the same, and treat it in the same way.
+// TestSeeded gives one containerd images that a build has unpacked, and another the same images as
+// an archive: they must have the same, and treat it in the same way.
 func TestSeeded(t *testing.T) {
 	bin := binary(t, "STORE_BINARY", "store")
 	ctx := context.Background()
@@ -63,7 +63,8 @@ func TestSeeded(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	loaded.collect(t)
-	// The kubelet may remove images that were loaded, but not those that the node came with: nothing could bring them back.
+	// The kubelet may remove images that were loaded, but not those that the node came with:
+	// nothing could bring them back.
 	const pinned = " io.cri-containerd.pinned:pinned"
 	got, want := d.state(t), strings.ReplaceAll(loaded.state(t), pinned, "")
 	if images, all := strings.Count(got, pinned), strings.Count(got, "image "); images != all || images != 6 {

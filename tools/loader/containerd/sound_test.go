@@ -31,8 +31,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/archive/room"
 )
 
-// TestTwoLoaders lets two loaders, each with a lease of its own as two processes have, load archives that share layers. One is
-// damaged, and the other finds the layers that this one has just unpacked: it must not lose them when they are taken back.
+// TestTwoLoaders lets two loaders, each with a lease of its own as two processes have, load
+// archives that share layers. One is damaged, and the other finds the layers that this one has just
+// unpacked: it must not lose them when they are taken back.
 func TestTwoLoaders(t *testing.T) {
 	dir := small(t, "500m") // which of them is faster must not depend on the disk
 	d := startOn(t, filepath.Join(dir, "containerd"), 0)
@@ -97,8 +98,8 @@ func subdir(t *testing.T, dir, name string) string {
 	return path
 }
 
-// indexed writes a layout with an image for two platforms, of which the other one's blobs are not there, as docker save and
-// others leave it.
+// indexed writes a layout with an image for two platforms, of which the other one's blobs are not
+// there, as docker save and others leave it.
 func indexed(t *testing.T, name string, img v1.Image) (dir string, index, manifest v1.Hash) {
 	t.Helper()
 	other := image(t, layer(t, map[string]string{"other": name}))
@@ -191,13 +192,14 @@ func TestDigests(t *testing.T) {
 	d.removeAll(t)
 }
 
-// TestManyLayers loads images of more and more layers. One that no container could start from is refused, and leaves nothing.
+// TestManyLayers loads images of more and more layers. One that no container could start from is
+// refused, and leaves nothing.
 func TestManyLayers(t *testing.T) {
 	root := t.TempDir()
 	d := startOn(t, root, 0)
 	d.stop()
-	// Snapshots are numbered on and on. The numbers' digits take room among the mount's options, so begin with a node's that
-	// has been in use for long.
+	// Snapshots are numbered on and on. The numbers' digits take room among the mount's options, so
+	// begin with a node's that has been in use for long.
 	db, err := bbolt.Open(filepath.Join(root, "io.containerd.snapshotter.v1.overlayfs", "metadata.db"), 0o600, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +323,8 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestBombs loads what does not fit. It must end before the disk is full, say so, and leave nothing.
+// TestBombs loads what does not fit. It must end before the disk is full, say so, and leave
+// nothing.
 func TestBombs(t *testing.T) {
 	const large = 400 << 20
 	ctx := context.Background()
@@ -369,8 +372,8 @@ func TestBombs(t *testing.T) {
 			_, err = d.load(t, ctx, Options{}, dir)
 			close(done)
 			watch.Wait()
-			// What a stream unpacks to is known before it is written, but for holes: there, whoever watches the disk may be too
-			// late for one that is so small and fast.
+			// What a stream unpacks to is known before it is written, but for holes: there, whoever
+			// watches the disk may be too late for one that is so small and fast.
 			var full *room.FullError
 			if !errors.Is(err, unix.ENOSPC) || !sparse && (!errors.As(err, &full) || !strings.Contains(err.Error(), "it needs more than")) {
 				t.Errorf("got %v", err)

@@ -26,12 +26,12 @@ import (
 )
 
 // unpack makes the image's chain of snapshots.
-func (r *Runtime) unpack(ctx context.Context, img *archive.Image) error {
+func (r *Runtime) unpack(ctx context.Context, it *item) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ready := make(chan struct{}) // the snapshot below is
 	close(ready)
 	var chain []digest.Digest
-	for _, l := range img.Blobs() {
+	for _, l := range it.Blobs() {
 		h, _ := l.DiffID()
 		s := &layerSnapshot{layer: l, below: slices.Clip(chain), belowReady: ready}
 		chain = append(slices.Clip(chain), digest.Digest(h.String()))
@@ -80,8 +80,8 @@ func (r *Runtime) make(ctx context.Context, s *layerSnapshot) error {
 	return err
 }
 
-// hold puts a snapshot under our lease and reports whether it is there. One that we find may be another loader's, and go with
-// that one's lease at any time before.
+// hold puts a snapshot under our lease and reports whether it is there. One that we find may be
+// another loader's, and go with that one's lease at any time before.
 func (r *Runtime) hold(ctx context.Context, name string) (bool, error) {
 	if _, err := r.sn.Stat(ctx, name); err != nil {
 		return false, ignoreNotFound(err)
@@ -95,8 +95,9 @@ func (r *Runtime) hold(ctx context.Context, name string) (bool, error) {
 	return err == nil, ignoreNotFound(err)
 }
 
-// apply unpacks a layer: on the snapshot below, or aside, at the same time as the layers below, to put it on top of them
-// afterwards, as containerd does after a pull. Unlike containerd, we first make sure that both give the same.
+// apply unpacks a layer: on the snapshot below, or aside, at the same time as the layers below, to
+// put it on top of them afterwards, as containerd does after a pull. Unlike containerd, we first
+// make sure that both give the same.
 func (r *Runtime) apply(ctx context.Context, s *layerSnapshot, a *applier, aside bool) (err error) {
 	parent := identity.ChainID(slices.Clone(s.below)).String()
 	base := parent
@@ -139,7 +140,7 @@ func (r *Runtime) apply(ctx context.Context, s *layerSnapshot, a *applier, aside
 	}
 	err = r.sn.Commit(ctx, s.chainID, key, opts...)
 	if errdefs.IsAlreadyExists(err) {
-		return nil // somebody else, a pull perhaps, was faster; it is under our lease now
+		return nil // another program, a pull perhaps, was faster; it is under our lease now
 	} else if err != nil {
 		return fmt.Errorf("committing a snapshot: %w", err)
 	}
@@ -161,31 +162,31 @@ func (r *Runtime) remove(ctx context.Context, key string) error {
 	return nil
 }
 
-// manyLayers is a number of layers that can be mounted wherever containerd has them. How many more depends on the length of
-// their paths, which the mount's options, 4096 bytes at most, are full of.
+// manyLayers is a number of layers that can be mounted wherever containerd has them. How many more
+// depends on the length of their paths, which the mount's options, 4096 bytes at most, are full of.
 const manyLayers = 100
 
-// mountable makes sure that a container could have the image as its root: it mounts it as containerd would.
-func (r *Runtime) mountable(ctx context.Context, img *archive.Image) error {
-	ids := diffIDs(img)
-	if len(ids) <= manyLayers {
+// mountable makes sure that a container could have the image as its root: it mounts it as
+// containerd would.
+func (r *Runtime) mountable(ctx context.Context, it *item) error {
+	n := len(it.Blobs())
+	if n <= manyLayers {
 		return nil
 	}
-	chainID := identity.ChainID(ids).String()
-	key := unpackKey(chainID)
-	mounts, err := r.sn.Prepare(ctx, key, chainID)
+	key := unpackKey(it.snapshot)
+	mounts, err := r.sn.Prepare(ctx, key, it.snapshot)
 	if err != nil {
 		return fmt.Errorf("preparing a snapshot: %w", err)
 	}
 	err = mount.WithTempMount(ctx, mounts, func(string) error { return nil })
 	if err != nil {
-		err = fmt.Errorf("no container could start from its %d layers, which are too many to be mounted: build it with fewer, or squash it (%w)", len(ids), err)
+		err = fmt.Errorf("no container could start from its %d layers, which are too many to be mounted: build it with fewer, or squash it (%w)", n, err)
 	}
 	return errors.Join(err, r.remove(ctx, key))
 }
 
-// asOverlay makes the mount of a snapshot without a parent look like one with a parent, so that the applier leaves
-// whiteouts for overlayfs instead of removing what is not there yet.
+// asOverlay makes the mount of a snapshot without a parent look like one with a parent, so that the
+// applier leaves whiteouts for overlayfs instead of removing what is not there yet.
 func asOverlay(mounts []mount.Mount) []mount.Mount {
 	if len(mounts) != 1 || mounts[0].Type != "bind" {
 		return mounts
@@ -202,7 +203,8 @@ func wait(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// descriptor describes a layer to the applier: as uncompressed, whatever the blob is, for the archive decompresses.
+// descriptor describes a layer to the applier: as uncompressed, whatever the blob is, for the
+// archive decompresses.
 func descriptor(l *archive.Layer) ocispec.Descriptor {
 	blob, _ := l.Digest()
 	size, _ := l.Size()

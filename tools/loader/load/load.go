@@ -24,13 +24,14 @@ type Runtime interface {
 	Close() error
 }
 
-// openAtOnce bounds the archives that are open at the same time; the runtime bounds the work on them.
+// openAtOnce bounds the archives that are open at the same time; the runtime bounds the work on
+// them.
 const openAtOnce = 16
 
 // Stdin is the source that stands for standard input.
 const Stdin = "-"
 
-// Options say what to load.
+// Options of Load.
 type Options struct {
 	Archive archive.Options
 	// Name, if not empty, is given to the one image instead of its own names.
@@ -39,11 +40,11 @@ type Options struct {
 	Stdin io.Reader
 }
 
-// Load loads every source: an archive file, an OCI layout directory, a directory of archives, or "-". A source that fails
-// does not stop the others; the error names each.
-func Load(ctx context.Context, rt Runtime, sources []string, o Options) error {
-	sources, err := expand(sources)
-	if err != nil {
+// Load loads every source: an archive file, an OCI layout directory, a directory of archives, or
+// "-". It checks the sources and the name before it connects to the runtime, for which it may have
+// to wait. A source that fails does not stop the others; the error names each.
+func Load(ctx context.Context, connect func(context.Context) (Runtime, error), sources []string, o Options) (err error) {
+	if sources, err = expand(sources); err != nil {
 		return err
 	}
 	if o.Name != "" {
@@ -54,6 +55,11 @@ func Load(ctx context.Context, rt Runtime, sources []string, o Options) error {
 			return err
 		}
 	}
+	rt, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
 	var (
 		mu   sync.Mutex
 		errs []error

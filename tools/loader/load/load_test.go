@@ -43,6 +43,8 @@ func (f *fake) Load(ctx context.Context, a *archive.Archive) error {
 
 func (f *fake) Close() error { return nil }
 
+func (f *fake) connect(context.Context) (Runtime, error) { return f, nil }
+
 func image(t *testing.T) v1.Image {
 	t.Helper()
 	img, err := random.Image(1000, 2)
@@ -133,7 +135,7 @@ func TestLoad(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var rt fake
-			err := Load(context.Background(), &rt, tt.sources, Options{Name: tt.as, Stdin: tt.stdin, Archive: archive.Options{SpoolDir: t.TempDir()}})
+			err := Load(context.Background(), rt.connect, tt.sources, Options{Name: tt.as, Stdin: tt.stdin, Archive: archive.Options{SpoolDir: t.TempDir()}})
 			if (err == nil) != (tt.errs == nil) {
 				t.Errorf("got %v, want %q", err, tt.errs)
 			}
@@ -150,7 +152,7 @@ func TestLoad(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cause := errors.New("the user's signal")
 	cancel(cause)
-	if err := Load(ctx, &fake{}, []string{"-"}, Options{Stdin: bytes.NewReader(one)}); !errors.Is(err, cause) {
+	if err := Load(ctx, new(fake).connect, []string{"-"}, Options{Stdin: bytes.NewReader(one)}); !errors.Is(err, cause) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

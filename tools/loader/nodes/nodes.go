@@ -1,5 +1,6 @@
-// Package nodes loads images into the node containers of this cluster. It opens an archive once and starts the loader in
-// each node on the very same file, by its descriptor: no byte goes through Docker, and all nodes share the page cache.
+// Package nodes loads images into the node containers of this cluster. It opens an archive once and
+// starts the loader in each node on the very same file, by its descriptor: no byte goes through
+// Docker, and all nodes share the page cache.
 package nodes
 
 import (
@@ -22,10 +23,10 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// stopTime is how long a node's loader has to clean up when it is told to stop.
+// stopTime is how long a node's loader may take to clean up after SIGTERM.
 const stopTime = 10 * time.Second
 
-// Options say which nodes, and how to load.
+// Options of a Runtime.
 type Options struct {
 	// Nodes are containers' names; all nodes if empty.
 	Nodes []string
@@ -71,8 +72,8 @@ func New(ctx context.Context, o Options) (*Runtime, error) {
 // Close does nothing.
 func (r *Runtime) Close() error { return nil }
 
-// Load loads the archive into all nodes at the same time. A node that fails does not stop the others: an archive that is
-// damaged fails in each, and none gets an image of it.
+// Load loads the archive into all nodes at the same time. A node that fails does not stop the
+// others: an archive that is damaged fails in each, and none gets an image of it.
 func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 	errs := make([]error, len(r.nodes))
 	var wg sync.WaitGroup
@@ -86,7 +87,7 @@ func (r *Runtime) Load(ctx context.Context, a *archive.Archive) error {
 	return r.join(errs)
 }
 
-// join says once what went wrong in the same way in several nodes.
+// join joins the nodes' errors; the same error of several nodes comes once, with their names.
 func (r *Runtime) join(errs []error) error {
 	var messages []string
 	where := map[string][]string{}
@@ -107,7 +108,8 @@ func (r *Runtime) join(errs []error) error {
 	return errors.Join(out...)
 }
 
-// loadNode runs the node's loader in the node's mount and process namespaces, where the archive is descriptor 3.
+// loadNode runs the node's loader in the node's mount and process namespaces, where the archive is
+// descriptor 3.
 func (r *Runtime) loadNode(ctx context.Context, n string, a *archive.Archive) error {
 	step := r.o.Progress.Step("%s: %s", n, a.Name)
 	pid, err := r.pid(ctx, n)
@@ -137,10 +139,10 @@ func (r *Runtime) loadNode(ctx context.Context, n string, a *archive.Archive) er
 	return nil
 }
 
-// pid finds a node's first process. It is another one after each start of the node, so it is looked up when it is needed:
-// spooling an archive may have taken minutes.
+// pid finds a node's first process. It is another one after each start of the node, so it is looked
+// up when it is needed: spooling an archive may have taken minutes.
 func (r *Runtime) pid(ctx context.Context, n string) (string, error) {
-	out, err := r.client.Output(ctx, "look at node "+n, "container", "inspect", "--format", "{{.State.Pid}}", n)
+	out, err := r.client.Output(ctx, "inspect node "+n, "container", "inspect", "--format", "{{.State.Pid}}", n)
 	if err != nil {
 		return "", err
 	}
@@ -162,7 +164,7 @@ func images(a *archive.Archive) string {
 	return strings.Join(names, ", ")
 }
 
-// errorText is what a loader says after its progress, without its name.
+// errorText returns the error that a loader printed after its progress, without the loader's name.
 func errorText(s string) string {
 	if i := strings.LastIndex("\n"+s, "\nloader: "); i >= 0 {
 		s = s[i+len("loader: "):]

@@ -21,7 +21,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
-// The two commands that nodes are reached with, as far as we need them. A container's process has its name as its ID.
+// The two commands that nodes are reached with, as far as we need them. A container's process has
+// its name as its ID.
 const (
 	dockerScript = `#!/bin/sh
 case $1 in
@@ -30,9 +31,9 @@ container) for last; do :; done
   if [ "$last" = gone ]; then echo 0; elif [ -e DIR/$last.pid ]; then cat DIR/$last.pid; else echo "$last"; fi ;;
 esac
 `
-	// A node keeps what it gets: a file or a directory's index. A node named bad-* fails in its own way.
+	// It runs a command in the process that --target names, with the node's own loader first on the
+	// PATH. A node named bad-* fails in its own way.
 	nsenter = `#!/bin/sh
-echo "$*" >DIR/$2.args
 case $2 in
 bad-silent) exit 3 ;;
 bad-slow) exec sleep 60 ;;
@@ -40,8 +41,20 @@ bad*)
   echo "[   0.1s] + some other image (10 ms)" >&2
   printf 'loader: no space left on device\nfor layer x\n' >&2
   exit 1 ;;
-*) if [ -d /proc/self/fd/3 ]; then cat /proc/self/fd/3/index.json >DIR/$2.got; else cat /proc/self/fd/3 >DIR/$2.got; fi ;;
 esac
+export NODE=$2 PATH=DIR:$PATH
+while [ "$1" != -- ]; do shift; done
+shift
+exec "$@"
+`
+	// A node's loader keeps what it gets, a file or a directory's index, and the names for the
+	// archive and the image.
+	nodeLoader = `#!/bin/sh
+while [ $# -gt 1 ]; do
+  case $1 in --call | --name | --node) printf '%s=%s ' "$1" "$2" >>DIR/$NODE.names ;; esac
+  shift
+done
+if [ -d "$1" ]; then cat "$1/index.json"; else cat "$1"; fi >DIR/$NODE.got
 `
 )
 
@@ -53,7 +66,7 @@ func fake(t *testing.T, running ...string) (dir string, o Options) {
 	for _, name := range running {
 		fmt.Fprintf(&list, "{\"ID\":%[1]q,\"Names\":%[1]q}\n", name)
 	}
-	for name, content := range map[string]string{"docker": dockerScript, "nsenter": nsenter, "ps": list.String()} {
+	for name, content := range map[string]string{"docker": dockerScript, "nsenter": nsenter, "loader": nodeLoader, "ps": list.String()} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(content, "DIR", dir)), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -138,9 +151,11 @@ func TestLoad(t *testing.T) {
 				if !strings.Contains(out.String(), n+": "+a.Name+": docker.io/library/app:1") {
 					t.Errorf("no progress of %s:\n%s", n, out.String())
 				}
-				args, _ := os.ReadFile(filepath.Join(dir, n+".args"))
-				if want := fmt.Sprintf("--target %s --mount --pid -- loader load --node local --call %s --name app:2 /proc/self/fd/3\n", n, a.Name); string(args) != want {
-					t.Errorf("%s was called with %s, want %s", n, args, want)
+				names, _ := os.ReadFile(filepath.Join(dir, n+".names"))
+				for _, want := range []string{"--node=local ", "--call=" + a.Name + " ", "--name=app:2 "} {
+					if !strings.Contains(string(names), want) {
+						t.Errorf("%s got %s, want %s", n, names, want)
+					}
 				}
 			}
 		})
@@ -180,7 +195,8 @@ func TestSpool(t *testing.T) {
 	}
 }
 
-// TestRestartedNode loads into a node that has been restarted since the loader began: its process is another one.
+// TestRestartedNode loads into a node that has been restarted since the loader began: its process
+// is another one.
 func TestRestartedNode(t *testing.T) {
 	dir, o := fake(t, "a")
 	r, err := New(context.Background(), o)
@@ -193,7 +209,7 @@ func TestRestartedNode(t *testing.T) {
 	if err := r.Load(context.Background(), open(t, layoutDir(t))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "4711.args")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "4711.got")); err != nil {
 		t.Errorf("the node's process of before was entered: %v", err)
 	}
 }

@@ -27,16 +27,16 @@ const (
 	statusInterrupted = 130 // as a shell has it for Ctrl-C
 )
 
-// argsVariable has arguments, as a JSON list, that come before those of the command line: Bazel's rules for `bazel run`
-// have no other way to give some.
+// argsVariable holds arguments, as a JSON list, that come before those of the command line: Bazel's
+// rules for `bazel run` have no other way to pass some.
 const argsVariable = "PUBLISHER_ARGS"
 
-// usageError is a mistake in the command line.
+// usageError is an error in the command line.
 type usageError struct{ error }
 
-// flags are what the user says.
+// flags are the command line's flags.
 type flags struct {
-	// From the rule.
+	// Set by the rule.
 	target   string
 	root     string
 	images   []string
@@ -44,7 +44,7 @@ type flags struct {
 	siblings []string
 	bases    []string
 	status   string
-	// From the user.
+	// Set by the user.
 	registry   string
 	tags       []string
 	dryRun     bool
@@ -80,14 +80,14 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "Error: interrupted: %v\n", err)
 		return statusInterrupted
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "Error: %v\nRun %q for what there is.\n", err, f.display()+" --help")
+		fmt.Fprintf(stderr, "Error: %v\nRun %q for usage.\n", err, f.display()+" --help")
 		return statusUsage
 	}
 	fmt.Fprintf(stderr, "Error: %v\n", err)
 	return statusError
 }
 
-// display is how the user called this program.
+// display is the command line that the user started this program with.
 func (f *flags) display() string {
 	if f.target != "" && os.Getenv("BUILD_WORKSPACE_DIRECTORY") != "" {
 		return "bazel run " + f.target + " --"
@@ -196,7 +196,7 @@ func (f *flags) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return digests.write(plan.Published())
 }
 
-// check finds mistakes before anything happens.
+// check validates the flags before anything happens.
 func (f *flags) check() (registry.Place, error) {
 	if f.registry == "" {
 		return registry.Place{}, errors.New("no registry: say where to push to, such as --registry registry.example.com/team")
@@ -224,7 +224,8 @@ func (f *flags) check() (registry.Place, error) {
 	return place, nil
 }
 
-// inWorkingDirectory is a path as the user meant it: `bazel run` starts programs in another folder.
+// inWorkingDirectory makes a path relative to where the user is: `bazel run` starts programs in
+// another directory.
 func inWorkingDirectory(path string) string {
 	if dir := os.Getenv("BUILD_WORKING_DIRECTORY"); dir != "" && path != "" && !filepath.IsAbs(path) {
 		return filepath.Join(dir, path)

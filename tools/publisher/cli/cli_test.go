@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(programVariable) != "" {
 		cli.Exit(func(ctx context.Context) int { return Main(ctx, os.Args[1:], os.Stdout, os.Stderr) })
 	}
-	// Nobody's own credentials take part.
+	// No credentials of the user's own take part.
 	for _, name := range []string{registry.UsernameVariable, registry.PasswordVariable, "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME",
 		"BUILD_WORKSPACE_DIRECTORY", "BUILD_WORKING_DIRECTORY", argsVariable} {
 		os.Unsetenv(name)
@@ -98,9 +98,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"--registry", "team"}, statusUsage, "docker.io/team"},
 		{[]string{"--registry", "localhost:1/Team"}, statusUsage, "lowercase"},
 		{[]string{"--registry", "me:hunter2@localhost:1/team"}, statusUsage, "docker login"},
-		{[]string{"--registry", "localhost:1", "--tag", "-x"}, statusUsage, `--tag: "-x" is no tag`},
+		{[]string{"--registry", "localhost:1", "--tag", "-x"}, statusUsage, `--tag: "-x" is not a tag`},
 		{[]string{"--registry", "localhost:1", "--tag", "a", "--tag", "a"}, statusUsage, "twice"},
-		{[]string{"--registry", "localhost:1", "--tag", ""}, statusUsage, `"" is no tag`},
+		{[]string{"--registry", "localhost:1", "--tag", ""}, statusUsage, `"" is not a tag`},
 		{[]string{"--registry", "localhost:1", "--timeout", "0"}, statusUsage, "--timeout"},
 		{[]string{"--registry", "localhost:1", "--timeout", "soon"}, statusUsage, `"soon" for "--timeout"`},
 		{[]string{"--registry", "localhost:1", "--jobs", "0"}, statusUsage, "--jobs"},
@@ -233,8 +233,9 @@ func digests(stdout string) (all []string) {
 	return all
 }
 
-// TestStamped looks at what was pushed: the commit and the pushed base's digest in the manifest, the pushed image's digest
-// in the SBOM. An image says the same whether it is pushed with its base or alone.
+// TestStamped looks at what was pushed: the commit and the pushed base's digest in the manifest,
+// the pushed image's digest in the SBOM. An image says the same whether it is pushed with its base
+// or alone.
 func TestStamped(t *testing.T) {
 	base := imagetest.New(t, imagetest.Spec{Name: "base:trixie", Layers: []string{"debian"}})
 	node := imagetest.New(t, imagetest.Spec{Name: "node:v1.37.2", Base: base, Layers: []string{"x"}})
@@ -347,7 +348,7 @@ func TestTrouble(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := closed.Addr().String()
+	none := closed.Addr().String()
 	closed.Close()
 
 	const wrong = "hunter2"
@@ -363,7 +364,7 @@ func TestTrouble(t *testing.T) {
 		atMost   time.Duration
 	}{
 		"no such host":         {registry: "registry.invalid/team", want: []string{"registry.invalid does not resolve", "--registry"}, atMost: 15 * time.Second},
-		"nobody listens":       {registry: nobody, want: []string{"refuses connections"}, atMost: 5 * time.Second},
+		"no server":            {registry: none, want: []string{"refuses connections"}, atMost: 5 * time.Second},
 		"no credentials":       {registry: basic.Host, want: []string{"wants credentials: 401", "docker login " + basic.Host, registry.PasswordVariable}},
 		"no credentials here":  {registry: basic.Host, args: []string{"--dry-run"}, want: []string{"wants credentials: 401"}},
 		"no token":             {registry: token.Host, want: []string{"wants credentials: 401"}},
@@ -415,7 +416,8 @@ func TestTrouble(t *testing.T) {
 	}
 }
 
-// hang takes a request and never answers. The server notices that the client has gone only after the body.
+// hang takes a request and never answers. The server notices that the client has gone only after
+// the body.
 func hang(r *http.Request) bool {
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-r.Context().Done()

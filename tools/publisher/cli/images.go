@@ -47,7 +47,7 @@ func (f *flags) open(printer *progress.Printer) ([]push.Image, error) {
 		one := push.Image{Name: name, Tags: f.tags, Image: built}
 		if stamper != nil {
 			if one.Image, err = stamper.Image(built); err != nil {
-				return nil, fmt.Errorf("write the commit into the manifest of %s: %w", name, err)
+				return nil, fmt.Errorf("writing the commit into the manifest of %s: %w", name, err)
 			}
 		}
 		if len(f.tags) == 0 {
@@ -68,7 +68,8 @@ func (f *flags) open(printer *progress.Printer) ([]push.Image, error) {
 	return images, nil
 }
 
-// newSBOM makes an image's SBOM. The document names the image by its digest: here that of the pushed one.
+// newSBOM makes an image's SBOM. The document names the image by its digest: here that of the
+// pushed one.
 func newSBOM(file, name string, built, pushed v1.Image) (*push.Attachment, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -86,7 +87,7 @@ func newSBOM(file, name string, built, pushed v1.Image) (*push.Attachment, error
 	return push.NewSBOM(pushed, name+".spdx.json", content)
 }
 
-// stamper is nil without a commit.
+// stamper returns nil without a commit.
 func (f *flags) stamper(commit string) (*stamp.Stamper, error) {
 	if commit == "" {
 		return nil, nil
@@ -95,7 +96,7 @@ func (f *flags) stamper(commit string) (*stamp.Stamper, error) {
 	for _, path := range f.bases {
 		manifest, err := os.ReadFile(f.inRoot(path))
 		if err != nil {
-			return nil, fmt.Errorf("read a base image: %w", err)
+			return nil, fmt.Errorf("reading the manifest of a base image: %w", err)
 		}
 		bases = append(bases, manifest)
 	}
@@ -109,8 +110,8 @@ func (f *flags) inRoot(path string) string {
 	return filepath.Join(f.root, path)
 }
 
-// commit is what the images are stamped with. A source tree need not be a checkout, so that there is none stops nobody
-// from pushing.
+// commit returns the commit that the images are stamped with. A source tree need not be a checkout,
+// so a push goes on without one.
 func (f *flags) commit(printer *progress.Printer) string {
 	if !f.withCommit {
 		return ""

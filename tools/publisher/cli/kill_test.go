@@ -13,8 +13,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
 
-// TestKilled kills pushes at random moments. The registry believes everything it is told, as not all of them look whether
-// a manifest's blobs are there; so it is up to the push that every tag points at a complete image, at any moment.
+// TestKilled kills pushes at random moments. The registry believes everything it is told, as not
+// all of them look whether a manifest's blobs are there; so it is up to the push that every tag
+// points at a complete image, at any moment.
 func TestKilled(t *testing.T) {
 	for name, c := range map[string]struct {
 		referrers bool

@@ -8,8 +8,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// output is a file that appears when there is something to say, whole or not at all. That its folder does not take it
-// shows before the images are pushed rather than after.
+// output is a file that appears when there is something to write, whole or not at all. If its
+// directory is not writable, that shows before the images are pushed rather than after.
 type output struct{ file *renameio.PendingFile }
 
 func newOutput(path string) (*output, error) {

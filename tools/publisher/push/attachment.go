@@ -14,8 +14,8 @@ import (
 // SPDX is the media type of an SBOM in SPDX's JSON format, as IANA has it.
 const SPDX types.MediaType = "application/spdx+json"
 
-// emptyConfig stands where a manifest needs a config and there is nothing to say (OCI image specification, "Guidance for
-// an empty descriptor").
+// emptyConfig stands where a manifest needs a config and there is nothing to say (OCI image
+// specification, "Guidance for an empty descriptor").
 const (
 	emptyConfig      = "{}"
 	emptyConfigMedia = "application/vnd.oci.empty.v1+json"

@@ -1,5 +1,5 @@
-// Package push brings images into a registry: first what is missing of their blobs, then their manifests, and only then
-// the tags. Whoever follows a tag finds a complete image, at any moment.
+// Package push brings images into a registry: first what is missing of their blobs, then their
+// manifests, and only then the tags. At any moment a tag points at a complete image.
 package push
 
 import (
@@ -18,9 +18,6 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registry"
 )
-
-// lookups is how many questions, all without a body, may be open at a time.
-const lookups = 16
 
 // Image is an image to push.
 type Image struct {
@@ -64,7 +61,7 @@ type blob struct {
 	layer  v1.Layer
 	digest v1.Hash
 	size   int64
-	// name says what it is to a person.
+	// name describes it to the user.
 	name string
 	// of are the images that have it; lacking those of them whose repositories do not.
 	of, lacking []*target
@@ -72,8 +69,8 @@ type blob struct {
 	from *registry.Repository
 }
 
-// NewPlan asks the registry what it has. Blobs may also be mounted from the siblings: images with the same path which are
-// not pushed now, whether they are in the registry or not.
+// NewPlan asks the registry what it has. Blobs may also be mounted from the siblings: images with
+// the same path which are not pushed now, whether they are in the registry or not.
 func NewPlan(ctx context.Context, client *registry.Client, images []Image, siblings []string) (*Plan, error) {
 	p := &Plan{client: client}
 	if err := p.describe(images); err != nil {
@@ -122,7 +119,7 @@ func (p *Plan) describe(images []Image) error {
 	for _, image := range images {
 		t := &target{Image: image}
 		if err := t.describe(add); err != nil {
-			return fmt.Errorf("read image %s: %w", image.Name, err)
+			return fmt.Errorf("reading image %s: %w", image.Name, err)
 		}
 		p.targets = append(p.targets, t)
 	}
@@ -172,11 +169,11 @@ func (t *target) describe(add func(*target, v1.Layer, string) error) error {
 	return nil
 }
 
-// look asks for every blob of every image. That a manifest is there proves nothing: a registry may have lost a blob, and
-// this is how it gets it back.
+// look asks for every blob of every image. That a manifest is there proves nothing: a registry may
+// have lost a blob, and this is how it gets it back.
 func (p *Plan) look(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(lookups)
+	g.SetLimit(registry.Lookups)
 	type answer struct {
 		target *target
 		has    bool
@@ -226,8 +223,8 @@ func (p *Plan) look(ctx context.Context) error {
 	return nil
 }
 
-// lookAtSiblings finds sources for blobs that none of the images' own repositories has. It fails silently: a sibling that
-// may not be read is as good as none.
+// lookAtSiblings finds sources for blobs that none of the images' own repositories has. It ignores
+// errors: a sibling that cannot be read is as good as none.
 func (p *Plan) lookAtSiblings(ctx context.Context, siblings []string) {
 	var missing []*blob
 	for _, b := range p.blobs {
@@ -248,7 +245,7 @@ func (p *Plan) lookAtSiblings(ctx context.Context, siblings []string) {
 		}
 		has := make([]bool, len(missing))
 		var g errgroup.Group
-		g.SetLimit(lookups)
+		g.SetLimit(registry.Lookups)
 		for i, b := range missing {
 			g.Go(func() error {
 				has[i], _ = repo.HasBlob(ctx, b.digest)
@@ -268,7 +265,7 @@ func (p *Plan) lookAtSiblings(ctx context.Context, siblings []string) {
 	}
 }
 
-// Summary is one line about what there is to do.
+// Summary returns one line about what there is to do.
 func (p *Plan) Summary() string {
 	there, uploads, mounts, bytes := p.count(nil)
 	parts := []string{fmt.Sprintf("%d there", there)}
@@ -281,8 +278,8 @@ func (p *Plan) Summary() string {
 	return fmt.Sprintf("%d blobs in %s: %s", there+uploads+mounts, plural(len(p.targets), "image"), strings.Join(parts, ", "))
 }
 
-// count counts the blobs of one image, or of all: a blob of two images twice. One that nobody has is uploaded to the first
-// image's repository and mounted in the others.
+// count counts the blobs of one image, or of all: a blob of two images twice. One that no
+// repository has is uploaded to the first image's repository and mounted in the others.
 func (p *Plan) count(of *target) (there, uploads, mounts int, bytes int64) {
 	for _, b := range p.blobs {
 		for _, t := range b.of {
@@ -303,7 +300,7 @@ func (p *Plan) count(of *target) (there, uploads, mounts int, bytes int64) {
 	return there, uploads, mounts, bytes
 }
 
-// Describe writes what there is to do, for people.
+// Describe writes what there is to do, for people to read.
 func (p *Plan) Describe(w io.Writer) error {
 	var err error
 	line := func(format string, args ...any) {
@@ -347,7 +344,7 @@ func (p *Plan) Describe(w io.Writer) error {
 	return err
 }
 
-// Published are the images of the plan, one line each: NAME@DIGEST TAG…
+// Published returns the images of the plan, one line each: NAME@DIGEST TAG…
 func (p *Plan) Published() string {
 	var out strings.Builder
 	for _, t := range p.targets {

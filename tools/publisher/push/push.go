@@ -15,40 +15,18 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registry"
 )
 
-// reportEvery is how often an upload that takes long says how far it is.
+// reportEvery is the pause between two lines on how much was sent.
 const reportEvery = 15 * time.Second
 
-// Error is a push that did not come to its end.
-type Error struct {
-	Err error
-	// Tagged are the tags that were written before, as NAME:TAG. Each of them points at a complete image.
-	Tagged []string
-	// Tagging says that tags were being written: one more may be.
-	Tagging bool
-}
-
-func (e *Error) Error() string {
-	switch {
-	case len(e.Tagged) > 0:
-		return fmt.Sprintf("%v\nWritten before that: %s", e.Err, strings.Join(e.Tagged, ", "))
-	case e.Tagging:
-		return e.Err.Error()
-	}
-	return e.Err.Error() + "\nNo tag was written"
-}
-
-// Unwrap returns what went wrong.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Stats say what a push took.
+// Stats counts what a push sent.
 type Stats struct {
 	// Uploaded and Mounted count blobs, Bytes what was sent of them.
 	Uploaded, Mounted int
 	Bytes             int64
 }
 
-// Push does what is planned: jobs blobs at a time, each part of the plan only after the one before is complete. Printer
-// gets a line for each step.
+// Push does what is planned: jobs blobs at a time, each part of the plan only after the one before
+// is complete. Printer gets a line for each step. The error says which tags were written before it.
 func (p *Plan) Push(ctx context.Context, jobs int, printer *progress.Printer) (Stats, error) {
 	stats, err := p.upload(ctx, jobs, printer)
 	if err == nil {
@@ -58,7 +36,7 @@ func (p *Plan) Push(ctx context.Context, jobs int, printer *progress.Printer) (S
 		err = p.attach(ctx, jobs, printer)
 	}
 	if err != nil {
-		return stats, &Error{Err: err}
+		return stats, fmt.Errorf("%w\nNo tag was written", err)
 	}
 	return stats, p.tag(ctx, jobs, printer)
 }
@@ -68,9 +46,6 @@ func (p *Plan) upload(ctx context.Context, jobs int, printer *progress.Printer) 
 	missing := slices.DeleteFunc(slices.Clone(p.blobs), func(b *blob) bool { return len(b.lacking) == 0 })
 	if len(missing) == 0 {
 		return Stats{}, nil
-	}
-	if err := p.openForMounts(ctx, missing); err != nil {
-		return Stats{}, err
 	}
 	var sent, uploaded, mounted atomic.Int64
 	_, _, _, total := p.count(nil)
@@ -122,29 +97,7 @@ func (p *Plan) uploadOne(ctx context.Context, b *blob, t *target, from *registry
 	return done, err
 }
 
-// openForMounts asks for access to where each image's blobs are mounted from.
-func (p *Plan) openForMounts(ctx context.Context, missing []*blob) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, t := range p.targets {
-		var sources []*registry.Repository
-		for _, b := range missing {
-			from := b.from
-			if from == nil {
-				from = b.lacking[0].repo
-			}
-			if slices.Contains(b.lacking, t) && from != t.repo && !slices.Contains(sources, from) {
-				sources = append(sources, from)
-			}
-		}
-		if len(sources) == 0 {
-			continue
-		}
-		g.Go(func() error { return t.repo.AllowMounts(ctx, sources) })
-	}
-	return g.Wait()
-}
-
-// report says now and then how much was sent, until stop is called.
+// report prints now and then how much was sent, until stop is called.
 func report(printer *progress.Printer, sent *atomic.Int64, total int64) (stop func()) {
 	done := make(chan struct{})
 	go func() {
@@ -171,8 +124,8 @@ func (p *Plan) writeManifests(ctx context.Context, jobs int, printer *progress.P
 	})
 }
 
-// attach writes what refers to the images. One image's attachments share the list of its referrers, so they go one after
-// the other.
+// attach writes what refers to the images. One image's attachments share the list of its referrers,
+// so they go one after the other.
 func (p *Plan) attach(ctx context.Context, jobs int, printer *progress.Printer) error {
 	todo := slices.DeleteFunc(slices.Clone(p.targets), func(t *target) bool {
 		return !slices.ContainsFunc(t.attachments, func(a *attachment) bool { return !a.present })
@@ -183,7 +136,7 @@ func (p *Plan) attach(ctx context.Context, jobs int, printer *progress.Printer) 
 				continue
 			}
 			if err := t.repo.Put(ctx, a.digest.String(), a); err != nil {
-				return fmt.Errorf("attach %s: %w", a.Title, err)
+				return fmt.Errorf("attaching %s: %w", a.Title, err)
 			}
 		}
 		return nil
@@ -215,14 +168,14 @@ func (p *Plan) tag(ctx context.Context, jobs int, printer *progress.Printer) err
 		}
 		return err
 	})
-	if err != nil {
+	if len(written) > 0 && err != nil {
 		slices.Sort(written)
-		return &Error{Err: err, Tagged: written, Tagging: true}
+		return fmt.Errorf("%w\nWritten before that: %s", err, strings.Join(written, ", "))
 	}
-	return nil
+	return err
 }
 
-// inSteps does something with each of a list, jobs at a time, as one step.
+// inSteps calls do for each element of a list, jobs at a time, as one step.
 func inSteps[T any](ctx context.Context, jobs int, printer *progress.Printer, name string, todo []T, do func(context.Context, T) error) error {
 	if len(todo) == 0 {
 		return nil

@@ -1,7 +1,6 @@
 package push_test
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -23,7 +22,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
 
-// family is three images as ours are: two stand on the first. Node is the content of the second one's last layer.
+// family is three images as ours are: two stand on the first. Node is the content of the second
+// one's last layer.
 func family(t *testing.T, node string, sbom bool, tags ...string) []push.Image {
 	t.Helper()
 	base := imagetest.New(t, imagetest.Spec{Name: "base:1", Layers: []string{"debian", "containerd"}})
@@ -137,14 +137,16 @@ func TestPush(t *testing.T) {
 			stats := do(t, s, images)
 			writes := s.Writes()
 
-			// 2 + 2 + 2 layers, 3 configs, 3 SBOMs, 1 empty config; the base's two layers and the empty config twice more.
+			// 2 + 2 + 2 layers, 3 configs, 3 SBOMs, 1 empty config; the base's two layers and the
+			// empty config twice more.
 			if stats.Uploaded != 13 || stats.Mounted != 6 {
 				t.Errorf("%+v, want 13 uploaded, 6 mounted", stats)
 			}
 			if n := count(writes, "PATCH "); n != 13 {
 				t.Errorf("%d uploads, want 13", n)
 			}
-			// A registry that has the API for referrers lists them by itself; elsewhere each image has a tag with the list.
+			// A registry that has the API for referrers lists them by itself; elsewhere each image
+			// has a tag with the list.
 			lists := 0
 			for _, r := range writes {
 				if strings.Contains(r, "/manifests/sha256-") {
@@ -168,7 +170,7 @@ func TestPush(t *testing.T) {
 			checkReferrers(t, s, images)
 
 			if n := count(s.Requests(), "GET /v2/team/node/referrers/"); n == 0 {
-				t.Error("nobody asked for referrers")
+				t.Error("no request for referrers")
 			}
 
 			// Again: nothing to do.
@@ -265,7 +267,7 @@ func TestHeals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Lose("team/node", d)
+		s.Lose(t, "team/node", d)
 	}
 	stats := do(t, s, images)
 	if stats.Uploaded != 1 || stats.Mounted != 1 {
@@ -274,7 +276,8 @@ func TestHeals(t *testing.T) {
 	checkTags(t, s, images)
 }
 
-// TestReferrerListed checks that an SBOM whose manifest is there, but which no list of referrers names, is attached.
+// TestReferrerListed checks that an SBOM whose manifest is there, but which no list of referrers
+// names, is attached.
 func TestReferrerListed(t *testing.T) {
 	s := registrytest.New(t, registrytest.Options{})
 	images := family(t, "node", true, "v1")
@@ -286,8 +289,7 @@ func TestReferrerListed(t *testing.T) {
 		return false
 	})
 	_, err := plan(t, s, images).Push(t.Context(), 1, nil)
-	var failed *push.Error
-	if !errors.As(err, &failed) || failed.Tagging || !strings.Contains(err.Error(), "attach base.spdx.json") || !strings.Contains(err.Error(), "No tag was written") {
+	if err == nil || !strings.Contains(err.Error(), "attaching base.spdx.json") || !strings.Contains(err.Error(), "No tag was written") {
 		t.Fatalf("error %v", err)
 	}
 	s.SetFault(nil)
@@ -296,8 +298,9 @@ func TestReferrerListed(t *testing.T) {
 	checkReferrers(t, s, images)
 }
 
-// TestFaults pushes to a registry that fails at random: answers with errors, cuts connections before and in the middle of
-// bodies. The push goes through, and at no moment does a tag point at something incomplete.
+// TestFaults pushes to a registry that fails at random: answers with errors, cuts connections
+// before and in the middle of bodies. The push goes through, and at no moment does a tag point at
+// something incomplete.
 func TestFaults(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -315,8 +318,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// faults are answers instead of the registry's, with some probability, but four in a row at most for the same request: after six the
-// client gives up, as it should.
+// faults are answers instead of the registry's, with some probability, but four in a row at most
+// for the same request: after six the client gives up, as it should.
 func faults(seed uint64, probability float64) func(http.ResponseWriter, *http.Request) bool {
 	random := rand.New(rand.NewPCG(seed, 1))
 	var mu sync.Mutex
@@ -367,7 +370,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"read-only":          {method: "POST", status: 405, text: `{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}`, want: "read-only"},
 		"forbidden":          {method: "POST", status: 403, text: `{"errors":[{"code":"DENIED","message":"requested access is denied"}]}`, want: "not allowed: 403 Forbidden: DENIED: requested access is denied"},
-		"no such project":    {method: "POST", status: 404, text: `{"errors":[{"code":"NAME_UNKNOWN","message":"no project"}]}`, want: "does not know the place"},
+		"no such project":    {method: "POST", status: 404, text: `{"errors":[{"code":"NAME_UNKNOWN","message":"no project"}]}`, want: "has no such repository"},
 		"disk full, upload":  {method: "PATCH", status: 500, text: `{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"DriverName":"filesystem","Enclosed":{"Op":"write","Path":"/x","Err":28}}}]}`, want: "no space left"},
 		"disk full, commit":  {method: "PUT", path: "/blobs/", status: 500, text: `write: no space left on device`, want: "no space left"},
 		"quota":              {method: "POST", status: 507, want: "no space left"},

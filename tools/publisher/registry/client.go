@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// Options say how to talk to a registry.
+// Options of a client.
 type Options struct {
 	// Insecure allows plain HTTP to other machines.
 	Insecure bool
@@ -16,14 +17,13 @@ type Options struct {
 	CAFile string
 	// Jobs is how many uploads there may be at a time.
 	Jobs int
-	// Pause is how long to wait before the try after try, which counts from 0, and Stalled when a request on which
-	// nothing moves has failed. Without them there are defaults; tests have less time.
-	Pause   func(try int) time.Duration
-	Stalled time.Duration
+	// Pause returns how long to wait before the try after try, which counts from 0. Nil is a
+	// quarter of a second that grows to five.
+	Pause func(try int) time.Duration
 }
 
-// plain tells whether to talk to a host, which may have a port, without TLS. Whoever names an authority wants TLS, on this
-// machine too.
+// plain reports whether to talk to a host, which may have a port, without TLS. To name an authority
+// is to want TLS, on this machine too.
 func (o Options) plain(host string) bool {
 	return o.Insecure || o.CAFile == "" && thisMachine(host)
 }
@@ -34,7 +34,12 @@ type Client struct {
 	plainHTTP   bool
 	credentials credentials
 	tripper     *tripper
+	puller      *remote.Puller
+	pusher      *remote.Pusher
 }
+
+// Lookups is how many questions, all without a body, may be open at a time.
+const Lookups = 16
 
 // New prepares to talk to the registry of a place. It finds the credentials, and makes no request.
 func New(ctx context.Context, place Place, o Options) (*Client, error) {
@@ -54,10 +59,23 @@ func New(ctx context.Context, place Place, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{place: place, plainHTTP: plain, credentials: found, tripper: t}, nil
+	c := &Client{place: place, plainHTTP: plain, credentials: found, tripper: t}
+	options := []remote.Option{
+		remote.WithAuth(found.Authenticator),
+		remote.WithJobs(Lookups),
+		remote.WithTransport(t),
+		// The tripper knows better when to try again.
+		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
+		remote.WithRetryStatusCodes(),
+	}
+	if c.puller, err = remote.NewPuller(options...); err != nil {
+		return nil, err
+	}
+	c.pusher, err = remote.NewPusher(options...)
+	return c, err
 }
 
-// Place is where the client's images are.
+// Place returns where the client's images are.
 func (c *Client) Place() Place { return c.place }
 
 // Access is what a repository is opened for.
@@ -69,12 +87,17 @@ const (
 	Push = Access(transport.PushScope)
 )
 
-// Open makes sure that the registry answers and, as far as it tells so early, that it takes the credentials.
+// Open makes sure that the registry answers and, as far as it says so this early, that it accepts
+// the credentials.
 func (c *Client) Open(ctx context.Context, image string, access Access) (*Repository, error) {
 	repo, err := c.place.repository(image, c.plainHTTP)
 	if err != nil {
 		return nil, err
 	}
-	r := &Repository{client: c, image: image, name: repo}
-	return r, r.connect(ctx, repo.Scope(string(access)))
+	scopes := []string{repo.Scope(string(access))}
+	_, err = transport.NewWithContext(ctx, repo.Registry, c.credentials.Authenticator, c.tripper, scopes)
+	if err != nil {
+		return nil, c.explain(ctx, err, "connecting to %s", c.place.Host())
+	}
+	return &Repository{client: c, image: image, name: repo}, nil
 }

@@ -8,28 +8,29 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
-// UsernameVariable and PasswordVariable are environment variables that win over Docker's configuration: CI systems hand
-// secrets to jobs in the environment, and so none has to be written to a file first.
+// UsernameVariable and PasswordVariable are environment variables that win over Docker's
+// configuration: CI systems hand secrets to jobs in the environment, and so none has to be written
+// to a file first.
 const (
 	UsernameVariable = "REGISTRY_USERNAME"
 	PasswordVariable = "REGISTRY_PASSWORD"
 )
 
-// credentials are what the registry gets to see, and where they are from.
+// credentials are what is sent to the registry, and where they are from.
 type credentials struct {
 	authn.Authenticator
 	source string
 }
 
-// target is what docker config files name: the registry, or a path in it.
+// target is what Docker's config files name: the registry, or a path in it.
 type target struct{ registry, path string }
 
 func (t target) RegistryStr() string { return t.registry }
 
 func (t target) String() string { return t.path }
 
-// findCredentials looks in the environment, then in Docker's configuration with its credential helpers, then in
-// Podman's. They are asked once for all images, since a helper may take a second.
+// findCredentials looks in the environment, then in Docker's configuration with its credential
+// helpers, then in Podman's. They are asked once for all images, since a helper may take a second.
 func findCredentials(ctx context.Context, t target) (credentials, error) {
 	user, password := os.Getenv(UsernameVariable), os.Getenv(PasswordVariable)
 	switch {

@@ -14,9 +14,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// Error is a failure as whoever pushes has to know it.
+// Error is a failure, explained to the user who pushes.
 type Error struct {
-	// Doing is what failed: "upload sha256:… to registry.example.com/team/dind-node".
+	// Doing is the operation that failed: "uploading sha256:… to
+	// registry.example.com/team/dind-node".
 	Doing string
 	// Cause is what the registry or the network said, in a few words.
 	Cause string
@@ -37,7 +38,7 @@ func (e *Error) Error() string {
 // Unwrap returns the error as it came.
 func (e *Error) Unwrap() error { return e.Err }
 
-// isLocal tells whether the trouble is on this side: a layer's file.
+// isLocal reports whether the trouble is on this side: a layer's file.
 func isLocal(err error) bool {
 	var path *fs.PathError
 	return errors.As(err, &path)
@@ -84,17 +85,17 @@ func (c *Client) answered(err *transport.Error) (cause, hint string) {
 	case code == http.StatusForbidden && c.credentials.source == "":
 		return "not allowed: " + status + ": " + said, c.loginHint()
 	case code == http.StatusForbidden:
-		return "not allowed: " + status + ": " + said, "Whoever the credentials from " + c.credentials.source + " belong to may not push there, or the registry is read-only"
+		return "not allowed: " + status + ": " + said, "The user of the credentials from " + c.credentials.source + " may not push there, or the registry is read-only"
 	case code == http.StatusMethodNotAllowed:
 		return "the registry is read-only: " + status + ": " + said, "Push to one that takes images, such as the one it mirrors"
 	case code == http.StatusNotFound:
-		return "the registry does not know the place: " + status + ": " + said, "Check the path in --registry; some registries want a project or repository to be made first"
+		return "the registry has no such repository: " + status + ": " + said, "Check the path in --registry; some registries want a project or repository to be made first"
 	case code == http.StatusRequestEntityTooLarge:
 		return "too large for the registry or a proxy before it: " + status, "Raise its limit for request bodies (nginx: client_max_body_size 0)"
 	case code == http.StatusTooManyRequests:
 		return "the registry takes no more requests for now: " + status + ": " + said, "Push again later: what has arrived is not sent a second time"
 	case code >= 500:
-		return "the registry keeps failing: " + status + ": " + said, "Its own log tells why; then push again: what has arrived is not sent a second time"
+		return "the registry keeps failing: " + status + ": " + said, "Look at its log, then push again: what has arrived is not sent a second time"
 	}
 	return "the registry refused: " + status + ": " + said, ""
 }
@@ -107,7 +108,7 @@ func (c *Client) unanswered(err error) (cause, hint string) {
 	var path *fs.PathError
 	switch {
 	case isPlainServer(err):
-		return host + " speaks plain HTTP", "If nobody else can listen on the way, allow it with --insecure"
+		return host + " speaks plain HTTP", "If the network in between is your own, allow it with --insecure"
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the name %s does not resolve: %s", dns.Name, dns.Err), "Check the host in --registry"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -117,9 +118,9 @@ func (c *Client) unanswered(err error) (cause, hint string) {
 	case errors.As(err, &path):
 		return path.Error(), "Build the images again"
 	case errors.Is(err, errStalled):
-		return fmt.Sprintf("%s has not answered for %v", host, c.tripper.stalled), "Push again: what has arrived is not sent a second time"
+		return fmt.Sprintf("%s has not answered for %v", host, stalled), "Push again: what has arrived is not sent a second time"
 	case errors.As(innermost(err), &plain):
-		return plain.Error(), "The registry leads there itself; if nobody else can listen on the way, allow it with --insecure"
+		return plain.Error(), "The registry redirects there; if the network in between is your own, allow it with --insecure"
 	}
 	return bare(err), "Check the network and the registry's log, then push again: what has arrived is not sent a second time"
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 )
 
-// Place is where images go: a registry and, below it, a path that every image's name is appended to.
+// Place is where images go: a registry and, below it, a path that every image's name is appended
+// to.
 type Place struct {
 	host string
 	path string // may be empty
@@ -19,8 +20,9 @@ type Place struct {
 
 var tagRegexp = regexp.MustCompile("^" + reference.TagRegexp.String() + "$")
 
-// ParsePlace reads REGISTRY/PATH or REGISTRY: registry.example.com/team, localhost:5000. The registry's host is never
-// guessed: a name without one would lead to Docker Hub, which nobody wants by accident.
+// ParsePlace reads REGISTRY/PATH or REGISTRY: registry.example.com/team, localhost:5000. The
+// registry's host is never guessed: a name without one would lead to Docker Hub, perhaps by
+// accident.
 func ParsePlace(text string) (Place, error) {
 	if text == "" {
 		return Place{}, errors.New("no registry: say where to push to, such as registry.example.com/team")
@@ -45,10 +47,10 @@ func ParsePlace(text string) (Place, error) {
 	return p, err
 }
 
-// CheckTag tells whether a tag is one.
+// CheckTag returns an error for what is not a tag.
 func CheckTag(tag string) error {
 	if !tagRegexp.MatchString(tag) {
-		return fmt.Errorf("%q is no tag: up to 128 letters, digits, dots, dashes and underscores, and neither a dot nor a dash at the beginning", tag)
+		return fmt.Errorf("%q is not a tag: up to 128 letters, digits, dots, dashes and underscores, and neither a dot nor a dash at the beginning", tag)
 	}
 	return nil
 }
@@ -90,7 +92,7 @@ func (p Place) repository(image string, plainHTTP bool) (name.Repository, error)
 	return repo, nil
 }
 
-// thisMachine tells whether a host, with its port or without, is the machine itself.
+// thisMachine reports whether a host, with its port or without, is the machine itself.
 func thisMachine(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {

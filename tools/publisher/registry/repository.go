@@ -15,79 +15,49 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// uploadTries is how often one blob's upload is begun in all. A registry that fails at random does so in any of an
-// upload's requests, and one with a body cannot simply be made again.
+// uploadTries is how often one blob's upload is begun in all. A registry that fails at random does
+// so in any of an upload's requests, and one with a body cannot simply be made again.
 const uploadTries = 8
 
 // Repository is one image's place in the registry.
 type Repository struct {
-	client  *Client
-	image   string
-	name    name.Repository
-	options []remote.Option
-	puller  *remote.Puller
-	pusher  *remote.Pusher
+	client *Client
+	image  string
+	name   name.Repository
 }
 
 // Name is the full name, as the user wrote its first part.
 func (r *Repository) Name() string { return r.client.place.Name(r.image) }
 
-// connect asks the registry for access; the scopes are those of its tokens.
-func (r *Repository) connect(ctx context.Context, scopes ...string) error {
-	tr, err := transport.NewWithContext(ctx, r.name.Registry, r.client.credentials.Authenticator, r.client.tripper, scopes)
-	if err != nil {
-		return r.client.explain(ctx, err, "connect to %s", r.client.place.Host())
-	}
-	r.options = []remote.Option{
-		remote.WithTransport(tr),
-		// Our tripper knows better when to try again.
-		remote.WithRetryBackoff(remote.Backoff{Steps: 1}),
-	}
-	if r.puller, err = remote.NewPuller(r.options...); err != nil {
-		return err
-	}
-	r.pusher, err = remote.NewPusher(r.options...)
-	return err
-}
-
-// AllowMounts asks for access to the repositories that blobs will be mounted from. It must not run together with other
-// methods.
-func (r *Repository) AllowMounts(ctx context.Context, from []*Repository) error {
-	// Some registries look at the first scope only.
-	scopes := []string{r.name.Scope(string(Push))}
-	for _, f := range from {
-		scopes = append(scopes, f.name.Scope(string(Pull)))
-	}
-	return r.connect(ctx, scopes...)
-}
-
-// HasBlob tells whether the repository has a blob.
+// HasBlob reports whether the repository has a blob.
 func (r *Repository) HasBlob(ctx context.Context, digest v1.Hash) (bool, error) {
 	var has bool
-	layer, err := r.puller.Layer(ctx, r.name.Digest(digest.String()))
+	layer, err := r.client.puller.Layer(ctx, r.name.Digest(digest.String()))
 	if err == nil {
 		has, err = partial.Exists(layer)
 	}
 	if absent(err) {
 		return false, nil
 	}
-	return has, r.client.explain(ctx, err, "look for %s in %s", digest, r.Name())
+	return has, r.client.explain(ctx, err, "looking for %s in %s", digest, r.Name())
 }
 
-// Manifest returns the digest of the manifest that a tag or digest stands for, and whether there is one.
+// Manifest returns the digest of the manifest that a tag or digest stands for, and whether there is
+// one.
 func (r *Repository) Manifest(ctx context.Context, tagOrDigest string) (v1.Hash, bool, error) {
-	d, err := r.puller.Head(ctx, r.reference(tagOrDigest))
+	d, err := r.client.puller.Head(ctx, r.reference(tagOrDigest))
 	if absent(err) {
 		return v1.Hash{}, false, nil
 	}
 	if err != nil {
-		return v1.Hash{}, false, r.client.explain(ctx, err, "look for %s in %s", tagOrDigest, r.Name())
+		return v1.Hash{}, false, r.client.explain(ctx, err, "looking for %s in %s", tagOrDigest, r.Name())
 	}
 	return d.Digest, true, nil
 }
 
-// absent tells whether a look-up found nothing. Some registries do not tell what is missing from what is forbidden, and
-// some give an answer without a digest, which is as good as none.
+// absent reports whether a look-up found nothing. Some registries do not distinguish what is
+// missing from what is forbidden, and some give an answer without a digest, which is as good as
+// none.
 func absent(err error) bool {
 	var answer *transport.Error
 	var request *url.Error
@@ -107,16 +77,16 @@ func (r *Repository) reference(tagOrDigest string) name.Reference {
 	return r.name.Tag(tagOrDigest)
 }
 
-// Upload is what it took to bring a blob into a repository.
+// Upload describes how a blob came into a repository.
 type Upload struct {
-	// Mounted says that the blob was there in another repository.
+	// Mounted is set if the blob was there in another repository.
 	Mounted bool
 	// Sent is how many bytes were sent, those of failed tries included.
 	Sent int64
 }
 
-// Upload brings a blob into the repository, by mounting it from another one if the registry can. It calls sent, which may
-// be nil, with the number of bytes as they go.
+// Upload brings a blob into the repository, by mounting it from another one if the registry can. It
+// calls sent, which may be nil, with the number of bytes as they go.
 func (r *Repository) Upload(ctx context.Context, layer v1.Layer, from *Repository, sent func(n int)) (Upload, error) {
 	digest, err := layer.Digest()
 	if err != nil {
@@ -134,7 +104,7 @@ func (r *Repository) Upload(ctx context.Context, layer v1.Layer, from *Repositor
 		what = &remote.MountableLayer{Layer: layer, Reference: from.name.Digest(digest.String())}
 	}
 	for try := 0; ; try++ {
-		err = r.pusher.Upload(ctx, r.name, what)
+		err = r.client.pusher.Upload(ctx, r.name, what)
 		if err == nil || try+1 == uploadTries || ctx.Err() != nil || !beginAgain(err) {
 			break
 		}
@@ -143,11 +113,11 @@ func (r *Repository) Upload(ctx context.Context, layer v1.Layer, from *Repositor
 		}
 	}
 	return Upload{Mounted: from != nil && total.Load() == 0, Sent: total.Load()},
-		r.client.explain(ctx, err, "upload %s to %s", digest, r.Name())
+		r.client.explain(ctx, err, "uploading %s to %s", digest, r.Name())
 }
 
-// beginAgain tells whether an upload may succeed when it starts anew: its body was cut off, or the registry lost it. All
-// other requests have been made often enough by the tripper.
+// beginAgain reports whether an upload may succeed when it starts anew: its body was cut off, or
+// the registry lost it. All other requests have been made often enough by the tripper.
 func beginAgain(err error) bool {
 	var answer *transport.Error
 	if errors.As(err, &answer) && answer.Request != nil {
@@ -164,27 +134,27 @@ func beginAgain(err error) bool {
 	return errors.As(err, &request) && request.Op == "Patch" && transientError(err, true)
 }
 
-// Put writes a manifest, whose blobs have to be there, under a tag or its digest. A manifest with a subject becomes
-// findable as its referrer: by the registry or, where that does not know referrers, in the fallback tag that the
-// distribution specification defines.
+// Put writes a manifest, whose blobs have to be there, under a tag or its digest. A manifest with a
+// subject becomes findable as its referrer: by the registry or, where that has no API for
+// referrers, in the fallback tag that the distribution specification defines.
 func (r *Repository) Put(ctx context.Context, tagOrDigest string, manifest remote.Taggable) error {
-	err := r.pusher.Put(ctx, r.reference(tagOrDigest), manifest)
-	return r.client.explain(ctx, err, "write %s to %s", tagOrDigest, r.Name())
+	err := r.client.pusher.Put(ctx, r.reference(tagOrDigest), manifest)
+	return r.client.explain(ctx, err, "writing %s to %s", tagOrDigest, r.Name())
 }
 
-// HasReferrer tells whether a manifest can be found as a referrer of another one.
+// HasReferrer reports whether a manifest can be found as a referrer of another one.
 func (r *Repository) HasReferrer(ctx context.Context, subject, referrer v1.Hash) (bool, error) {
-	index, err := remote.Referrers(r.name.Digest(subject.String()), append(r.options[:len(r.options):len(r.options)], remote.WithContext(ctx))...)
+	index, err := remote.Referrers(r.name.Digest(subject.String()), remote.Reuse(r.client.puller), remote.WithContext(ctx))
 	var answer *transport.Error
 	if absent(err) || errors.As(err, &answer) && answer.StatusCode != http.StatusUnauthorized && answer.StatusCode < 500 {
 		return false, nil
 	}
 	if err != nil {
-		return false, r.client.explain(ctx, err, "look for referrers of %s in %s", subject, r.Name())
+		return false, r.client.explain(ctx, err, "looking for referrers of %s in %s", subject, r.Name())
 	}
 	m, err := index.IndexManifest()
 	if err != nil {
-		return false, r.client.explain(ctx, err, "read the referrers of %s in %s", subject, r.Name())
+		return false, r.client.explain(ctx, err, "reading the referrers of %s in %s", subject, r.Name())
 	}
 	return slices.ContainsFunc(m.Manifests, func(d v1.Descriptor) bool { return d.Digest == referrer }), nil
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// authorities are the machine's own and those of a file.
+// authorities returns the machine's own certificate authorities and those of a file.
 func authorities(file string) (*x509.CertPool, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -25,7 +25,7 @@ func authorities(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// isTLS tells whether the two sides do not agree on a secure connection.
+// isTLS reports whether the two sides do not agree on a secure connection.
 func isTLS(err error) bool {
 	var verification *tls.CertificateVerificationError
 	var alert tls.AlertError
@@ -39,7 +39,7 @@ func isUntrusted(err error) bool {
 	return errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid)
 }
 
-// isPlainServer tells whether the other side speaks HTTP where TLS was wanted.
+// isPlainServer reports whether the other side speaks HTTP where TLS was wanted.
 func isPlainServer(err error) bool {
 	var record tls.RecordHeaderError
 	return errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")

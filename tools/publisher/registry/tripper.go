@@ -2,7 +2,6 @@ package registry
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,10 +18,11 @@ import (
 )
 
 const (
-	// tries is how often one request is made in all, the pauses between being 0.25, 0.5, 1, 2 and 4 seconds.
+	// tries is how often one request is made in all, the pauses between being 0.25, 0.5, 1, 2 and 4
+	// seconds.
 	tries = 6
-	// stalled is when a request on which nothing moves, in either direction, has failed. A registry may take long to
-	// store a large blob, and says nothing meanwhile.
+	// stalled is when a request on which nothing moves, in either direction, has failed. A registry
+	// may take long to store a large blob, and says nothing meanwhile.
 	stalled = 2 * time.Minute
 	// dialTimeout is for the connection alone.
 	dialTimeout = 10 * time.Second
@@ -32,42 +32,45 @@ const (
 
 var errStalled = errors.New("the registry has stopped answering")
 
-// plainHTTPError is a request that would have gone over the network for everyone to read.
+// plainHTTPError is a request that anyone on the way could have read.
 type plainHTTPError struct{ host string }
 
 func (e *plainHTTPError) Error() string {
 	return "plain HTTP to " + e.host + " is not allowed"
 }
 
-// tripper makes requests, again where that is safe and promises something. It stands below go-containerregistry, whose
-// own retries do not know Retry-After, sleep through a cancellation and are too few for a registry in trouble.
+// tripper makes requests, again where that is safe and promises something. It stands below
+// go-containerregistry, whose own retries do not know Retry-After, sleep through a cancellation and
+// are too few for a registry in trouble.
 type tripper struct {
-	inner   http.RoundTripper
-	plain   func(host string) bool // whether to talk to a host without TLS
-	stalled time.Duration
-	pause   func(try int) time.Duration
+	inner http.RoundTripper
+	plain func(host string) bool // reports whether to talk to a host without TLS
+	pause func(try int) time.Duration
 
-	// reached is set by the first answer: until then a host that does not exist is a typing mistake, later a hiccup.
+	// reached is set by the first answer: until then a host that does not exist is a typing
+	// mistake, later a hiccup.
 	reached atomic.Bool
-	// notBefore is when the registry wants to hear from us again, in nanoseconds since 1970.
+	// notBefore is when the registry accepts requests again, in nanoseconds since 1970.
 	notBefore atomic.Int64
 }
 
-// sentKey is the context's key of a function that is told how many bytes a request sends, as it sends them.
+// sentKey is the context's key of a function that is called with the number of bytes that a request
+// sends, as it sends them.
 type sentKey struct{}
 
 func withSent(ctx context.Context, sent func(n int)) context.Context {
 	return context.WithValue(ctx, sentKey{}, sent)
 }
 
-// pause grows from a quarter of a second to five seconds, with some chance, so that many clients spread.
+// pause grows from a quarter of a second to five seconds, with some chance, so that many clients
+// spread.
 func pause(try int) time.Duration {
 	d := min(250*time.Millisecond<<min(try, 10), 5*time.Second)
 	return d - time.Duration(rand.Int64N(int64(d)/4))
 }
 
-// RoundTrip implements http.RoundTripper. Of the requests with a body only small ones come twice: whoever uploads a blob
-// has to begin a new upload first.
+// RoundTrip implements http.RoundTripper. Of the requests with a body only small ones come twice:
+// before a blob's body comes again, a new upload has to begin.
 func (t *tripper) RoundTrip(in *http.Request) (*http.Response, error) {
 	if in.URL.Scheme == "http" && !t.plain(in.URL.Host) {
 		if in.Body != nil {
@@ -120,7 +123,7 @@ func (t *tripper) RoundTrip(in *http.Request) (*http.Response, error) {
 	}
 }
 
-// await waits until the registry wants to hear from us.
+// await waits until the registry accepts requests.
 func (t *tripper) await(ctx context.Context) error {
 	return sleep(ctx, time.Until(time.Unix(0, t.notBefore.Load())))
 }
@@ -142,13 +145,13 @@ func sleep(ctx context.Context, d time.Duration) error {
 // once makes the request, and ends it when nothing moves any more.
 func (t *tripper) once(in *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(in.Context())
-	timer := time.AfterFunc(t.stalled, func() { cancel(errStalled) })
+	timer := time.AfterFunc(stalled, func() { cancel(errStalled) })
 	req := in.Clone(ctx)
 	if in.Body != nil && in.Body != http.NoBody {
 		sent, _ := ctx.Value(sentKey{}).(func(int))
 		watch := func(body io.ReadCloser) io.ReadCloser {
 			return &watched{ReadCloser: body, moved: func(n int) {
-				timer.Reset(t.stalled)
+				timer.Reset(stalled)
 				if sent != nil {
 					sent(n)
 				}
@@ -156,7 +159,8 @@ func (t *tripper) once(in *http.Request) (*http.Response, error) {
 		}
 		req.Body = watch(in.Body)
 		if in.GetBody != nil {
-			// For Go's client, which begins anew by itself where the connection turns out to be closed already.
+			// For Go's client, which begins anew by itself where the connection turns out to be
+			// closed already.
 			req.GetBody = func() (io.ReadCloser, error) {
 				body, err := in.GetBody()
 				if err != nil {
@@ -177,7 +181,7 @@ func (t *tripper) once(in *http.Request) (*http.Response, error) {
 	}
 	resp.Body = &watched{
 		ReadCloser: resp.Body,
-		moved:      func(int) { timer.Reset(t.stalled) },
+		moved:      func(int) { timer.Reset(stalled) },
 		closed: func() {
 			timer.Stop()
 			cancel(nil)
@@ -186,7 +190,7 @@ func (t *tripper) once(in *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// watched tells what happens to a body.
+// watched is a body that calls functions as it is read and closed.
 type watched struct {
 	io.ReadCloser
 	moved  func(n int)
@@ -208,7 +212,7 @@ func (w *watched) Close() error {
 	return w.ReadCloser.Close()
 }
 
-// worthAnotherTry tells whether the same request may have a better end.
+// worthAnotherTry reports whether the same request may have a better end.
 func (t *tripper) worthAnotherTry(ctx context.Context, resp *http.Response, err error) bool {
 	if ctx.Err() != nil {
 		return false
@@ -231,7 +235,7 @@ type restored struct {
 	io.Closer
 }
 
-// transientStatus tells whether an answer is about the moment rather than about the request.
+// transientStatus reports whether an answer is about the moment rather than about the request.
 func transientStatus(code int) bool {
 	switch code {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
@@ -243,7 +247,7 @@ func transientStatus(code int) bool {
 	return false
 }
 
-// transientError tells whether a request without an answer may get one later.
+// transientError reports whether a request without an answer may get one later.
 func transientError(err error, reached bool) bool {
 	var plain *plainHTTPError
 	var dns *net.DNSError
@@ -261,16 +265,17 @@ func transientError(err error, reached bool) bool {
 	return true
 }
 
-// enospc is the error number in what the reference implementation passes on of its storage driver's error: JSON, or that
-// as go-containerregistry prints it.
+// enospc is the error number in what the reference implementation passes on of its storage driver's
+// error: JSON, or that as go-containerregistry prints it.
 var enospc = regexp.MustCompile(`\bErr"?:28\b`)
 
-// diskFull tells whether a registry says that it cannot store anything more.
+// diskFull reports whether a registry says that it cannot store anything more.
 func diskFull(text string) bool {
 	return strings.Contains(text, "no space left") || strings.Contains(text, "Insufficient Storage") || enospc.MatchString(text)
 }
 
-// retryAfter reads the header of that name: seconds, or a time (RFC 9110, section 10.2.3). It is 0 for everything else.
+// retryAfter reads the header of that name: seconds, or a time (RFC 9110, section 10.2.3). It is 0
+// for everything else.
 func retryAfter(header string, now time.Time) time.Duration {
 	const most = 24 * time.Hour
 	if seconds, err := strconv.Atoi(header); err == nil {
@@ -301,7 +306,7 @@ func newTripper(o Options) (*tripper, error) {
 		}
 		t.TLSClientConfig.RootCAs = pool
 	}
-	made := &tripper{inner: t, plain: o.plain, stalled: cmp.Or(o.Stalled, stalled), pause: pause}
+	made := &tripper{inner: t, plain: o.plain, pause: pause}
 	if o.Pause != nil {
 		made.pause = o.Pause
 	}

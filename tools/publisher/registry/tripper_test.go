@@ -8,27 +8,52 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// noPause makes retries quick.
-func noPause(int) time.Duration { return time.Millisecond }
+// server answers in this process, without a connection: so its tests can have synctest's clock.
+type server func(w http.ResponseWriter, r *http.Request) error
 
-func newTestTripper(t *testing.T, o Options) *tripper {
-	t.Helper()
-	o.Jobs = 2
-	if o.Pause == nil {
-		o.Pause = noPause
+func (s server) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	if err := s(w, r); err != nil {
+		return nil, err
 	}
-	made, err := newTripper(o)
+	return w.Result(), nil
+}
+
+// newTestTripper makes a tripper whose requests go to a server in this process; nil is for the
+// network.
+func newTestTripper(t *testing.T, s server) *tripper {
+	t.Helper()
+	made, err := newTripper(Options{Jobs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	idle := made.inner.(*http.Transport)
-	t.Cleanup(idle.CloseIdleConnections)
+	if s != nil {
+		made.inner = s
+	}
 	return made
+}
+
+const address = "http://127.0.0.1:1/v2/"
+
+// request makes a request with a body and returns the answer, whose body it has read.
+func request(ctx context.Context, t *testing.T, tr http.RoundTripper, method, body string) (*http.Response, string, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp, string(text), err
 }
 
 func TestTriesAgain(t *testing.T) {
@@ -37,117 +62,96 @@ func TestTriesAgain(t *testing.T) {
 		answers      []int // the last one stays
 		text         string
 		want, tries  int
+		atMost       time.Duration // that the pauses take
 	}{
 		"at once":          {method: "HEAD", answers: []int{200}, want: 200, tries: 1},
-		"after trouble":    {method: "GET", answers: []int{500, 502, 503, 504, 429, 200}, want: 200, tries: 6},
-		"never":            {method: "GET", answers: []int{503}, want: 503, tries: tries},
+		"after trouble":    {method: "GET", answers: []int{500, 502, 503, 504, 429, 200}, want: 200, tries: 6, atMost: 8 * time.Second},
+		"never":            {method: "GET", answers: []int{503}, want: 503, tries: tries, atMost: 8 * time.Second},
 		"refused":          {method: "GET", answers: []int{403}, want: 403, tries: 1},
 		"missing":          {method: "HEAD", answers: []int{404}, want: 404, tries: 1},
-		"begin an upload":  {method: "POST", answers: []int{500, 202}, want: 202, tries: 2},
-		"manifest":         {method: "PUT", body: "{}", answers: []int{503, 503, 201}, want: 201, tries: 3},
+		"begin an upload":  {method: "POST", answers: []int{500, 202}, want: 202, tries: 2, atMost: 250 * time.Millisecond},
+		"manifest":         {method: "PUT", body: "{}", answers: []int{503, 503, 201}, want: 201, tries: 3, atMost: 750 * time.Millisecond},
+		"cut connections":  {method: "GET", answers: []int{0, 0, 0, 200}, want: 200, tries: 4, atMost: 2 * time.Second},
 		"body of a blob":   {method: "PATCH", body: "blob", answers: []int{503, 202}, want: 503, tries: 1},
 		"disk full":        {method: "POST", answers: []int{500}, text: `{"errors":[{"code":"UNKNOWN","detail":{"Err":28}}]}`, want: 500, tries: 1},
 		"disk full, words": {method: "POST", answers: []int{500}, text: "write /x: no space left on device", want: 500, tries: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			made := 0
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				body, err := io.ReadAll(r.Body)
-				if err != nil || string(body) != c.body {
-					t.Errorf("try %d has body %q, want %q: %v", made, body, c.body, err)
+			synctest.Test(t, func(t *testing.T) {
+				made := 0
+				start := time.Now()
+				resp, text, err := request(t.Context(), t, newTestTripper(t, func(w http.ResponseWriter, r *http.Request) error {
+					body, err := io.ReadAll(r.Body)
+					if err != nil || string(body) != c.body {
+						t.Errorf("try %d has body %q, want %q: %v", made, body, c.body, err)
+					}
+					answer := c.answers[min(made, len(c.answers)-1)]
+					made++
+					if answer == 0 {
+						return io.ErrUnexpectedEOF
+					}
+					w.WriteHeader(answer)
+					io.WriteString(w, c.text)
+					return nil
+				}), c.method, c.body)
+				if err != nil || text != c.text {
+					t.Fatalf("body %q, want %q: %v", text, c.text, err)
 				}
-				w.WriteHeader(c.answers[min(made, len(c.answers)-1)])
-				io.WriteString(w, c.text)
-				made++
-			}))
-			defer server.Close()
-			req, err := http.NewRequestWithContext(t.Context(), c.method, server.URL, strings.NewReader(c.body))
-			if err != nil {
-				t.Fatal(err)
-			}
-			resp, err := newTestTripper(t, Options{}).RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			text, err := io.ReadAll(resp.Body)
-			if err != nil || c.method != "HEAD" && string(text) != c.text {
-				t.Errorf("body %q, want %q: %v", text, c.text, err)
-			}
-			if resp.StatusCode != c.want || made != c.tries {
-				t.Errorf("%d after %d tries, want %d after %d", resp.StatusCode, made, c.want, c.tries)
-			}
+				if resp.StatusCode != c.want || made != c.tries {
+					t.Errorf("%d after %d tries, want %d after %d", resp.StatusCode, made, c.want, c.tries)
+				}
+				if took := time.Since(start); took > c.atMost || took < c.atMost/2 {
+					t.Errorf("it took %v, want up to %v", took, c.atMost)
+				}
+			})
 		})
 	}
 }
 
-func TestCutConnections(t *testing.T) {
-	var made atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if made.Add(1) < 4 {
-			panic(http.ErrAbortHandler)
-		}
-	}))
-	defer server.Close()
-	get(t, newTestTripper(t, Options{}), server.URL)
-	if made.Load() < 4 {
-		t.Errorf("%d tries", made.Load())
-	}
-}
-
-func get(t *testing.T, tr http.RoundTripper, url string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := tr.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("%s: %s", url, resp.Status)
-	}
-}
-
-// TestRetryAfter checks that all requests wait when the registry wants one to.
+// TestRetryAfter checks that all requests wait when the registry says when it takes the next one.
 func TestRetryAfter(t *testing.T) {
-	var busyUntil time.Time
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch now := time.Now(); {
-		case busyUntil.IsZero():
-			busyUntil = now.Add(time.Second)
-			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(http.StatusTooManyRequests)
-		case now.Before(busyUntil):
-			t.Errorf("asked again %v too early", busyUntil.Sub(now))
+	synctest.Test(t, func(t *testing.T) {
+		var busyUntil time.Time
+		made := newTestTripper(t, func(w http.ResponseWriter, r *http.Request) error {
+			switch now := time.Now(); {
+			case busyUntil.IsZero():
+				busyUntil = now.Add(time.Minute)
+				w.Header().Set("Retry-After", "60")
+				w.WriteHeader(http.StatusTooManyRequests)
+			case now.Before(busyUntil):
+				t.Errorf("asked again %v too early", busyUntil.Sub(now))
+			}
+			return nil
+		})
+		other := make(chan error)
+		go func() {
+			time.Sleep(time.Second)
+			_, _, err := request(t.Context(), t, made, http.MethodHead, "")
+			other <- err
+		}()
+		start := time.Now()
+		resp, _, err := request(t.Context(), t, made, http.MethodGet, "")
+		if err != nil || resp.StatusCode != http.StatusOK || time.Since(start) > time.Minute+time.Second {
+			t.Errorf("%v, %v after %v", resp, err, time.Since(start))
 		}
-	}))
-	defer server.Close()
-	made := newTestTripper(t, Options{})
-	get(t, made, server.URL)
+		if err := <-other; err != nil {
+			t.Error(err)
+		}
 
-	// Longer than there is time for: the answer comes at once.
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Retry-After", "3600")
-		w.WriteHeader(http.StatusServiceUnavailable)
+		// Longer than there is time for: the answer comes at once.
+		made = newTestTripper(t, func(w http.ResponseWriter, r *http.Request) error {
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start = time.Now()
+		resp, _, err = request(ctx, t, made, http.MethodGet, "")
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || time.Since(start) > 0 {
+			t.Errorf("%v, %v after %v", resp, err, time.Since(start))
+		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	resp, err := made.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusServiceUnavailable || time.Since(start) > 30*time.Second {
-		t.Errorf("%s after %v", resp.Status, time.Since(start))
-	}
 }
 
 func TestReadRetryAfter(t *testing.T) {
@@ -179,50 +183,46 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// TestStalled checks that a registry which takes a request and says nothing does not keep us, and that a slow one does.
+// TestStalled checks that a registry which takes a request and does not answer ends it, and that a
+// slow one does not.
 func TestStalled(t *testing.T) {
-	release := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/silent":
-			select {
-			case <-release:
-			case <-r.Context().Done():
-			}
-		case "/slow": // longer than a stall in all, but always moving
-			for range 8 {
-				io.WriteString(w, "x")
-				w.(http.Flusher).Flush()
-				time.Sleep(350 * time.Millisecond)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, _, err := request(t.Context(), t, newTestTripper(t, func(_ http.ResponseWriter, r *http.Request) error {
+			<-r.Context().Done()
+			return r.Context().Err()
+		}), http.MethodPatch, "blob")
+		if took := time.Since(start); !errors.Is(err, errStalled) || took != stalled {
+			t.Errorf("error %v after %v, want that the registry stopped answering after %v", err, took, stalled)
 		}
-	}))
-	defer server.Close()
-	defer close(release)
-	made := newTestTripper(t, Options{Stalled: 2 * time.Second})
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, server.URL+"/silent", strings.NewReader("blob"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := made.RoundTrip(req); !errors.Is(err, errStalled) {
-		t.Errorf("error %v, want that the registry stopped answering", err)
-	}
-
-	req, err = http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/slow", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := made.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if text, err := io.ReadAll(resp.Body); err != nil || len(text) != 8 {
-		t.Errorf("%d bytes, %v", len(text), err)
-	}
+		// Longer than a stall in all, but always moving.
+		start = time.Now()
+		made := newTestTripper(t, nil)
+		made.inner = slow{}
+		_, text, err := request(t.Context(), t, made, http.MethodGet, "")
+		if err != nil || text != "xxxxxxxx" || time.Since(start) < 2*stalled {
+			t.Errorf("%q, %v after %v", text, err, time.Since(start))
+		}
+	})
 }
 
-// rewinder reads a part of the body, then the body from its beginning, as Go's client does when a connection was closed.
+// slow is a server that takes its time for each byte of an answer.
+type slow struct{}
+
+func (slow) RoundTrip(*http.Request) (*http.Response, error) {
+	r, w := io.Pipe()
+	go func() {
+		for range 8 {
+			time.Sleep(stalled / 2)
+			io.WriteString(w, "x")
+		}
+		w.Close()
+	}()
+	return &http.Response{StatusCode: http.StatusOK, Body: r}, nil
+}
+
+// rewinder reads a part of the body, then the body from its beginning, as Go's client does when a
+// connection was closed.
 type rewinder struct{}
 
 func (rewinder) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -238,7 +238,7 @@ func (rewinder) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func TestCountsWhatIsSent(t *testing.T) {
-	made := newTestTripper(t, Options{})
+	made := newTestTripper(t, nil)
 	made.inner = rewinder{}
 	sent := 0
 	req, err := http.NewRequestWithContext(withSent(t.Context(), func(n int) { sent += n }), http.MethodPatch, "http://127.0.0.1:1", strings.NewReader("a whole blob"))
@@ -256,22 +256,21 @@ func TestCountsWhatIsSent(t *testing.T) {
 }
 
 func TestCancelledPause(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) }))
-	defer server.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	_, err = newTestTripper(t, Options{Pause: func(int) time.Duration { return time.Hour }}).RoundTrip(req)
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
-		t.Errorf("error %v after %v", err, time.Since(start))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, _, err := request(ctx, t, newTestTripper(t, func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return nil
+		}), http.MethodGet, "")
+		if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took != 100*time.Millisecond {
+			t.Errorf("error %v after %v", err, took)
+		}
+	})
 }
 
-// closeRecorder notes that a body was closed.
+// closeRecorder records that a body was closed.
 type closeRecorder struct {
 	io.Reader
 	closed bool
@@ -288,7 +287,7 @@ func TestPlainHTTP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = newTestTripper(t, Options{}).RoundTrip(req)
+		_, err = newTestTripper(t, nil).RoundTrip(req)
 		var plain *plainHTTPError
 		if err == nil || errors.As(err, &plain) == allowed {
 			t.Errorf("%s: %v", url, err)

@@ -1,5 +1,6 @@
-// Package registrytest is a registry in this process, for tests: go-containerregistry's, with blobs that belong to one
-// repository each, mounts, basic and token authentication, and faults on request.
+// Package registrytest is a registry in this process, for tests: go-containerregistry's, with blobs
+// that belong to one repository each, mounts, basic and token authentication, and faults on
+// request.
 package registrytest
 
 import (
@@ -29,7 +30,7 @@ import (
 // User and Password are what a registry with authentication takes.
 const User, Password = "someone", "s3cret:/ü"
 
-// Options say what kind of registry it is.
+// Options of a registry.
 type Options struct {
 	NoMounts  bool
 	Referrers bool
@@ -48,7 +49,7 @@ type Server struct {
 	inner   http.Handler
 
 	mu       sync.Mutex
-	blobs    map[string]map[v1.Hash][]byte // by repository
+	stores   map[string]store // by repository
 	requests []string
 	fault    func(http.ResponseWriter, *http.Request) bool
 }
@@ -56,7 +57,7 @@ type Server struct {
 // New starts a registry, which ends with the test.
 func New(t testing.TB, o Options) *Server {
 	t.Helper()
-	s := &Server{options: o, blobs: map[string]map[v1.Hash][]byte{}, fault: o.Fault}
+	s := &Server{options: o, stores: map[string]store{}, fault: o.Fault}
 	quiet := log.New(io.Discard, "", 0)
 	s.inner = registry.New(registry.WithBlobHandler((*blobs)(s)), registry.WithReferrersSupport(o.Referrers), registry.Logger(quiet))
 	s.Server = httptest.NewUnstartedServer(s)
@@ -85,7 +86,8 @@ func (s *Server) SetFault(f func(http.ResponseWriter, *http.Request) bool) {
 	s.fault = f
 }
 
-// Requests returns the requests since the last call, as METHOD PATH?QUERY without an upload's number.
+// Requests returns the requests since the last call, as METHOD PATH?QUERY without an upload's
+// number.
 func (s *Server) Requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,10 +104,11 @@ func (s *Server) Writes() []string {
 }
 
 // Lose makes the registry lose a blob of a repository.
-func (s *Server) Lose(repository string, digest v1.Hash) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.blobs[repository], digest)
+func (s *Server) Lose(t testing.TB, repository string, digest v1.Hash) {
+	t.Helper()
+	if err := s.store(repository).Delete(t.Context(), repository, digest); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -128,7 +131,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method == http.MethodPut {
-		// go-containerregistry's registry takes a manifest that was cut off on its way for a whole one.
+		// go-containerregistry's registry takes a manifest that was cut off on its way for a whole
+		// one.
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -158,25 +162,13 @@ func (s *Server) mount(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodPost || !upload || err != nil || s.options.NoMounts || !s.allowed(r, from, "pull") {
 		return false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	content, found := s.blobs[from][digest]
-	if !found {
+	content, err := s.store(from).Get(r.Context(), from, digest)
+	if err != nil || s.store(repository).Put(r.Context(), repository, digest, content) != nil {
 		return false
 	}
-	s.put(repository, digest, content)
 	w.Header().Set("Location", "/v2/"+repository+"/blobs/"+digest.String())
 	w.WriteHeader(http.StatusCreated)
 	return true
-}
-
-// put stores a blob. go-containerregistry takes an upload's address for a repository below the real one.
-func (s *Server) put(repository string, digest v1.Hash, content []byte) {
-	repository = strings.TrimSuffix(repository, "/blobs")
-	if s.blobs[repository] == nil {
-		s.blobs[repository] = map[v1.Hash][]byte{}
-	}
-	s.blobs[repository][digest] = content
 }
 
 // authorized answers a request without permission.
@@ -211,10 +203,11 @@ func (s *Server) authorized(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// token gives whoever knows the password what they ask for. A token is the list of its scopes.
+// token answers a request with the right password with what it asks for. A token is the list of its
+// scopes.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	if user, password, ok := r.BasicAuth(); !ok || user != User || password != Password {
-		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"who are you?"}]}`, http.StatusUnauthorized)
+		http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"wrong user name or password"}]}`, http.StatusUnauthorized)
 		return
 	}
 	text, err := json.Marshal(r.URL.Query()["scope"])
@@ -225,7 +218,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]string{"token": base64.RawURLEncoding.EncodeToString(text)})
 }
 
-// allowed tells whether a request's token is for an action in a repository.
+// allowed reports whether a request's token is for an action in a repository.
 func (s *Server) allowed(r *http.Request, repository, action string) bool {
 	if !s.options.Token {
 		return true
@@ -245,46 +238,45 @@ func (s *Server) allowed(r *http.Request, repository, action string) bool {
 	})
 }
 
+// store holds the blobs of one repository.
+type store interface {
+	registry.BlobHandler
+	registry.BlobStatHandler
+	registry.BlobPutHandler
+	registry.BlobDeleteHandler
+}
+
+func (s *Server) store(repository string) store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stores[repository] == nil {
+		s.stores[repository] = registry.NewInMemoryBlobHandler().(store)
+	}
+	return s.stores[repository]
+}
+
 // blobs are go-containerregistry's view of the blobs.
 type blobs Server
 
 // Get implements registry.BlobHandler.
-func (b *blobs) Get(_ context.Context, repository string, digest v1.Hash) (io.ReadCloser, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	content, found := b.blobs[repository][digest]
-	if !found {
-		return nil, registry.ErrNotFound
-	}
-	return io.NopCloser(bytes.NewReader(content)), nil
+func (b *blobs) Get(ctx context.Context, repository string, digest v1.Hash) (io.ReadCloser, error) {
+	return (*Server)(b).store(repository).Get(ctx, repository, digest)
 }
 
 // Stat implements registry.BlobStatHandler.
-func (b *blobs) Stat(_ context.Context, repository string, digest v1.Hash) (int64, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	content, found := b.blobs[repository][digest]
-	if !found {
-		return 0, registry.ErrNotFound
-	}
-	return int64(len(content)), nil
+func (b *blobs) Stat(ctx context.Context, repository string, digest v1.Hash) (int64, error) {
+	return (*Server)(b).store(repository).Stat(ctx, repository, digest)
 }
 
-// Put implements registry.BlobPutHandler.
-func (b *blobs) Put(_ context.Context, repository string, digest v1.Hash, r io.ReadCloser) error {
-	defer r.Close()
-	content, err := io.ReadAll(r)
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	(*Server)(b).put(repository, digest, content)
-	return nil
+// Put implements registry.BlobPutHandler. For an upload go-containerregistry's repository is one
+// below the real one: its address up to /uploads.
+func (b *blobs) Put(ctx context.Context, repository string, digest v1.Hash, r io.ReadCloser) error {
+	repository = strings.TrimSuffix(repository, "/blobs")
+	return (*Server)(b).store(repository).Put(ctx, repository, digest, r)
 }
 
-// CheckTags pulls everything that the tags of all repositories point at, and returns the tags with their digests, as
-// REPOSITORY:TAG. It fails the test for each that is not complete.
+// CheckTags pulls everything that the tags of all repositories point at, and returns the tags with
+// their digests, as REPOSITORY:TAG. It fails the test for each that is not complete.
 func (s *Server) CheckTags(t testing.TB, options ...remote.Option) map[string]v1.Hash {
 	t.Helper()
 	reg, err := name.NewRegistry(s.Host)

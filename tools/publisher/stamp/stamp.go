@@ -1,7 +1,8 @@
 // Package stamp writes into images' manifests which commit they were built from.
 //
-// Bazel finds the commit (scripts/workspace-status) and hands it over when images are pushed, not when they are built: so
-// no layer and no config depends on it. A pushed manifest is the built one with one annotation more.
+// Bazel finds the commit (scripts/workspace-status) and hands it over when images are pushed, not
+// when they are built: so no layer and no config depends on it. A pushed manifest is the built one
+// with one annotation more.
 package stamp
 
 import (
@@ -20,24 +21,24 @@ import (
 	"github.com/dind-cluster/dind-cluster/image"
 )
 
-// Revision is the annotation with the commit (OCI image specification): all its digits, with "-dirty" when the checkout
-// had changes.
+// Revision is the annotation with the commit (OCI image specification): all its digits, with
+// "-dirty" when the checkout had changes.
 const Revision = "org.opencontainers.image.revision"
 
 // length of a commit in a tag, in hexadecimal digits.
 const length = 12
 
-// dirty ends a commit that the sources are not quite those of.
+// dirty ends the commit of sources with changes.
 const dirty = "-dirty"
 
 var commit = regexp.MustCompile(`^[0-9a-f]{40,64}(-dirty)?$`)
 
-// ReadCommit reads the commit from what scripts/workspace-status told Bazel: lines with a key, a blank and a value. That
-// there is none is an error which says why.
+// ReadCommit reads the commit from the output of scripts/workspace-status, as Bazel keeps it: lines
+// with a key, a blank and a value. If there is none, the error says why.
 func ReadCommit(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("read Bazel's status: %w", err)
+		return "", fmt.Errorf("reading Bazel's status: %w", err)
 	}
 	return parseCommit(string(text))
 }
@@ -49,12 +50,12 @@ func parseCommit(text string) (string, error) {
 		case key == "STABLE_COMMIT" && commit.MatchString(value):
 			return value, nil
 		case key == "STABLE_COMMIT":
-			return "", fmt.Errorf("%q is no commit", value)
+			return "", fmt.Errorf("%q is not a commit", value)
 		case key == "STABLE_NO_COMMIT":
 			return "", errors.New(value)
 		}
 	}
-	return "", errors.New("Bazel was not told one")
+	return "", errors.New("scripts/workspace-status found none")
 }
 
 // Short is a commit as tags have it: its first twelve digits, and "-dirty".
@@ -74,19 +75,19 @@ type Stamper struct {
 	stamped map[string]string
 }
 
-// New makes a Stamper. Manifests name their bases by digest, so it has to know the manifests of all bases that are not
-// among the images: each after its own base.
+// New makes a Stamper. Manifests name their bases by digest, so it needs the manifests of all bases
+// that are not among the images: each after its own base.
 func New(commit string, bases ...[]byte) (*Stamper, error) {
 	s := &Stamper{commit: commit, stamped: map[string]string{}}
 	for _, manifest := range bases {
 		if _, err := s.manifest(manifest); err != nil {
-			return nil, fmt.Errorf("stamp a base: %w", err)
+			return nil, fmt.Errorf("stamping a base: %w", err)
 		}
 	}
 	return s, nil
 }
 
-// Image stamps an image, whose bases have been before.
+// Image stamps an image. Its bases have to be stamped before it.
 func (s *Stamper) Image(img v1.Image) (v1.Image, error) {
 	built, err := img.RawManifest()
 	if err != nil {
@@ -102,7 +103,7 @@ func (s *Stamper) Image(img v1.Image) (v1.Image, error) {
 func (s *Stamper) manifest(built []byte) ([]byte, error) {
 	m, err := v1.ParseManifest(bytes.NewReader(built))
 	if err != nil {
-		return nil, fmt.Errorf("parse manifest: %w", err)
+		return nil, fmt.Errorf("parsing a manifest: %w", err)
 	}
 	if m.Annotations == nil {
 		m.Annotations = map[string]string{}

@@ -19,12 +19,12 @@ func TestReadCommit(t *testing.T) {
 	for _, c := range []struct{ text, want, err string }{
 		{"BUILD_USER me\nSTABLE_COMMIT " + sha1 + "\n", sha1, ""},
 		{"STABLE_COMMIT " + sha256Commit + "-dirty\n", sha256Commit + "-dirty", ""},
-		{"STABLE_COMMIT " + sha1 + "-soiled\n", "", "is no commit"},
-		{"STABLE_COMMIT 0123\n", "", `"0123" is no commit`},
-		{"STABLE_COMMIT\n", "", `"" is no commit`},
+		{"STABLE_COMMIT " + sha1 + "-soiled\n", "", "is not a commit"},
+		{"STABLE_COMMIT 0123\n", "", `"0123" is not a commit`},
+		{"STABLE_COMMIT\n", "", `"" is not a commit`},
 		{"STABLE_NO_COMMIT fatal: not a git repository\n", "", "fatal: not a git repository"},
-		{"BUILD_USER me\n", "", "not told"},
-		{"", "", "not told"},
+		{"BUILD_USER me\n", "", "found none"},
+		{"", "", "found none"},
 	} {
 		path := filepath.Join(t.TempDir(), "status")
 		if err := os.WriteFile(path, []byte(c.text), 0o644); err != nil {
@@ -117,7 +117,7 @@ func TestImage(t *testing.T) {
 	if digestOf(t, built) == digestOf(t, all[0]) || digestOf(t, stampFiles(t, stamper(t, sha1+dirty), base)) == digestOf(t, all[0]) {
 		t.Error("another commit gives the same digest")
 	}
-	if _, err := New(sha1, []byte("{")); err == nil || !strings.Contains(err.Error(), "stamp a base") {
+	if _, err := New(sha1, []byte("{")); err == nil || !strings.Contains(err.Error(), "stamping a base") {
 		t.Errorf("a base that is none: %v", err)
 	}
 }
