@@ -1,7 +1,6 @@
 package results
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +17,8 @@ import (
 const (
 	// InfoFile says what runs, see Info. It is written first and marks the folder as ours.
 	InfoFile = "run.json"
-	// ProgressFile gets a line per spec as it ends, see Event.
+	// ProgressFile gets a line as a spec, or a step of the whole suite, ends: what Ginkgo's report will say of it, as far as
+	// that is known, as JSON (types.SpecReport).
 	ProgressFile = "progress.jsonl"
 	// LogFile is all that ginkgo and e2e.test print.
 	LogFile = "e2e.log"
@@ -41,7 +41,7 @@ const (
 // kind marks our run.json files.
 const kind = "dind-cluster e2e run"
 
-// format is the version of run.json and progress.jsonl.
+// format is the version of run.json.
 const format = 1
 
 // Info is what is known about a run before its end, and how it ended.
@@ -97,23 +97,6 @@ type Planned struct {
 	Serial bool     `json:"serial,omitempty"`
 	// LeftOut is why it does not run after all; empty if it does.
 	LeftOut string `json:"leftOut,omitempty"`
-}
-
-// Event is a line of progress.jsonl: a spec, or a step of the whole suite, has ended.
-type Event struct {
-	// Time is when its end was seen.
-	Time time.Time `json:"time"`
-	Name string    `json:"name"`
-	// Setup tells that it is a step of the whole suite.
-	Setup bool `json:"setup,omitempty"`
-	// State is Ginkgo's word: passed, failed, timedout, panicked, aborted, interrupted, skipped.
-	State    string  `json:"state"`
-	Seconds  float64 `json:"seconds"`
-	Attempts int     `json:"attempts"`
-	Message  string  `json:"message,omitempty"`
-	Node     string  `json:"node,omitempty"`
-	Location string  `json:"location,omitempty"`
-	Output   string  `json:"output,omitempty"`
 }
 
 // CommandLine is ginkgo's command line as a shell understands it.
@@ -213,45 +196,4 @@ func (i Info) Write(dir string) error {
 		return err
 	}
 	return renameio.WriteFile(filepath.Join(dir, InfoFile), append(data, '\n'), 0o644, renameio.WithTempDir(dir))
-}
-
-// Progress writes progress.jsonl.
-type Progress struct{ file *os.File }
-
-// CreateProgress starts the file.
-func CreateProgress(dir string) (*Progress, error) {
-	f, err := os.OpenFile(filepath.Join(dir, ProgressFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND|os.O_TRUNC, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	return &Progress{f}, nil
-}
-
-// Add appends an event with a single write, so that a kill cannot leave more than one broken line.
-func (p *Progress) Add(e Event) error {
-	data, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	_, err = p.file.Write(append(data, '\n'))
-	return err
-}
-
-// Close closes the file.
-func (p *Progress) Close() error { return p.file.Close() }
-
-// parseProgress returns the events, and how many lines it could not read: the last one may be broken off.
-func parseProgress(data []byte) (events []Event, broken int) {
-	for line := range bytes.Lines(data) {
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		var e Event
-		if err := json.Unmarshal(line, &e); err != nil || e.Name == "" || e.Time.IsZero() || e.Seconds < 0 {
-			broken++
-			continue
-		}
-		events = append(events, e)
-	}
-	return events, broken
 }

@@ -322,12 +322,11 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		r := &Run{Info: i}
-		if reports, err := parseReport(report); err == nil {
-			r.fromReports(reports)
-		} else {
-			events, _ := parseProgress(progress)
-			r.fromEvents(events)
+		specs, err := parseReport(report)
+		if err != nil {
+			specs, _ = parseProgress(progress)
 		}
+		r.add(specs)
 		n := 0
 		for _, s := range States {
 			n += r.Count(s)

@@ -74,7 +74,7 @@ func writeFlake(b *strings.Builder, s *Spec) {
 			fmt.Fprintf(b, "      … and %s\n", count(len(s.Failures)-i, "more failure", "more failures"))
 			break
 		}
-		fmt.Fprintf(b, "      %s\n", oneLine(f.Message))
+		fmt.Fprintf(b, "      %s\n", OneLine(f.Message))
 	}
 }
 
@@ -91,7 +91,7 @@ func writeFailure(b *strings.Builder, s *Spec) {
 				fmt.Fprintf(b, "      … and %s\n", count(len(s.Failures)-i, "more failure", "more failures"))
 				break
 			}
-			fmt.Fprintf(b, "      then %s: %s\n", f.Location, oneLine(f.Message))
+			fmt.Fprintf(b, "      then %s: %s\n", f.Location, OneLine(f.Message))
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(f.Message), "\n")
@@ -108,8 +108,8 @@ func writeFailure(b *strings.Builder, s *Spec) {
 	}
 }
 
-// oneLine is the begin of a message.
-func oneLine(message string) string {
+// OneLine returns the beginning of a message, 200 bytes at most, without line breaks.
+func OneLine(message string) string {
 	message = strings.Join(strings.Fields(message), " ")
 	if len(message) > 200 {
 		message = strings.ToValidUTF8(message[:200], "") + " …"

@@ -5,6 +5,7 @@ package run
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onsi/ginkgo/v2/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/internal/progress"
@@ -236,21 +238,24 @@ func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, i
 		return -1, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	events, err := results.CreateProgress(o.Results)
+	progressFile, err := os.Create(filepath.Join(o.Results, results.ProgressFile))
 	if err != nil {
 		return -1, err
 	}
-	defer func() { err = errors.Join(err, events.Close()) }()
+	defer func() { err = errors.Join(err, progressFile.Close()) }()
+	// Each line with a single write: a kill leaves no more than one that is broken.
+	lines := json.NewEncoder(progressFile)
 	// The first lines of the log say how it came about; Ginkgo says less.
 	fmt.Fprintf(log, "%s, e2e.test %s, started %s\n%s\n", cluster(info), info.Version,
 		info.Start.UTC().Format(time.RFC3339), info.CommandLine())
 
 	live := newLive(len(info.Planned)-len(so.LeaveOut), p)
 	var failed error
-	parser := ginkgolog.New(planned(info.Planned), func(r ginkgolog.Record) {
-		e := event(r, time.Now())
-		live.event(e)
-		if err := events.Add(e); err != nil && failed == nil {
+	parser := ginkgolog.New(info.Planned, func(r types.SpecReport) {
+		r.EndTime = time.Now()
+		r.StartTime = r.EndTime.Add(-r.RunTime)
+		live.ended(&r)
+		if err := lines.Encode(r); err != nil && failed == nil {
 			failed = fmt.Errorf("writing the results: %w", err)
 		}
 	})
@@ -258,21 +263,6 @@ func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, i
 	status, err = s.Run(ctx, so)
 	parser.Close()
 	return status, errors.Join(err, failed)
-}
-
-func planned(list []results.Planned) []ginkgolog.Spec {
-	out := make([]ginkgolog.Spec, len(list))
-	for i, s := range list {
-		out[i] = ginkgolog.Spec{Name: s.Name, Labels: s.Labels}
-	}
-	return out
-}
-
-func event(r ginkgolog.Record, at time.Time) results.Event {
-	return results.Event{
-		Time: at, Name: r.Name, Setup: r.Setup, State: r.State, Seconds: r.Seconds, Attempts: r.Attempts,
-		Message: r.Message, Node: r.Node, Location: r.Location, Output: r.Output,
-	}
 }
 
 // logsTime is how long the collecting of logs may take.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/onsi/ginkgo/v2/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/internal/progress"
@@ -83,18 +84,28 @@ func TestReportWhileRunning(t *testing.T) {
 func TestLive(t *testing.T) {
 	var out bytes.Buffer
 	l := newLive(20, progress.New(&out))
-	add := func(n int, e results.Event) {
+	add := func(n int, r types.SpecReport) {
+		if r.LeafNodeType == types.NodeTypeInvalid {
+			r.LeafNodeType = types.NodeTypeIt
+		}
+		r.EndTime = time.Now()
+		r.StartTime = r.EndTime.Add(-r.RunTime)
 		for range n {
-			l.event(e)
+			l.ended(&r)
 		}
 	}
-	add(3, results.Event{Name: "a", State: "passed", Attempts: 1})
-	add(1, results.Event{Name: "[sig-x] b", State: "timedout", Seconds: 12.34, Message: "first\n  second \x1b[1mline\x1b[0m " + strings.Repeat("ä", 200)})
-	add(1, results.Event{Name: "[sig-x] c", State: "passed", Attempts: 3})
-	add(2, results.Event{Name: "d", State: "interrupted"})
-	add(1, results.Event{Name: "[SynchronizedBeforeSuite]", Setup: true, State: "failed", Message: "no cluster"})
-	add(3, results.Event{Name: "[SynchronizedBeforeSuite]", Setup: true, State: "failed", Message: "\x1b[1mSynchronizedBeforeSuite failed on Ginkgo parallel process #1\x1b[0m"})
-	add(15, results.Event{Name: "e", State: "passed", Attempts: 1})
+	step := types.SpecReport{LeafNodeType: types.NodeTypeSynchronizedBeforeSuite, State: types.SpecStateFailed}
+	passed := types.SpecReport{LeafNodeText: "a", State: types.SpecStatePassed, NumAttempts: 1}
+	add(3, passed)
+	add(1, types.SpecReport{LeafNodeText: "[sig-x] b", State: types.SpecStateTimedout, RunTime: 12340 * time.Millisecond,
+		Failure: types.Failure{Message: "first\n  second \x1b[1mline\x1b[0m " + strings.Repeat("ä", 200)}})
+	add(1, types.SpecReport{LeafNodeText: "[sig-x] c", State: types.SpecStatePassed, NumAttempts: 3, MaxFlakeAttempts: 3})
+	add(2, types.SpecReport{LeafNodeText: "d", State: types.SpecStateInterrupted})
+	step.Failure.Message = "no cluster"
+	add(1, step)
+	step.Failure.Message = "\x1b[1mSynchronizedBeforeSuite failed on Ginkgo parallel process #1\x1b[0m"
+	add(3, step)
+	add(15, passed)
 	var got []string
 	for line := range strings.Lines(out.String()) {
 		_, line, _ = strings.Cut(line, "]   ")
