@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -233,6 +234,28 @@ func TestSignals(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		stop()
+	}
+}
+
+// TestIgnoredSignal has a run go on after a signal that nohup has it ignore.
+func TestIgnoredSignal(t *testing.T) {
+	signal.Ignore(unix.SIGHUP)
+	// Reset would leave it to be called ignored.
+	defer func() {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGHUP)
+		signal.Stop(c)
+	}()
+	ctx, stop := Signals(t.Context())
+	defer stop()
+	for _, s := range []unix.Signal{unix.SIGHUP, unix.SIGTERM} {
+		if err := unix.Kill(os.Getpid(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-ctx.Done()
+	if got := context.Cause(ctx).Error(); got != "stopped by a signal (terminated)" {
+		t.Errorf("got %q", got)
 	}
 }
 

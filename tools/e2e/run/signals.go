@@ -9,6 +9,8 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
 // Signals returns a context that ends, with the reason as its cause, at the next signal that asks this program to stop: also
@@ -16,7 +18,7 @@ import (
 func Signals(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	signal.Notify(signals, append(cli.Signals(), unix.SIGPIPE)...)
 	go func() {
 		select {
 		case s := <-signals:
