@@ -1,14 +1,11 @@
-// Package page makes a page of a run's results for a browser. It is one file that asks nobody for anything: it works from a
-// folder, from an archive of a CI job, and without a network.
+// Package page makes a page of a run's results for a browser.
 package page
 
 import (
-	"bytes"
 	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
-	"io"
 	"io/fs"
 	"math"
 	"net/url"
@@ -19,20 +16,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
+	"github.com/dind-cluster/dind-cluster/tools/internal/htmlpage"
 )
 
 //go:embed page.html page.css page.js
 var files embed.FS
 
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"duration": results.Duration,
-	"class":    class,
-	"css":      func() (template.CSS, error) { b, err := files.ReadFile("page.css"); return template.CSS(b), err },
-	"js":       func() (template.JS, error) { b, err := files.ReadFile("page.js"); return template.JS(b), err },
-}).ParseFS(files, "page.html"))
+var page = htmlpage.Parse(files, template.FuncMap{"duration": results.Duration, "class": class})
 
 // maxOutput is how many bytes of what specs wrote the page holds: of one of them, and of all. The log has the rest.
 const (
@@ -47,14 +38,8 @@ const maxFiles = 600
 func Write(dir string, r *results.Run) error {
 	v := newView(r)
 	v.find(dir)
-	var out bytes.Buffer
-	if err := v.render(&out); err != nil {
-		return fmt.Errorf("making the page: %w", err)
-	}
-	return renameio.WriteFile(filepath.Join(dir, results.PageFile), out.Bytes(), 0o644, renameio.WithTempDir(dir))
+	return htmlpage.Write(filepath.Join(dir, results.PageFile), page, v)
 }
-
-func (v *view) render(w io.Writer) error { return page.Execute(w, v) }
 
 // view is what the template shows.
 type view struct {
@@ -268,39 +253,23 @@ func (v *view) fillTimeline() {
 		v.SerialLeft, v.SerialWidth = place(serialFrom, serialTo)
 	}
 	slices.SortStableFunc(ran, func(a, b row) int { return a.Start.Compare(b.Start) })
-	var ends []time.Time
+	rows := htmlpage.Rows{Slack: 100 * time.Millisecond} // times are a little off
 	for _, w := range ran {
 		n := w.Process - 1
 		if v.Guessed {
-			// The first lane that is free; times are a little off.
-			n = slices.IndexFunc(ends, func(end time.Time) bool { return !end.After(w.Start.Add(100 * time.Millisecond)) })
-			if n < 0 {
-				n = len(ends)
-			}
+			n = rows.Place(w.Start, w.End)
 		}
-		for len(ends) <= n {
-			ends = append(ends, time.Time{})
-			v.Lanes = append(v.Lanes, lane{Label: fmt.Sprint(len(ends))})
+		for len(v.Lanes) <= n {
+			v.Lanes = append(v.Lanes, lane{Label: fmt.Sprint(len(v.Lanes) + 1)})
 		}
-		ends[n] = w.End
 		b := bar{row: w}
 		b.Left, b.Width = place(w.Start, w.End)
 		v.Lanes[n].Bars = append(v.Lanes[n].Bars, b)
 	}
-	step := tickStep(wall)
+	step := max(time.Second, htmlpage.TickStep(wall, 8))
 	for at := time.Duration(0); at <= wall; at += step {
 		v.Ticks = append(v.Ticks, tick{clock(at), percent(float64(at), float64(wall))})
 	}
-}
-
-// tickStep is a round time of which at most eight fit.
-func tickStep(wall time.Duration) time.Duration {
-	for _, s := range []time.Duration{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800} {
-		if wall <= 8*s*time.Second {
-			return s * time.Second
-		}
-	}
-	return time.Duration(math.Ceil(wall.Hours()/8)) * time.Hour
 }
 
 // clock writes a time since the start.
