@@ -63,7 +63,7 @@ func runInTestHost() (int, error) {
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 	}
-	for _, name := range []string{imageFile, agnhostFile, "TEST_SRCDIR", "TEST_WORKSPACE", "TEST_UNDECLARED_OUTPUTS_DIR"} {
+	for _, name := range []string{"DIND_CLUSTER_IMAGE_FILE", "DIND_CLUSTER_AGNHOST_FILE", "TEST_SRCDIR", "TEST_WORKSPACE", "TEST_UNDECLARED_OUTPUTS_DIR"} {
 		if value := os.Getenv(name); value != "" {
 			o.Env = append(o.Env, name+"="+value)
 		}
@@ -113,11 +113,7 @@ func TestCgroupV2(t *testing.T) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	step := func(name string, f func(t *testing.T)) {
-		if !t.Run(name, f) {
-			t.FailNow() // with the logs, while there is something to see
-		}
-	}
+	step := steps(t)
 	step("kernel", func(t *testing.T) { testKernel(t.Context(), t) })
 	ctx, m := newMachine(t)
 	before, err := m.counter.Take(ctx)
@@ -130,7 +126,7 @@ func TestCgroupV2(t *testing.T) {
 
 	step("nodes", func(t *testing.T) { testNodes(ctx, t, b, o) })
 	step("controllers", func(t *testing.T) { testControllers(ctx, t, b, strings.Fields(string(host))) })
-	step("image", func(t *testing.T) { loadAgnhost(ctx, t, b) })
+	step("image", func(t *testing.T) { b.load(ctx, t, "AGNHOST") })
 	step("limits", func(t *testing.T) { testLimits(ctx, t, b) })
 	step("user namespace", func(t *testing.T) { testUserNamespace(ctx, t, b) })
 	step("node down", func(t *testing.T) { testNodeDown(ctx, t, b) })

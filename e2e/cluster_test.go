@@ -232,6 +232,39 @@ func (m *machine) dump(t *testing.T, name string) {
 	}
 }
 
+// steps returns a function that runs steps of a test which build on each other: the first that fails ends the test, with the
+// logs, while there is something to see.
+func steps(t *testing.T) func(name string, f func(t *testing.T)) {
+	return func(name string, f func(t *testing.T)) {
+		if !t.Run(name, f) {
+			t.FailNow()
+		}
+	}
+}
+
+// load loads the images of an archive into all nodes: runfile has its name.
+func (b *box) load(ctx context.Context, t *testing.T, name string) {
+	t.Helper()
+	in, err := os.Open(runfile(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := b.launcher.Load(ctx, b.name, in); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// log returns what the cluster has printed.
+func (b *box) log(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	var log strings.Builder
+	if err := b.launcher.Docker.Logs(ctx, b.name, false, &log); err != nil {
+		t.Fatal(err)
+	}
+	return log.String()
+}
+
 // exec runs a command in the cluster's container.
 func (b *box) exec(ctx context.Context, t *testing.T, command ...string) string {
 	t.Helper()

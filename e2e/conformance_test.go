@@ -136,27 +136,17 @@ func conformanceElsewhere(t *testing.T) {
 	folder := outputs(t)
 	args := append(suiteArgs(ctx), "--kubeconfig="+*existing, "--results="+folder, "--images=")
 	for option, variable := range map[string]string{
-		"--e2e-test": "DIND_CLUSTER_E2E_TEST_FILE",
-		"--ginkgo":   "DIND_CLUSTER_GINKGO_FILE",
-		"--kubectl":  "DIND_CLUSTER_KUBECTL_FILE",
+		"--e2e-test": "E2E_TEST",
+		"--ginkgo":   "GINKGO",
+		"--kubectl":  "KUBECTL",
 	} {
 		args = append(args, option+"="+runfile(t, variable))
 	}
-	cmd := exec.CommandContext(ctx, runfile(t, "DIND_CLUSTER_E2E_FILE"), args...)
+	cmd := exec.CommandContext(ctx, runfile(t, "E2E"), args...)
 	log := &lineWriter{t: t}
 	cmd.Stdout, cmd.Stderr = log, log
 	// It has results to write.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = spareTime / 2
 	conclude(t, folder, cmd.Run())
-}
-
-// runfile is the path of a file that Bazel has put with the test, by the variable that names it.
-func runfile(t *testing.T, variable string) string {
-	t.Helper()
-	path, root := os.Getenv(variable), os.Getenv("TEST_SRCDIR")
-	if path == "" || root == "" {
-		t.Fatalf("%s or TEST_SRCDIR is not set: run this as `bazel test //e2e:conformance`", variable)
-	}
-	return filepath.Join(root, path)
 }

@@ -35,11 +35,7 @@ func TestLife(t *testing.T) {
 	})
 	b := m.create(ctx, t, o)
 
-	step := func(name string, f func(t *testing.T)) {
-		if !t.Run(name, f) {
-			t.FailNow()
-		}
-	}
+	step := steps(t)
 	step("static pods", func(t *testing.T) { testStaticPods(ctx, t, b) })
 	step("certificates", func(t *testing.T) { testCertificates(ctx, t, b) })
 	step("tokens", func(t *testing.T) { testTokens(ctx, t, b) })
@@ -252,12 +248,9 @@ func testWorkerRemoved(ctx context.Context, t *testing.T, b *box) {
 	}
 	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "node/worker1", "--timeout=30s")
 	b.kubectl(ctx, t, "wait", "--for=jsonpath={.spec.podCIDR}=10.244.1.0/24", "node/worker1", "--timeout=10s")
-	var log strings.Builder
-	if err := b.launcher.Docker.Logs(ctx, b.name, false, &log); err != nil {
-		t.Fatal(err)
-	}
+	log := b.log(ctx, t)
 	for _, want := range []string{"worker1 is missing: making it anew", "does not wait for: kube-system/no-image: ErrImageNeverPull"} {
-		if !strings.Contains(log.String(), want) {
+		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q", want)
 		}
 	}

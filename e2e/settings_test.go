@@ -162,11 +162,7 @@ func testProxy(ctx context.Context, t *testing.T, b *box, proxy *connectProxy, r
 	if env := b.inNode(ctx, t, "env"); strings.Contains(env, proxy.password) {
 		t.Error("it is in the node's environment")
 	}
-	var log strings.Builder
-	if err := b.launcher.Docker.Logs(ctx, b.name, false, &log); err != nil {
-		t.Fatal(err)
-	}
-	for where, text := range map[string]string{"docker logs": log.String(), "runner logs": b.exec(ctx, t, "runner", "logs")} {
+	for where, text := range map[string]string{"docker logs": b.log(ctx, t), "runner logs": b.exec(ctx, t, "runner", "logs")} {
 		if strings.Contains(text, proxy.password) {
 			t.Errorf("%s shows it", where)
 		}

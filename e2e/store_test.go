@@ -3,26 +3,9 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
-
-// The archive of etcd's image, which every node has: as in image_test.go.
-const etcdFile, etcdPath = "DIND_CLUSTER_ETCD_FILE", "DIND_CLUSTER_ETCD"
-
-func etcdArchive() (string, error) {
-	if path := os.Getenv(etcdPath); path != "" {
-		return path, nil
-	}
-	path, root := os.Getenv(etcdFile), os.Getenv("TEST_SRCDIR")
-	if path == "" || root == "" {
-		return "", fmt.Errorf("no archive of etcd's image: run `bazel test //e2e:smoke`, or set %s", etcdPath)
-	}
-	return filepath.Join(root, path), nil
-}
 
 // components are the repositories of the images that come with a node.
 var components = []string{
@@ -117,18 +100,7 @@ func testStore(ctx context.Context, t *testing.T, b *box) {
 	}
 
 	// Loaded again: into new snapshots where it was removed, and nothing happens where it is.
-	path, err := etcdArchive()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	if err := b.launcher.Load(ctx, b.name, in); err != nil {
-		t.Fatal(err)
-	}
+	b.load(ctx, t, "ETCD")
 	for _, node := range nodes {
 		if !b.repositories(ctx, t, node)["registry.k8s.io/etcd"] {
 			t.Errorf("%s lacks an image that was loaded", node)
