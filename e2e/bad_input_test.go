@@ -24,7 +24,8 @@ func TestBadInput(t *testing.T) {
 	}
 	defer busy.Close()
 	ref, _ := m.image.Send(ctx)
-	// A container of ours, of an image whose name says nothing, and one that is not, whatever its image is called.
+	// A container of ours, of an image whose name says nothing, and one that is not, whatever its
+	// image is called.
 	ours, theirs, foreign := m.run+"-ours", m.run+"-theirs", m.run+"-image"
 	for _, do := range []struct{ do, undo []string }{
 		{do: []string{"tag", ref, foreign}, undo: []string{"rmi", foreign}},
@@ -175,7 +176,8 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// endedBefore is what the launcher says of a container that has ended by itself with the cluster's own error.
+// endedBefore is what the launcher says of a container that has ended by itself with the cluster's
+// own error.
 const endedBefore = "did not come up (exit status 1); the lines above say why"
 
 func checkText(t *testing.T, what, text string, want ...string) {

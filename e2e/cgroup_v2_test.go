@@ -79,8 +79,9 @@ func runInTestHost() (int, error) {
 	return testhost.Run(ctx, o)
 }
 
-// targets are folders with all that the links below a folder lead to, and with the folder itself. They are as few as can be
-// and hide nothing of the test host's own, as /var or /var/lib would.
+// targets are directories with all that the links below a directory lead to, and with the directory
+// itself. They are as few as can be and hide nothing of the test host's own, as /var or /var/lib
+// would.
 func targets(dir string) ([]string, error) {
 	const depth = 3
 	found := map[string]bool{}
@@ -103,8 +104,8 @@ func targets(dir string) ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), err
 }
 
-// TestCgroupV2 follows a cluster from its start to its removal on a host with cgroups of version 2. It judges what happens,
-// not how long it takes: the test host's processors are slow.
+// TestCgroupV2 follows a cluster from its start to its removal on a host with cgroups of version 2.
+// It judges what happens, not how long it takes: the test host's processors are slow.
 func TestCgroupV2(t *testing.T) {
 	const root = "/sys/fs/cgroup"
 	host, err := os.ReadFile(root + "/cgroup.controllers")
@@ -174,8 +175,8 @@ func testControllers(ctx context.Context, t *testing.T, b *box, host []string) {
 	}
 }
 
-// testLimits checks that a pod and its containers have their limits, each in a cgroup of its own below the cluster's, and
-// that a container which takes more memory than it may ends alone.
+// testLimits checks that a pod and its containers have their limits, each in a cgroup of its own
+// below the cluster's, and that a container which takes more memory than it may ends alone.
 func testLimits(ctx context.Context, t *testing.T, b *box) {
 	b.apply(ctx, t, "limits.yaml", "AGNHOST", b.testImage(ctx, t, "registry.k8s.io/e2e-test-images/agnhost"))
 	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/limits", "--timeout=60s")
@@ -233,9 +234,9 @@ func testHostSpecs(ctx context.Context, t *testing.T, b *box) {
 			want, args = append(want, s), append(args, "--spec="+s)
 		}
 	}
-	folder := outputs(t)
-	if err := b.runSuite(ctx, t, folder, args...); err != nil {
+	directory := outputs(t)
+	if err := b.runSuite(ctx, t, directory, args...); err != nil {
 		t.Error(err)
 	}
-	checkSpecs(t, folder, want)
+	checkSpecs(t, directory, want)
 }

@@ -232,8 +232,8 @@ func (m *machine) dump(t *testing.T, name string) {
 	}
 }
 
-// steps returns a function that runs steps of a test which build on each other: the first that fails ends the test, with the
-// logs, while there is something to see.
+// steps returns a function that runs steps of a test which build on each other: the first that
+// fails ends the test, with the logs, while there is something to see.
 func steps(t *testing.T) func(name string, f func(t *testing.T)) {
 	return func(name string, f func(t *testing.T)) {
 		if !t.Run(name, f) {
@@ -305,8 +305,8 @@ func (b *box) apply(ctx context.Context, t *testing.T, name string, replace ...s
 	}
 }
 
-// testImage returns the full name of an image that specs use, by its repository, as the e2e.test in the
-// image has it. Of several versions, the newest.
+// testImage returns the full name of an image that specs use, by its repository, as the e2e.test in
+// the image has it. Of several versions, the newest.
 func (b *box) testImage(ctx context.Context, t *testing.T, repository string) string {
 	t.Helper()
 	list := b.exec(ctx, t, "e2e.test", "--list-images")
@@ -322,7 +322,8 @@ func (b *box) testImage(ctx context.Context, t *testing.T, repository string) st
 	return newest
 }
 
-// newer reports whether an image's tag is a later version than another's of the same name: 2.10 is later than 2.9.
+// newer reports whether an image's tag is a later version than another's of the same name: 2.10 is
+// later than 2.9.
 func newer(ref, than string) bool {
 	numbers := regexp.MustCompile(`\d+|\D+`)
 	return slices.CompareFunc(numbers.FindAllString(ref, -1), numbers.FindAllString(than, -1), func(a, b string) int {

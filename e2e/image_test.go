@@ -20,8 +20,8 @@ func imageUnderTest(l *cluster.Launcher) (cluster.Image, error) {
 	return l.Built(path)
 }
 
-// runfile returns the path of a file that the test needs. With Bazel $DIND_CLUSTER_NAME_FILE is its path below $TEST_SRCDIR;
-// for a run with plain `go test` $DIND_CLUSTER_NAME is any path.
+// runfile returns the path of a file that the test needs. With Bazel $DIND_CLUSTER_NAME_FILE is its
+// path below $TEST_SRCDIR; for a run with plain `go test` $DIND_CLUSTER_NAME is any path.
 func runfile(t *testing.T, name string) string {
 	t.Helper()
 	variable := "DIND_CLUSTER_" + name

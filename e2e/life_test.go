@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// TestLife follows one cluster through what happens to clusters that people keep: nodes die, are deleted and removed, and the
-// container is started again, or replaced by another one with the same volume. Its steps build on each other.
+// TestLife follows one cluster through what happens to clusters that people keep: nodes die, are
+// deleted and removed, and the container is started again, or replaced by another one with the same
+// volume. Its steps build on each other.
 func TestLife(t *testing.T) {
 	ctx, m := newMachine(t)
 	o := m.options(t, "life", 2)
@@ -76,7 +77,8 @@ func testStaticPods(ctx context.Context, t *testing.T, b *box) {
 	}
 }
 
-// testCertificates checks that no certificate ends before the cluster's authority does, whoever made it.
+// testCertificates checks that no certificate ends before the cluster's authority does, whichever
+// program made it.
 func testCertificates(ctx context.Context, t *testing.T, b *box) {
 	const find = `cd /
 		for f in $(find etc/kubernetes var/lib/kubelet/pki -name '*.crt' -o -name '*.pem' -type f); do echo "# $f"; cat $f; done
@@ -144,8 +146,8 @@ func (b *box) sign(ctx context.Context, t *testing.T) string {
 	return string(cert)
 }
 
-// testTokens checks that there is no bootstrap token, neither in the cluster nor in what people publish, and no key in the
-// container's own layer, which `docker commit` and `docker export` take.
+// testTokens checks that there is no bootstrap token, neither in the cluster nor in what people
+// publish, and no key in the container's own layer, which `docker commit` and `docker export` take.
 func testTokens(ctx context.Context, t *testing.T, b *box) {
 	if out := b.kubectl(ctx, t, "get", "secrets", "--namespace=kube-system", "--field-selector=type=bootstrap.kubernetes.io/token", "--output=name"); out != "" {
 		t.Errorf("the cluster has tokens: %s", out)
@@ -214,7 +216,7 @@ func testNodeDown(ctx context.Context, t *testing.T, b *box) {
 	if err := b.health(ctx); err == nil || !strings.Contains(err.Error(), "nodes are down: worker1: its container is exited") {
 		t.Errorf("health: %v", err)
 	}
-	// Whoever cares for the API server only.
+	// A caller that cares for the API server only.
 	if out, err := b.launcher.Docker.Exec(ctx, b.name, "env", "HEALTH=api", "runner", "health"); err != nil {
 		t.Errorf("health of the API server: %s, %v", out, err)
 	}
@@ -223,7 +225,8 @@ func testNodeDown(ctx context.Context, t *testing.T, b *box) {
 	b.waitHealth(ctx, t, "healthy")
 }
 
-// testWorkerRemoved checks that a cluster comes back with a worker whose container is gone, whatever is in kube-system.
+// testWorkerRemoved checks that a cluster comes back with a worker whose container is gone,
+// whatever is in kube-system.
 func testWorkerRemoved(ctx context.Context, t *testing.T, b *box) {
 	image := b.kubectl(ctx, t, "get", "deployment/coredns", "--namespace=kube-system", "--output=jsonpath={.spec.template.spec.containers[0].image}")
 	b.apply(ctx, t, "leftovers.yaml", "COREDNS", image)

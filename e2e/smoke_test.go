@@ -129,7 +129,7 @@ func testSecrets(ctx context.Context, t *testing.T, b *box) {
 	find := []string{"find", "/etc/kubernetes", "/etc/dind-cluster", "/var/lib/docker/dind-cluster", "/var/lib/kubelet/pki", "/root/.kube",
 		"(", "-name", "*.key", "-o", "-name", "*.conf", "-o", "-name", "*.pem", "-o", "-name", "*.json", "-o", "-path", "*/.kube/config", ")",
 		"-not", "-path", "*/.kube/cache/*", "-type", "f", "-perm", "/077"}
-	// Not all of these folders are everywhere.
+	// Not all of these directories are everywhere.
 	tolerant := []string{"sh", "-c", `"$@" 2>/dev/null || :`, "sh"}
 	if out := b.exec(ctx, t, slices.Concat(tolerant, find)...); out != "" {
 		t.Errorf("in the cluster's container others can read:\n%s", out)

@@ -18,7 +18,8 @@ var components = []string{
 	"registry.k8s.io/pause",
 }
 
-// checkSeeded checks what containerd got at this start, in the top-level container ("") and in nodes.
+// checkSeeded checks what containerd got at this start, in the top-level container ("") and in
+// nodes.
 func checkSeeded(ctx context.Context, t *testing.T, b *box, how string, nodes ...string) {
 	t.Helper()
 	for _, node := range append([]string{""}, nodes...) {
@@ -57,8 +58,9 @@ func (b *box) repositories(ctx context.Context, t *testing.T, node string) map[s
 	return got
 }
 
-// testStore checks that the images which come unpacked with a node, and which all nodes share, behave as images that were
-// pulled: they can be listed, run, removed, collected and loaded again, and containerd can be restarted.
+// testStore checks that the images which come unpacked with a node, and which all nodes share,
+// behave as images that were pulled: they can be listed, run, removed, collected and loaded again,
+// and containerd can be restarted.
 func testStore(ctx context.Context, t *testing.T, b *box) {
 	nodes := []string{"control-plane", "worker1", "worker2"}
 	checkSeeded(ctx, t, b, "linked", nodes...)
@@ -86,8 +88,9 @@ func testStore(ctx context.Context, t *testing.T, b *box) {
 	if !b.repositories(ctx, t, "worker2")["registry.k8s.io/etcd"] {
 		t.Error("worker2 has lost an image that was removed from worker1")
 	}
-	// As the kubelet's garbage collection does when the disk gets full. What the node came with stays, used or not: it takes
-	// nothing of the node's disk, and without a network nothing would bring it back.
+	// As the kubelet's garbage collection does when the disk gets full. What the node came with
+	// stays, used or not: it takes nothing of the node's disk, and without a network nothing would
+	// bring it back.
 	b.exec(ctx, t, "docker", "exec", "worker2", "crictl", "rmi", "--prune")
 	left := b.repositories(ctx, t, "worker2")
 	for repository, want := range map[string]bool{"registry.k8s.io/kube-scheduler": true, "registry.k8s.io/kube-proxy": true, "registry.k8s.io/pause": true} {

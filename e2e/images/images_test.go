@@ -16,7 +16,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
-// cuts are functions whose images no conformance spec needs, although the specs' code mentions them.
+// cuts are functions whose images no conformance spec needs, although the specs' code mentions
+// them.
 var cuts = []needs.Cut{
 	{Func: "test/e2e.prepullImages", Reason: "runs only when asked for, with --prepull-images"},
 }
@@ -80,7 +81,8 @@ in //e2e/images:images_test.go, with the reason.`, need)
 	}
 }
 
-// TestFeatures checks that each feature of the kernel that the e2e program looks for is one that a spec needs.
+// TestFeatures checks that each feature of the kernel that the e2e program looks for is one that a
+// spec needs.
 func TestFeatures(t *testing.T) {
 	var reports []types.Report
 	if err := json.NewDecoder(conformance(t)).Decode(&reports); err != nil {

@@ -34,8 +34,8 @@ const (
 	adminKubeconfig = "/etc/kubernetes/super-admin.conf"
 )
 
-// Floor measures `kubeadm init` in a node container that has booted and has done nothing yet, and, if wanted, etcd and
-// kube-apiserver as plain processes afterwards.
+// Floor measures `kubeadm init` in a node container that has booted and has done nothing yet, and,
+// if wanted, etcd and kube-apiserver as plain processes afterwards.
 func Floor(ctx context.Context, kind string, processes bool) (*result.Floor, error) {
 	f := &result.Floor{Kind: kind}
 	if err := prepare(ctx, kind); err != nil {
@@ -52,13 +52,13 @@ func Floor(ctx context.Context, kind string, processes bool) (*result.Floor, err
 	return f, nil
 }
 
-// prepare makes the container what a node is just before kubeadm runs: its address, its images, its pod network and
-// kubeadm's configuration.
+// prepare makes the container what a node is just before kubeadm runs: its address, its images, its
+// pod network and kubeadm's configuration.
 func prepare(ctx context.Context, kind string) error {
 	p := plan.Default()
 	p.Nodes = 1
 	node := p.Node(0)
-	// systemd's own socket: before it is there, systemctl has nobody to ask.
+	// systemd's own socket: before it is there, systemctl has nothing to ask.
 	for {
 		if _, err := os.Stat("/run/systemd/private"); err == nil {
 			break
@@ -125,8 +125,9 @@ func prepare(ctx context.Context, kind string) error {
 	return nil
 }
 
-// floorConfig makes a configuration for one whole `kubeadm init` from that of a cluster's control plane: with all phases
-// but the checks, and, if plain, without whatever this project changes for speed.
+// floorConfig makes a configuration for one whole `kubeadm init` from that of a cluster's control
+// plane: with all phases except preflight, and, if plain, without what this project changes for
+// speed.
 func floorConfig(config []byte, plain bool) ([]byte, error) {
 	var out bytes.Buffer
 	for i, text := range strings.Split(string(config), "---\n") {
@@ -213,8 +214,8 @@ func measureInit(ctx context.Context, f *result.Floor) error {
 	return group.Wait()
 }
 
-// measureProcesses starts etcd and kube-apiserver anew, with the programs, flags and certificates of the pods that run
-// here, an empty database and nothing else beside them.
+// measureProcesses starts etcd and kube-apiserver anew, with the programs, flags and certificates
+// of the pods that run here, an empty database and nothing else beside them.
 func measureProcesses(ctx context.Context, f *result.Floor) error {
 	const dir, data = "/var/lib/etcd/floor", "/var/lib/etcd/floor/data"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -274,7 +275,8 @@ func measureProcesses(ctx context.Context, f *result.Floor) error {
 	return group.Wait()
 }
 
-// waitWell asks until the answer is 200. Who answers does not matter: the server is our own child.
+// waitWell asks until the answer is 200. It does not verify the server, which is a child of this
+// process.
 func waitWell(ctx context.Context, url string) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()

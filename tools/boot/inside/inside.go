@@ -1,8 +1,8 @@
-// Package inside is the part of the boot benchmark that runs inside of the containers that it measures: there it hears of
-// everything at once, and on the clock that all share.
+// Package inside is the part of the boot benchmark that runs inside of the containers that it
+// measures: there it hears of everything at once, and on the clock that all share.
 //
-// The benchmark copies its own program into the container and runs it with `docker exec`. What it finds out is one JSON
-// value on standard output.
+// The benchmark copies its own program into the container and runs it with `docker exec`. What it
+// finds out is one JSON value on standard output.
 package inside
 
 import (
@@ -31,8 +31,9 @@ type Watched struct {
 // poll is the pause between two looks for a file.
 const poll = 20 * time.Millisecond
 
-// Watch follows the start of a cluster in the top-level container, as a user with the administrator's kubeconfig who
-// makes a Deployment as soon as the API server takes it. It returns when all marks are there.
+// Watch follows the start of a cluster in the top-level container, as a user with the
+// administrator's kubeconfig who makes a Deployment as soon as the API server takes it. It returns
+// when all marks are there.
 func Watch(ctx context.Context, nodes int, image string) (*Watched, error) {
 	// What the container was given.
 	p, err := plan.FromEnv(os.Getenv)
@@ -138,7 +139,8 @@ func (w *watch) follow(ctx context.Context) error {
 
 const deployment = "boot-benchmark"
 
-// deploy makes the Deployment. At first the administrator has no rights yet, or the namespace is not there.
+// deploy makes the Deployment. At first the administrator has no rights yet, or the namespace is
+// not there.
 func (w *watch) deploy(ctx context.Context) error {
 	labels := map[string]string{"app": deployment}
 	object := map[string]any{

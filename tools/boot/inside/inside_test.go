@@ -115,7 +115,7 @@ func TestDiskUse(t *testing.T) {
 		t.Errorf("a hard link and a symbolic one take %d bytes, %v", after-before, err)
 	}
 	if _, err := diskUse(filepath.Join(dir, "none")); err == nil {
-		t.Error("no error for a folder that is not there")
+		t.Error("no error for a directory that is not there")
 	}
 }
 

@@ -1,4 +1,5 @@
-// Package page makes a page of a run of the boot benchmark: the figures, and a time line of a typical start of each size.
+// Package page makes a page of a run of the boot benchmark: the figures, and a timeline of a
+// typical start of each size.
 package page
 
 import (
@@ -16,7 +17,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/internal/htmlpage"
 )
 
-// File is the name of the page in the results folder.
+// File is the name of the page in the results directory.
 const File = "boot.html"
 
 //go:embed page.html page.css
@@ -28,7 +29,7 @@ var page = htmlpage.Parse(files, template.FuncMap{
 	"gib": func(n int64) string { return fmt.Sprintf("%.0f GiB", float64(n)/(1<<30)) },
 })
 
-// Write makes the page in the results folder.
+// Write makes the page in the results directory.
 func Write(dir string, r *result.Run) error {
 	return htmlpage.Write(filepath.Join(dir, File), page, newView(r))
 }
@@ -38,7 +39,7 @@ type view struct {
 	Floors   []result.Stat
 	Groups   []groupView
 	Failures []string
-	// HasFloor says whether there are ratios.
+	// HasFloor reports whether there are ratios.
 	HasFloor bool
 }
 
@@ -89,7 +90,7 @@ const (
 // maxNodes is how many nodes a chart shows.
 const maxNodes = 12
 
-// chart is a time line, ready to draw.
+// chart is a timeline, ready to draw.
 type chart struct {
 	Round         int
 	Width, Height float64

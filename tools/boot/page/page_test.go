@@ -104,7 +104,8 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// TestBrowser looks where a browser puts the chart, and whether it has the style that all pages have.
+// TestBrowser looks where a browser puts the chart, and whether it has the style that all pages
+// have.
 func TestBrowser(t *testing.T) {
 	dir := t.TempDir()
 	if err := Write(dir, testRun()); err != nil {

@@ -1,4 +1,5 @@
-// Package collect gathers what tells why a spec failed: the logs of nodes and pods, events, and the state of the cluster.
+// Package collect gathers what explains a failed spec: the logs of nodes and pods, events, and the
+// state of the cluster.
 package collect
 
 import (
@@ -23,7 +24,8 @@ import (
 type Options struct {
 	// Kubectl is the program, Kubeconfig the cluster.
 	Kubectl, Kubeconfig string
-	// Product tells that this is the top-level container of a dind-cluster, where `runner logs` has the nodes' own logs.
+	// Product reports whether this is the top-level container of a dind-cluster, where `runner
+	// logs` has the nodes' own logs.
 	Product bool
 	// Runner is that program; "runner" if empty.
 	Runner string
@@ -35,8 +37,9 @@ const commandTime = 20 * time.Second
 // parallelPods is how many pods are asked for their logs at the same time.
 const parallelPods = 4
 
-// Collect makes the folder dir and fills it. What cannot be had leaves a file that says why, in its place; the error is
-// about what could not be written, or about the context's end, which leaves what is there by then.
+// Collect makes the directory dir and fills it. What cannot be had leaves a file that says why, in
+// its place; the error is about what could not be written, or about the context's end, which leaves
+// what is there by then.
 func Collect(ctx context.Context, dir string, o Options) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -98,8 +101,8 @@ type podLog struct {
 	args []string
 }
 
-// podLogs are the logs that the pods of a list have: one for each container that has started, and the one before if it has
-// started again.
+// podLogs are the logs that the pods of a list have: one for each container that has started, and
+// the one before if it has started again.
 func podLogs(list []byte) ([]podLog, error) {
 	type status struct {
 		Name         string
@@ -139,7 +142,7 @@ func podLogs(list []byte) ([]podLog, error) {
 	return out, nil
 }
 
-// plain tells whether a name is safe as a part of a path.
+// plain reports whether a name is safe as a part of a path.
 func plain(s string) bool {
 	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, "/\\\x00")
 }
@@ -173,7 +176,8 @@ func write(file string, data []byte, failed error) error {
 	return os.WriteFile(file, data, 0o644)
 }
 
-// nodes unpacks what `runner logs` has: a folder for each node, and one for the top-level container.
+// nodes unpacks what `runner logs` has: a directory for each node, and one for the top-level
+// container.
 func (o Options) nodes(ctx context.Context, dir string) error {
 	runner := o.Runner
 	if runner == "" {

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// pods.json has the form of an API server's list, with most fields left out, and a name that no API server lets in.
+// pods.json has the form of an API server's list, with most fields left out, and a name that no API
+// server lets in.
 func TestPodLogs(t *testing.T) {
 	data, err := os.ReadFile("testdata/pods.json")
 	if err != nil {
@@ -68,7 +69,7 @@ func archive(t testing.TB, files map[string]string) []byte {
 	return b.Bytes()
 }
 
-// tree are the files below a folder with their contents.
+// tree are the files below a directory with their contents.
 func tree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}

@@ -1,7 +1,9 @@
-// Package ginkgolog reads what `ginkgo run -v --no-color` prints, as it comes, and tells which specs have ended, and how.
+// Package ginkgolog reads what `ginkgo run -v --no-color` prints, as it comes, and reports which
+// specs have ended, and how.
 //
-// Ginkgo's report has more, but it is written at the end only, and not at all by a run that is killed. e2e.test can post
-// its progress to a URL, but leaves out specs that time out or panic, and does not tell a flake from a pass.
+// Ginkgo's report has more, but it is written at the end only, and not at all by a run that is
+// killed. e2e.test can post its progress to a URL, but leaves out specs that time out or panic, and
+// does not tell a flake from a pass.
 //
 // For each spec that has ended, Ginkgo prints a block between two lines of dashes:
 //
@@ -9,9 +11,10 @@
 //     [sig-node] Pods [It] should get a host IP [Conformance] [sig-node, Conformance]
 //     test/e2e/common/node/pods.go:204
 //
-// followed by what the spec has written, and why it failed. When only one process runs specs, the name comes in a block of its own
-// when the spec starts, and the first line, alone if the spec passed, when it ends. Since specs write what they like, a
-// name counts only if it is one of those that were planned.
+// followed by what the spec has written, and why it failed. When only one process runs specs, the
+// name comes in a block of its own when the spec starts, and the first line, alone if the spec
+// passed, when it ends. Since specs write what they like, a name counts only if it is one of those
+// that were planned.
 package ginkgolog
 
 import (
@@ -48,11 +51,12 @@ type Parser struct {
 	specs map[string]string
 	emit  func(types.SpecReport)
 
-	// afterDelimiter tells that the last line was one.
+	// afterDelimiter reports whether the last line was one.
 	afterDelimiter bool
 	// running is the spec that has started, where only one process runs them.
 	running string
-	// open is the block that has begun, nil if there is none; named tells that its name was read.
+	// open is the block that has begun, nil if there is none; named reports whether its name was
+	// read.
 	open   *types.SpecReport
 	named  bool
 	output bytes.Buffer
@@ -61,9 +65,10 @@ type Parser struct {
 	partial []byte
 }
 
-// New returns a Parser that calls emit for each of the specs that has ended, and for steps of the suite that did not pass.
-// Their reports are what Ginkgo's own would be, as far as the log tells: a spec's LeafNodeText is its full name, its
-// CapturedGinkgoWriterOutput all that was printed for it unless it passed at once, and only RunTime says when it ran.
+// New returns a Parser that calls emit for each of the specs that has ended, and for steps of the
+// suite that did not pass. Their reports are what Ginkgo's own would be, as far as the log tells: a
+// spec's LeafNodeText is its full name, its CapturedGinkgoWriterOutput all that was printed for it
+// unless it passed at once, and only RunTime says when it ran.
 func New(specs []results.Planned, emit func(types.SpecReport)) *Parser {
 	p := &Parser{specs: make(map[string]string, 2*len(specs)), emit: emit}
 	for _, s := range specs {
@@ -113,7 +118,8 @@ func (p *Parser) Close() {
 }
 
 func (p *Parser) line(line string) {
-	// Ginkgo does not repeat the one that ends a progress report, which is indented; inside of a block that is a spec's.
+	// Ginkgo does not repeat the one that ends a progress report, which is indented; inside of a
+	// block that is a spec's.
 	if line == delimiter || p.open == nil && line == "  "+delimiter {
 		p.end()
 		p.afterDelimiter = true

@@ -25,7 +25,8 @@ var files embed.FS
 
 var page = htmlpage.Parse(files, template.FuncMap{"duration": results.Duration, "class": class})
 
-// maxOutput is how many bytes of what specs wrote the page holds: of one of them, and of all. The log has the rest.
+// maxOutput is how many bytes of what specs wrote the page holds: of one of them, and of all. The
+// log has the rest.
 const (
 	maxOutput      = 256 << 10
 	maxOutputTotal = 12 << 20
@@ -34,7 +35,7 @@ const (
 // maxFiles is how many logs the page links to.
 const maxFiles = 600
 
-// Write makes the page in the results folder.
+// Write makes the page in the results directory.
 func Write(dir string, r *results.Run) error {
 	v := newView(r)
 	v.find(dir)
@@ -55,11 +56,11 @@ type view struct {
 	Ticks []tick
 	// SerialLeft and SerialWidth are where serial specs ran; the width is 0 if none did.
 	SerialLeft, SerialWidth float64
-	// Guessed tells that nobody knows which process ran a spec.
+	// Guessed reports whether it is not known which process ran a spec.
 	Guessed bool
 	// Files are links to the results, Logs to logs.
 	Files []link
-	Logs  []folder
+	Logs  []directory
 }
 
 type counted struct {
@@ -87,7 +88,7 @@ type group struct {
 type item struct {
 	row
 	Output string
-	// Cut tells that the output is not all there was.
+	// Cut reports whether the output is not all there was.
 	Cut bool
 	// Logs are what e2e.test kept of its pods.
 	Logs []link
@@ -100,7 +101,7 @@ type row struct {
 	ID int
 	// Offset is when it started, counted from the run's start.
 	Offset time.Duration
-	// Open tells that there is more about it above.
+	// Open reports whether there is more about it above.
 	Open bool
 }
 
@@ -109,7 +110,7 @@ type lane struct {
 	Bars  []bar
 }
 
-// bar is a spec in the time line; its place is in percent.
+// bar is a spec in the timeline; its place is in percent.
 type bar struct {
 	row
 	Left, Width float64
@@ -122,7 +123,7 @@ type tick struct {
 
 type link struct{ Name, URL string }
 
-type folder struct {
+type directory struct {
 	Name  string
 	Files []link
 }
@@ -291,7 +292,7 @@ func percent(part, whole float64) float64 {
 	return math.Round(part/whole*1e6) / 1e4
 }
 
-// find links to what else is in the folder.
+// find links to what else is in the directory.
 func (v *view) find(dir string) {
 	for _, name := range []string{
 		results.SummaryFile, results.LogFile, results.JUnitFile, results.ReportFile, results.CertificationDir,
@@ -300,7 +301,7 @@ func (v *view) find(dir string) {
 			v.Files = append(v.Files, link{name, name})
 		}
 	}
-	kept, folders := map[string][]link{}, map[string]int{}
+	kept, directories := map[string][]link{}, map[string]int{}
 	n := 0
 	for _, top := range []string{results.LogsDir, results.ArtifactsDir} {
 		_ = fs.WalkDir(os.DirFS(dir), top, func(p string, entry fs.DirEntry, err error) error {
@@ -315,11 +316,11 @@ func (v *view) find(dir string) {
 			if ns, ok := strings.CutPrefix(where, results.ArtifactsDir+"/"); ok {
 				kept[ns] = append(kept[ns], l)
 			}
-			if _, ok := folders[where]; !ok {
-				folders[where] = len(v.Logs)
-				v.Logs = append(v.Logs, folder{Name: where})
+			if _, ok := directories[where]; !ok {
+				directories[where] = len(v.Logs)
+				v.Logs = append(v.Logs, directory{Name: where})
 			}
-			f := &v.Logs[folders[where]]
+			f := &v.Logs[directories[where]]
 			f.Files = append(f.Files, l)
 			return nil
 		})

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { browsertest.Main(m) }
 
-// render makes the page of a run in a folder of its own, and returns it parsed and as it is.
+// render makes the page of a run in a directory of its own, and returns it parsed and as it is.
 func render(t *testing.T, dir string, r *results.Run) (*html.Node, string) {
 	t.Helper()
 	if err := Write(dir, r); err != nil {
@@ -65,7 +65,8 @@ func text(n *html.Node) string {
 	return b.String()
 }
 
-// check tells what is wrong with any page: specs that are missing, what comes from elsewhere, links that lead nowhere.
+// check reports what is wrong with any page: specs that are missing, what comes from elsewhere, links
+// that lead nowhere.
 func check(t *testing.T, doc *html.Node, r *results.Run) {
 	t.Helper()
 	ids, rows := map[string]bool{}, map[string]string{}
@@ -137,7 +138,7 @@ func check(t *testing.T, doc *html.Node, r *results.Run) {
 		case inside && !ids[target]:
 			t.Errorf("the link %s leads nowhere", l)
 		case !inside && (strings.Contains(strings.Split(l, "/")[0], ":") || strings.HasPrefix(l, "/")):
-			t.Errorf("the link %s leads out of the folder", l)
+			t.Errorf("the link %s leads out of the directory", l)
 		}
 	}
 }

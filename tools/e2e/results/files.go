@@ -13,12 +13,12 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// The files of a results folder.
+// The files of a results directory.
 const (
-	// InfoFile says what runs, see Info. It is written first and marks the folder as ours.
+	// InfoFile says what runs, see Info. It is written first and marks the directory as ours.
 	InfoFile = "run.json"
-	// ProgressFile gets a line as a spec, or a step of the whole suite, ends: what Ginkgo's report will say of it, as far as
-	// that is known, as JSON (types.SpecReport).
+	// ProgressFile gets a line as a spec, or a step of the whole suite, ends: what Ginkgo's report
+	// will say of it, as far as that is known, as JSON (types.SpecReport).
 	ProgressFile = "progress.jsonl"
 	// LogFile is all that ginkgo and e2e.test print.
 	LogFile = "e2e.log"
@@ -34,7 +34,8 @@ const (
 	CertificationDir = "certification"
 	// LogsDir has the logs of nodes and pods.
 	LogsDir = "logs"
-	// ArtifactsDir is e2e.test's own folder: it puts its reports there, and logs of pods of specs that failed.
+	// ArtifactsDir is e2e.test's own directory: it puts its reports there, and logs of pods of
+	// specs that failed.
 	ArtifactsDir = "artifacts"
 )
 
@@ -54,11 +55,11 @@ type Info struct {
 	PID int `json:"pid"`
 	// Server is the version of the cluster's API server.
 	Server string `json:"server"`
-	// Product tells that the run went on inside a dind-cluster, and tested it.
+	// Product reports whether the run went on inside a dind-cluster, and tested it.
 	Product bool `json:"product"`
 	// Selection is what was asked for.
 	Selection Selection `json:"selection"`
-	// Conformance tells that exactly the conformance specs were selected, all of them.
+	// Conformance reports whether exactly the conformance specs were selected, all of them.
 	Conformance bool `json:"conformance"`
 	// Total is the number of specs in e2e.test.
 	Total int `json:"total"`
@@ -79,7 +80,8 @@ type Info struct {
 	Planned []Planned `json:"specs"`
 }
 
-// Selection says which specs to run. The lists' members are alternatives; the fields all have to be met.
+// Selection says which specs to run. The lists' members are alternatives; the fields all have to be
+// met.
 type Selection struct {
 	// Focus and Skip are regular expressions for full names.
 	Focus []string `json:"focus,omitempty"`
@@ -122,33 +124,33 @@ var ours = []string{
 	CertificationDir, LogsDir, ArtifactsDir,
 }
 
-// Check says whether a run may write into the folder: there is none, it is empty, or it has an earlier run's results.
+// Check reports whether a run may write into the directory: there is none, it is empty, or it has an earlier run's results.
 func Check(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot use the results folder: %w; give another one with --results", err)
+		return fmt.Errorf("cannot use the results directory: %w; give another one with --results", err)
 	}
 	if len(entries) == 0 {
 		return nil
 	}
 	if _, err := ReadInfo(dir); err != nil {
-		return fmt.Errorf("the results folder %s is not empty and holds no earlier results of this program: empty it, or give another one with --results", dir)
+		return fmt.Errorf("the results directory %s is not empty and holds no earlier results of this program: empty it, or give another one with --results", dir)
 	}
 	return nil
 }
 
-// Prepare makes the folder ready for a new run: it removes an earlier run's results, and nothing else.
+// Prepare makes the directory ready for a new run: it removes an earlier run's results, and nothing else.
 func Prepare(dir string) error {
 	if err := Check(dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("cannot make the results folder: %w; give another one with --results", err)
+		return fmt.Errorf("cannot make the results directory: %w; give another one with --results", err)
 	}
-	// The mark goes last: whoever is interrupted here can start again.
+	// The mark goes last: a run that is interrupted here can be started again.
 	for i := len(ours) - 1; i >= 0; i-- {
 		if err := os.RemoveAll(filepath.Join(dir, ours[i])); err != nil {
 			return fmt.Errorf("cannot remove earlier results: %w", err)
@@ -157,7 +159,7 @@ func Prepare(dir string) error {
 	return nil
 }
 
-// ReadInfo reads run.json. The error says what the folder is not.
+// ReadInfo reads run.json. The error says what the directory is not.
 func ReadInfo(dir string) (Info, error) {
 	path := filepath.Join(dir, InfoFile)
 	data, err := os.ReadFile(path)

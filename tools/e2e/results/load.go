@@ -14,7 +14,7 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 )
 
-// Load reads a results folder: also that of a run that was killed, or that still goes on.
+// Load reads a results directory: also that of a run that was killed, or that still goes on.
 func Load(dir string) (*Run, error) {
 	info, err := ReadInfo(dir)
 	if err != nil {
@@ -65,7 +65,8 @@ func parseReport(data []byte) (specs []types.SpecReport, err error) {
 	return specs, nil
 }
 
-// parseProgress reads progress.jsonl, and counts the lines that it cannot read: the last one may be broken off.
+// parseProgress reads progress.jsonl, and counts the lines that it cannot read: the last one may be
+// broken off.
 func parseProgress(data []byte) (specs []types.SpecReport, broken int) {
 	for line := range bytes.Lines(data) {
 		var s types.SpecReport
@@ -78,10 +79,11 @@ func parseProgress(data []byte) (specs []types.SpecReport, broken int) {
 	return specs, broken
 }
 
-// ginkgoDir is the folder for complete reports below ArtifactsDir.
+// ginkgoDir is the directory for complete reports below ArtifactsDir.
 const ginkgoDir = "ginkgo"
 
-// Gather moves the reports to the top of the folder. What else e2e.test has written stays: logs of pods.
+// Gather moves the reports to the top of the directory. What else e2e.test has written stays: logs
+// of pods.
 func Gather(dir string) error {
 	artifacts := filepath.Join(dir, ArtifactsDir)
 	for from, to := range map[string]string{
@@ -132,8 +134,8 @@ func (r *Run) add(specs []types.SpecReport) {
 // echo is how every other process reports that the first one's preparations failed.
 var echo = regexp.MustCompile(`^(?:\x1b\[[0-9;]*m)*Synchronized\w+ failed on Ginkgo parallel process #1`)
 
-// FailedStep returns a report of a step of the whole suite that failed, such as SynchronizedBeforeSuite, and not only because
-// the same step failed in another process.
+// FailedStep returns a report of a step of the whole suite that failed, such as
+// SynchronizedBeforeSuite, and not only because the same step failed in another process.
 func FailedStep(s *types.SpecReport) (step Spec, failed bool) {
 	if !s.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) || !s.Failed() || echo.MatchString(s.Failure.Message) {
 		return Spec{}, false
@@ -153,7 +155,7 @@ func Plain(s string) string { return colour.ReplaceAllString(s, "") }
 func (spec *Spec) Fill(s *types.SpecReport) {
 	switch {
 	case s.State.Is(types.SpecStateSkipped) && s.Failure.Message == "", s.State.Is(types.SpecStatePending):
-		// Nobody but the run itself skips a spec that was selected.
+		// Only the run itself skips a spec that was selected.
 		return
 	case s.State.Is(types.SpecStateSkipped):
 		spec.State, spec.Reason = Skipped, Plain(s.Failure.Message)
@@ -200,7 +202,7 @@ func failure(f types.Failure) Failure {
 	return out
 }
 
-// repository is the folder in which Bazel compiles another repository's files.
+// repository is the directory in which Bazel compiles another repository's files.
 var repository = regexp.MustCompile(`^(?:\./)?external/[^/]+/`)
 
 // Location shortens a file's name to the path in its own repository.

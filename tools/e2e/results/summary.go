@@ -18,7 +18,7 @@ const laterFailures = 3
 // messageLines is how many lines of a failure's message the summary shows.
 const messageLines = 20
 
-// Summary says in plain text what came of the run: failures first.
+// Summary returns what came of the run as plain text: failures first.
 func (r *Run) Summary() string {
 	var b strings.Builder
 	_, verdict := r.Verdict()

@@ -10,7 +10,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
-// live writes lines while the specs run: one for each that fails or flakes, and one for each tenth that is done.
+// live writes lines while the specs run: one for each that fails or flakes, and one for each tenth
+// that is done.
 type live struct {
 	p       *progress.Printer
 	total   int

@@ -1,5 +1,6 @@
-// Package run is a run of Kubernetes' end-to-end specs from beginning to end: what is asked for is checked, the images are
-// loaded, ginkgo runs the specs, and its results, the nodes' logs and a summary are left in a folder.
+// Package run is a run of Kubernetes' end-to-end specs from beginning to end: what is asked for is
+// checked, the images are loaded, ginkgo runs the specs, and its results, the nodes' logs and a
+// summary are left in a directory.
 package run
 
 import (
@@ -35,7 +36,7 @@ type Options struct {
 	FlakeAttempts int
 	// Timeout is for all of the run but the collecting of logs.
 	Timeout time.Duration
-	// Results is the folder.
+	// Results is the directory.
 	Results string
 	// Images is an archive of test images to load into all nodes; empty for none.
 	Images string
@@ -45,7 +46,7 @@ type Options struct {
 	Missing Missing
 	// KeepNamespaces leaves the namespaces of specs that fail.
 	KeepNamespaces bool
-	// Product tells that this is the top-level container of a dind-cluster.
+	// Product reports whether this is the top-level container of a dind-cluster.
 	Product bool
 }
 
@@ -57,7 +58,8 @@ func (e UsageError) Error() string { return e.Err.Error() }
 // Unwrap returns the error itself.
 func (e UsageError) Unwrap() error { return e.Err }
 
-// StoppedError tells that the run was stopped, or its time was up, before there was anything to report.
+// StoppedError is for a run that was stopped, or whose time was up, before there was anything
+// to report.
 type StoppedError struct{ Err error }
 
 func (e StoppedError) Error() string { return e.Err.Error() }
@@ -107,8 +109,8 @@ func List(ctx context.Context, o Options, out, note io.Writer) error {
 	return nil
 }
 
-// Run runs the specs. The exit status is that of the results; an error means that there are none, and that the folder is
-// as it was. What goes on is written to out, a line at a time.
+// Run runs the specs. The exit status is that of the results; an error means that there are none,
+// and that the directory is as it was. What goes on is written to out, a line at a time.
 func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) {
 	start := time.Now()
 	p := progress.New(out).Since(start)
@@ -268,8 +270,8 @@ func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, i
 // logsTime is how long the collecting of logs may take.
 const logsTime = time.Minute
 
-// finish makes the summary and the pages, and collects logs where something went wrong. The results come first: whoever
-// stops us now loses the logs only.
+// finish makes the summary and the pages, and collects logs where something went wrong. The results
+// come first: stopping now loses the logs only.
 func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info, p *progress.Printer, out io.Writer) (int, error) {
 	if err := info.Write(o.Results); err != nil {
 		return 0, err
@@ -302,15 +304,16 @@ func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info,
 	return status, nil
 }
 
-// lock makes the folder and keeps a second run from using it. Unlock removes the folder if it was made and nothing came into it.
+// lock makes the directory and keeps a second run from using it. Unlock removes the directory if it
+// was made and nothing came into it.
 func lock(dir string) (unlock func(), err error) {
 	_, missing := os.Stat(dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make the results folder: %w; give another one with --results", err)
+		return nil, fmt.Errorf("cannot make the results directory: %w; give another one with --results", err)
 	}
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the results folder: %w; give another one with --results", err)
+		return nil, fmt.Errorf("cannot use the results directory: %w; give another one with --results", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
@@ -318,7 +321,7 @@ func lock(dir string) (unlock func(), err error) {
 		if info, err := results.ReadInfo(dir); err == nil {
 			who = fmt.Sprintf("another run (process %d)", info.PID)
 		}
-		return nil, fmt.Errorf("%s is writing its results to %s: wait for it, stop it, or give another folder with --results", who, dir)
+		return nil, fmt.Errorf("%s is writing its results to %s: wait for it, stop it, or give another directory with --results", who, dir)
 	}
 	return func() {
 		if missing != nil {
@@ -328,7 +331,7 @@ func lock(dir string) (unlock func(), err error) {
 	}, nil
 }
 
-// locked tells whether a run is going on that writes into the folder.
+// locked reports whether a run is going on that writes into the directory.
 func locked(dir string) bool {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -351,7 +354,8 @@ func checkImages(file string) error {
 	return nil
 }
 
-// loadImages loads the images that the specs use into all nodes. Those that are there already cost nothing.
+// loadImages loads the images that the specs use into all nodes. Those that are there already cost
+// nothing.
 func loadImages(ctx context.Context, file string, p *progress.Printer) error {
 	step := p.Step("test images of %s into all nodes", file)
 	cmd := exec.CommandContext(ctx, "loader", "load", "--quiet", file)

@@ -20,7 +20,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
 )
 
-// copyRun copies a real run's folder.
+// copyRun copies a real run's directory.
 func copyRun(t *testing.T, name string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -45,7 +45,7 @@ func TestReport(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := os.Stat(filepath.Join(dir, results.CertificationDir)); err == nil {
-					t.Error("there is a folder for the certification")
+					t.Error("there is a directory for the certification")
 				}
 				summary, err := os.ReadFile(filepath.Join(dir, results.SummaryFile))
 				if err != nil || !strings.HasPrefix(string(summary), want) || string(summary) != r.Summary() {
@@ -77,7 +77,7 @@ func TestReportWhileRunning(t *testing.T) {
 		t.Errorf("got %d %q", status, text)
 	}
 	unlock()
-	if r, err = Report(dir); err != nil || r.Running || len(r.Notes) == 0 || !strings.HasPrefix(r.Notes[0], "Nobody saw") {
+	if r, err = Report(dir); err != nil || r.Running || len(r.Notes) == 0 || !strings.HasPrefix(r.Notes[0], "This run was killed") {
 		t.Errorf("after its end: %v, running %t, %q", err, r.Running, r.Notes)
 	}
 }
@@ -156,7 +156,7 @@ func TestLock(t *testing.T) {
 	if _, err := os.Stat(dir); err != nil {
 		t.Errorf("results are gone: %v", err)
 	}
-	// A folder that nothing came into does not stay, unless it was there.
+	// A directory that nothing came into does not stay, unless it was there.
 	made, mine := filepath.Join(t.TempDir(), "made"), t.TempDir()
 	for _, dir := range []string{made, mine} {
 		unlock, err := lock(dir)
@@ -166,10 +166,10 @@ func TestLock(t *testing.T) {
 		unlock()
 	}
 	if _, err := os.Stat(made); err == nil {
-		t.Error("an empty folder is left")
+		t.Error("an empty directory is left")
 	}
 	if _, err := os.Stat(mine); err != nil {
-		t.Errorf("somebody's folder is gone: %v", err)
+		t.Errorf("a directory that was there is gone: %v", err)
 	}
 }
 
@@ -211,7 +211,7 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "r")); err == nil {
-		t.Error("a results folder is left")
+		t.Error("a results directory is left")
 	}
 }
 
@@ -219,7 +219,7 @@ func TestSignals(t *testing.T) {
 	for s, want := range map[unix.Signal]string{
 		unix.SIGTERM: "stopped by a signal (terminated)",
 		unix.SIGHUP:  "stopped by a signal (hangup)",
-		unix.SIGPIPE: "nobody reads the output any more",
+		unix.SIGPIPE: "its output was closed",
 	} {
 		ctx, stop := Signals(t.Context())
 		if err := unix.Kill(os.Getpid(), s); err != nil {

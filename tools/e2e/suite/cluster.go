@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Server asks the cluster for its version, and so finds out whether there is one: e2e.test itself would try for
-// minutes before it says so.
+// Server asks the cluster for its version, and so finds out whether there is one: e2e.test itself
+// would try for minutes before it says so.
 func (s *Suite) Server(ctx context.Context) (string, error) {
 	out, err := s.get(ctx, "/version")
 	if err != nil {
@@ -22,9 +22,9 @@ func (s *Suite) Server(ctx context.Context) (string, error) {
 	return version.GitVersion, nil
 }
 
-// Nodes returns the number of nodes that specs can start pods on. e2e.test would count them itself, but only in the first of
-// its processes; in the others every spec that needs two nodes skips itself for having -1:
-// https://github.com/kubernetes/kubernetes/blob/v1.37.2/test/e2e/e2e.go#L213
+// Nodes returns the number of nodes that specs can start pods on. e2e.test would count them itself,
+// but only in the first of its processes; in the others every spec that needs two nodes skips
+// itself for having -1: https://github.com/kubernetes/kubernetes/blob/v1.37.2/test/e2e/e2e.go#L213
 func (s *Suite) Nodes(ctx context.Context) (int, error) {
 	out, err := s.get(ctx, "/api/v1/nodes")
 	if err != nil {
@@ -37,8 +37,9 @@ func (s *Suite) Nodes(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// schedulable counts the nodes of a list as e2e.test does (GetReadySchedulableNodes in test/e2e/framework/node): those that
-// are ready, not cordoned, and without a taint that keeps ordinary pods away.
+// schedulable counts the nodes of a list as e2e.test does (GetReadySchedulableNodes in
+// test/e2e/framework/node): those that are ready, not cordoned, and without a taint that keeps
+// ordinary pods away.
 func schedulable(list []byte) (n int, err error) {
 	var nodes struct {
 		Items []struct {

@@ -1,5 +1,5 @@
-// Package suite runs Kubernetes' end-to-end specs with the programs that Kubernetes has for it: e2e.test, which holds
-// the specs, and ginkgo, which spreads them over processes.
+// Package suite runs Kubernetes' end-to-end specs with the programs that Kubernetes has for it:
+// e2e.test, which holds the specs, and ginkgo, which spreads them over processes.
 package suite
 
 import (

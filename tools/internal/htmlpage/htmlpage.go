@@ -1,5 +1,5 @@
-// Package htmlpage makes HTML pages of one file each, with style and scripts in it and nothing from elsewhere: they work
-// from a directory, from an archive of a CI job, and without a network.
+// Package htmlpage makes HTML pages of one file each, with style and scripts in it and nothing from
+// elsewhere: they work from a directory, from an archive of a CI job, and without a network.
 package htmlpage
 
 import (
@@ -18,8 +18,9 @@ import (
 //go:embed base.css
 var base string
 
-// Parse reads the template page.html. In it the function css gives the style that all pages have and then that of page.css,
-// js the scripts of page.js. Parse is for package variables: it panics on a template that is wrong.
+// Parse reads the template page.html. In it the function css gives the style that all pages have
+// and then that of page.css, js the scripts of page.js. Parse is for package variables: it panics
+// on a template that is wrong.
 func Parse(files fs.FS, funcs template.FuncMap) *template.Template {
 	return template.Must(template.New("page.html").Funcs(funcs).Funcs(template.FuncMap{
 		"css": func() (template.CSS, error) {
@@ -46,7 +47,8 @@ func Write(path string, page *template.Template, view any) error {
 	return nil
 }
 
-// Rows puts spans into as few rows of a chart as possible, so that none covers another. The zero value has no row.
+// Rows puts spans into as few rows of a chart as possible, so that none covers another. The zero
+// value has no row.
 type Rows struct {
 	// Slack is how far two spans in a row may overlap.
 	Slack time.Duration

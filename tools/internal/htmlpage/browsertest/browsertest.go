@@ -1,5 +1,6 @@
-// Package browsertest lets tests of HTML pages see what a browser makes of them: Debian's chromium-headless-shell, in a root
-// of its own packages (third_party/debian/chromium.packages), which Bazel hands to the test. It needs user namespaces.
+// Package browsertest lets tests of HTML pages see what a browser makes of them: Debian's
+// chromium-headless-shell, in a root of its own packages (third_party/debian/chromium.packages),
+// which Bazel hands to the test. It needs user namespaces.
 package browsertest
 
 import (
@@ -34,8 +35,9 @@ var seen = regexp.MustCompile(`<body[^>]* data-seen="([^"]*)"`)
 // limit is for a page that does not end.
 const limit = 2 * time.Minute
 
-// Eval opens a page, runs the body of an asynchronous JavaScript function in it, and returns what that returns, as text. The
-// page's own policy has to allow inline scripts. Without Bazel, which brings the browser, the test is skipped.
+// Eval opens a page, runs the body of an asynchronous JavaScript function in it, and returns what
+// that returns, as text. The page's own policy has to allow inline scripts. Without Bazel, which
+// brings the browser, the test is skipped.
 func Eval(t *testing.T, page []byte, body string) string {
 	t.Helper()
 	if len(packages) == 0 {
