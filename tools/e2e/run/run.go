@@ -287,7 +287,7 @@ func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info,
 		logs, stop := Signals(context.WithoutCancel(ctx))
 		logs, cancel := context.WithTimeoutCause(logs, logsTime, fmt.Errorf("not done after %s", logsTime))
 		if err := collect.Collect(logs, filepath.Join(o.Results, results.LogsDir), collect.Options{
-			Kubectl: s.Kubectl, Kubeconfig: s.Kubeconfig, Product: o.Product,
+			Suite: s, Product: o.Product,
 		}); err != nil {
 			step.Fail("%v", err)
 		} else {
