@@ -131,15 +131,6 @@ type directory struct {
 // class is a state's name in the style sheet.
 func class(s results.State) string { return strings.ReplaceAll(string(s), " ", "") }
 
-// titles explain the groups.
-var titles = map[results.State]string{
-	results.Failed:     "Failed",
-	results.Unfinished: "Not finished when the run was stopped",
-	results.Flaked:     "Flaked: passed only when tried again",
-	results.Skipped:    "Skipped",
-	results.NotRun:     "Not run",
-}
-
 func newView(r *results.Run) *view {
 	v := &view{Run: r}
 	status, verdict := r.Verdict()
@@ -208,7 +199,7 @@ func (v *view) fillTrouble() {
 		if state == results.Passed {
 			continue
 		}
-		g := group{Title: titles[state], State: state, Short: state == results.Skipped || state == results.NotRun}
+		g := group{Title: results.Titles[state], State: state, Short: state == results.Skipped || state == results.NotRun}
 		for _, w := range v.Rows {
 			if w.State == state {
 				add(&g, w)

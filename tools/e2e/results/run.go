@@ -34,6 +34,15 @@ const (
 // States are all states, the worst first.
 var States = []State{Failed, Unfinished, NotRun, Flaked, Skipped, Passed}
 
+// Titles explain the states, but for Passed, as headings.
+var Titles = map[State]string{
+	Failed:     "Failed",
+	Unfinished: "Not finished when the run was stopped",
+	Flaked:     "Flaked: passed only when tried again",
+	Skipped:    "Skipped",
+	NotRun:     "Not run",
+}
+
 // Spec is one spec, or a step of the whole suite such as SynchronizedBeforeSuite.
 type Spec struct {
 	// Name is the full name: what its containers and itself are called, joined by spaces.
@@ -103,53 +112,39 @@ type Run struct {
 	Notes []string
 }
 
-// Count is the number of specs in a state.
-func (r *Run) Count(s State) int {
-	n := 0
+// filter returns the specs that a function picks, in the plan's order.
+func (r *Run) filter(pick func(*Spec) bool) (out []*Spec) {
 	for i := range r.Specs {
-		if r.Specs[i].State == s {
-			n++
-		}
-	}
-	return n
-}
-
-// In are the specs in a state, in the order in which they ended.
-func (r *Run) In(s State) []*Spec {
-	var out []*Spec
-	for i := range r.Specs {
-		if r.Specs[i].State == s {
+		if pick(&r.Specs[i]) {
 			out = append(out, &r.Specs[i])
 		}
 	}
+	return out
+}
+
+// Count returns the number of specs in a state.
+func (r *Run) Count(s State) int {
+	return len(r.filter(func(spec *Spec) bool { return spec.State == s }))
+}
+
+// In returns the specs in a state, in the order in which they ended.
+func (r *Run) In(s State) []*Spec {
+	out := r.filter(func(spec *Spec) bool { return spec.State == s })
 	slices.SortStableFunc(out, func(a, b *Spec) int {
 		return cmp.Or(a.End.Compare(b.End), strings.Compare(a.Name, b.Name))
 	})
 	return out
 }
 
-// Slowest are at most n specs that ran, the slowest first.
+// Slowest returns at most n specs that ran, the slowest first.
 func (r *Run) Slowest(n int) []*Spec {
-	var out []*Spec
-	for i := range r.Specs {
-		if r.Specs[i].Ran() {
-			out = append(out, &r.Specs[i])
-		}
-	}
+	out := r.filter((*Spec).Ran)
 	slices.SortStableFunc(out, func(a, b *Spec) int { return cmp.Compare(b.Duration(), a.Duration()) })
 	return out[:min(n, len(out))]
 }
 
-// Serial is the number of serial specs.
-func (r *Run) Serial() int {
-	n := 0
-	for i := range r.Specs {
-		if r.Specs[i].Serial {
-			n++
-		}
-	}
-	return n
-}
+// Serial returns the number of serial specs.
+func (r *Run) Serial() int { return len(r.filter(func(s *Spec) bool { return s.Serial })) }
 
 // Until is when the run ended, or the last sign of it if its end was not recorded.
 func (r *Run) Until() time.Time {

@@ -36,13 +36,16 @@ func (r *Run) Summary() string {
 			writeFailure(&b, &r.Setup[i])
 		}
 	}
-	list(&b, "Failed", r.In(Failed), writeFailure)
-	list(&b, "Not finished when the run was stopped", r.In(Unfinished), writeTimed)
-	list(&b, "Flaked: passed only when tried again", r.In(Flaked), writeFlake)
-	list(&b, "Skipped", r.In(Skipped), func(b *strings.Builder, s *Spec) {
+	group := func(state State, write func(*strings.Builder, *Spec)) {
+		list(&b, Titles[state], r.In(state), write)
+	}
+	group(Failed, writeFailure)
+	group(Unfinished, writeTimed)
+	group(Flaked, writeFlake)
+	group(Skipped, func(b *strings.Builder, s *Spec) {
 		fmt.Fprintf(b, "  %s: %s\n", s.Name, firstLine(s.Reason))
 	})
-	list(&b, "Not run", r.In(NotRun), func(b *strings.Builder, s *Spec) { fmt.Fprintf(b, "  %s\n", s.Name) })
+	group(NotRun, func(b *strings.Builder, s *Spec) { fmt.Fprintf(b, "  %s\n", s.Name) })
 	list(&b, "Slowest", r.Slowest(10), func(b *strings.Builder, s *Spec) {
 		fmt.Fprintf(b, "  %8s  %s\n", Duration(s.Duration()), s.Name)
 	})
