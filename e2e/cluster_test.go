@@ -23,7 +23,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dind-cluster/dind-cluster/e2e/census"
+	"github.com/dind-cluster/dind-cluster/e2e/internal/census"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/kubeconfig"
 )

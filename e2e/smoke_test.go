@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/dind-cluster/dind-cluster/e2e/census"
+	"github.com/dind-cluster/dind-cluster/e2e/internal/census"
 	"github.com/dind-cluster/dind-cluster/tools/launcher/cluster"
 )
 
