@@ -58,7 +58,7 @@ func prepare(ctx context.Context, kind string) error {
 	p := plan.Default()
 	p.Nodes = 1
 	node := p.Node(0)
-	// systemd's own socket: before it is there, systemctl has nothing to ask.
+	// systemd's own socket: before it is there, systemctl has nobody to ask.
 	for {
 		if _, err := os.Stat("/run/systemd/private"); err == nil {
 			break
