@@ -280,29 +280,21 @@ func measureProcesses(ctx context.Context, f *result.Floor) error {
 func waitWell(ctx context.Context, url string) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
-	last := errors.New("not asked")
-	for {
+	return retry(ctx, "GET "+url, func() error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
 		resp, err := client.Do(req)
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			err = errors.New(resp.Status)
+		if err != nil {
+			return err
 		}
-		if ctx.Err() == nil {
-			last = err
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("GET %s: %w: %w", url, context.Cause(ctx), last)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+		return nil
+	})
 }
 
 // findProcess returns the process that runs a program of that name, and its arguments.

@@ -28,8 +28,8 @@ type Watched struct {
 	Timeline timeline.Timeline    `json:"timeline"`
 }
 
-// poll is the pause between two looks for a file.
-const poll = 20 * time.Millisecond
+// poll is the pause between two attempts: marks are as exact as that.
+const poll = 10 * time.Millisecond
 
 // Watch follows the start of a cluster in the top-level container, as a user with the
 // administrator's kubeconfig who makes a Deployment as soon as the API server takes it. It returns
@@ -156,31 +156,36 @@ func (w *watch) deploy(ctx context.Context) error {
 			},
 		},
 	}
+	return retry(ctx, "making the test Deployment", func() error {
+		return w.api.Apply(ctx, "/apis/apps/v1/namespaces/default/deployments/"+deployment, deployment, object)
+	})
+}
+
+func waitForFile(ctx context.Context, path string) (data []byte, err error) {
+	err = retry(ctx, "waiting for "+path, func() (err error) {
+		if data, err = os.ReadFile(path); err == nil && len(data) == 0 {
+			err = errors.New("it is empty")
+		}
+		return err
+	})
+	return data, err
+}
+
+// retry tries something until it succeeds. When ctx ends before, the error has its cause and the
+// last one that the end itself has not caused.
+func retry(ctx context.Context, what string, try func() error) error {
+	var last error
 	for {
-		err := w.api.Apply(ctx, "/apis/apps/v1/namespaces/default/deployments/"+deployment, deployment, object)
+		err := try()
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("making the test Deployment: %w: %w", context.Cause(ctx), err)
-		case <-time.After(poll):
-		}
-	}
-}
-
-func waitForFile(ctx context.Context, path string) ([]byte, error) {
-	for {
-		data, err := os.ReadFile(path)
-		if err == nil && len(data) > 0 {
-			return data, nil
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
+		if last == nil || ctx.Err() == nil {
+			last = err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for %s: %w", path, context.Cause(ctx))
+			return fmt.Errorf("%s: %w: %w", what, context.Cause(ctx), last)
 		case <-time.After(poll):
 		}
 	}
