@@ -24,7 +24,8 @@ func TestBadInput(t *testing.T) {
 	}
 	defer busy.Close()
 	ref, _ := m.image.Send(ctx)
-	// A container of ours, of an image whose name says nothing, and one that is not, whatever its image is called.
+	// A container of ours, of an image whose name says nothing, and one that is not, whatever its
+	// image is called.
 	ours, theirs, foreign := m.run+"-ours", m.run+"-theirs", m.run+"-image"
 	for _, do := range []struct{ do, undo []string }{
 		{do: []string{"tag", ref, foreign}, undo: []string{"rmi", foreign}},
@@ -46,7 +47,8 @@ func TestBadInput(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(*host.Request)
-		want   []string
+		want   []string // in the error
+		log    string   // what the cluster printed has this
 	}{
 		{name: "no nodes", change: func(o *host.Request) { o.Nodes = 0 }, want: []string{"0 nodes"}},
 		{name: "too many nodes", change: func(o *host.Request) { o.Nodes = 200 }, want: []string{"200 nodes"}},
@@ -56,25 +58,28 @@ func TestBadInput(t *testing.T) {
 		{name: "unwritable kubeconfig", change: func(o *host.Request) { o.Kubeconfig = kubeconfig.At("/proc/self/config") }, want: []string{"cannot update kubeconfig /proc/self/config"}},
 		{name: "no such image", change: func(o *host.Request) { o.Image = host.Present("dind-cluster:no-such-tag") }, want: []string{`no image "dind-cluster:no-such-tag"`}},
 		{name: "bad setting", change: func(o *host.Request) { o.Env = []string{"POD_SUBNET=everywhere"} }, want: []string{`POD_SUBNET="everywhere": want an IPv4 subnet`}},
-		{name: "typing error", change: func(o *host.Request) { o.Env = []string{"NODE=5"} }, want: []string{"did you mean NODES?"}},
+		{name: "typing error", change: func(o *host.Request) { o.Env = []string{"NODE=5"} }, want: []string{
+			"environment variable NODE is not a setting of the cluster: did you mean NODES?",
+		}},
 		// What the launcher does not see, the cluster refuses.
-		{name: "bad setting by docker run", change: func(o *host.Request) { o.RunArgs = []string{"--env", "FEATURE_GATES=A=true"} }, want: []string{"did not come up"}},
+		{name: "bad setting by docker run", change: func(o *host.Request) { o.RunArgs = []string{"--env", "FEATURE_GATES=A=true"} },
+			want: []string{endedBefore}, log: "environment variable FEATURE_GATES is not a setting of the cluster: there are NODES, "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := m.options(t, "bad", 3)
 			o.Retain = false
 			test.change(&o)
-			_, err := m.launcher.Create(ctx, o)
+			log := &lineWriter{t: t}
+			l := *m.launcher
+			l.Log = log
+			_, err := l.Create(ctx, o)
 			if err == nil {
 				m.remove(t, o.Name)
 				t.Fatal("no error")
 			}
 			t.Log(err)
-			for _, w := range test.want {
-				if !strings.Contains(err.Error(), w) {
-					t.Errorf("error %q does not say %q", err, w)
-				}
-			}
+			checkText(t, "the error", err.Error(), test.want...)
+			checkText(t, "the cluster's log", log.String(), test.log)
 			if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("a kubeconfig is there: %v", err)
 			}
@@ -86,14 +91,15 @@ func TestBadInput(t *testing.T) {
 		name   string
 		change func(*testing.T, *host.Request)
 		do     func(ctx context.Context, t *testing.T, name string, interrupt func())
-		want   []string // in the error or in what the cluster printed
+		want   string   // in the error
+		log    []string // in what the cluster printed
 	}{{
 		name: "interrupted",
 		do: func(ctx context.Context, t *testing.T, name string, interrupt func()) {
 			m.waitExec(ctx, t, name, "docker", "container", "inspect", "control-plane")
 			interrupt()
 		},
-		want: []string{"Ctrl-C"},
+		want: "Ctrl-C",
 	}, {
 		name: "container killed",
 		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
@@ -102,24 +108,27 @@ func TestBadInput(t *testing.T) {
 				t.Error(err)
 			}
 		},
-		want: []string{"was killed"},
+		want: "was killed while it was starting (killed)",
 	}, {
 		name: "node killed",
 		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
 			m.waitExec(ctx, t, name, "docker", "kill", "worker1")
 		},
-		want: []string{"did not come up", "worker1"},
+		want: endedBefore,
+		log:  []string{"worker1"},
 	}, {
 		name: "node's runner killed",
 		do: func(ctx context.Context, t *testing.T, name string, _ func()) {
 			m.waitExec(ctx, t, name, "docker", "exec", "control-plane", "pkill", "-KILL", "-x", "-f", "/usr/bin/runner node")
 		},
-		want: []string{"did not come up", "node control-plane: dind-node.service was killed (SIGKILL)"},
+		want: endedBefore,
+		log:  []string{"node control-plane: dind-node.service was killed (SIGKILL)"},
 	}, {
 		name:   "engine does not start",
 		change: badDaemon,
 		do:     func(context.Context, *testing.T, string, func()) {},
-		want:   []string{"did not come up", "===== docker.service", "no-such-setting"},
+		want:   endedBefore,
+		log:    []string{"===== docker.service", "no-such-setting"},
 	}} {
 		t.Run(test.name, func(t *testing.T) {
 			before, err := m.counter.Take(ctx)
@@ -150,16 +159,26 @@ func TestBadInput(t *testing.T) {
 				t.Fatal("no error")
 			}
 			t.Logf("after %.1f s: %v", time.Since(start).Seconds(), err)
-			for _, w := range test.want {
-				if !strings.Contains(err.Error()+log.String(), w) {
-					t.Errorf("neither the error %q nor the log says %q", err, w)
-				}
-			}
+			checkText(t, "the error", err.Error(), test.want)
+			checkText(t, "the cluster's log", log.String(), test.log...)
 			if _, err := os.Stat(o.Kubeconfig.Path()); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("a kubeconfig is there: %v", err)
 			}
 			m.checkLeaks(outer, t, before, nil)
 		})
+	}
+}
+
+// endedBefore is what the launcher says of a container that has ended by itself with the cluster's
+// own error.
+const endedBefore = "did not come up (exit status 1); the lines above say why"
+
+func checkText(t *testing.T, what, text string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("%s does not say %q: %s", what, w, text)
+		}
 	}
 }
 

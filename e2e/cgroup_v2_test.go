@@ -63,7 +63,7 @@ func runInTestHost() (int, error) {
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 	}
-	for _, name := range []string{imageFile, agnhostFile, "TEST_SRCDIR", "TEST_WORKSPACE", "TEST_UNDECLARED_OUTPUTS_DIR"} {
+	for _, name := range []string{"DIND_CLUSTER_IMAGE_FILE", "DIND_CLUSTER_AGNHOST_FILE", "TEST_SRCDIR", "TEST_WORKSPACE", "TEST_UNDECLARED_OUTPUTS_DIR"} {
 		if value := os.Getenv(name); value != "" {
 			o.Env = append(o.Env, name+"="+value)
 		}
@@ -79,8 +79,9 @@ func runInTestHost() (int, error) {
 	return testhost.Run(ctx, o)
 }
 
-// targets are folders with all that the links below a folder lead to, and with the folder itself. They are as few as can be
-// and hide nothing of the test host's own, as /var or /var/lib would.
+// targets are directories with all that the links below a directory lead to, and with the directory
+// itself. They are as few as can be and hide nothing of the test host's own, as /var or /var/lib
+// would.
 func targets(dir string) ([]string, error) {
 	const depth = 3
 	found := map[string]bool{}
@@ -103,8 +104,8 @@ func targets(dir string) ([]string, error) {
 	return slices.Sorted(maps.Keys(found)), err
 }
 
-// TestCgroupV2 follows a cluster from its start to its removal on a host with cgroups of version 2. It judges what happens,
-// not how long it takes: the test host's processors are slow.
+// TestCgroupV2 follows a cluster from its start to its removal on a host with cgroups of version 2.
+// It judges what happens, not how long it takes: the test host's processors are slow.
 func TestCgroupV2(t *testing.T) {
 	const root = "/sys/fs/cgroup"
 	host, err := os.ReadFile(root + "/cgroup.controllers")
@@ -113,11 +114,7 @@ func TestCgroupV2(t *testing.T) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	step := func(name string, f func(t *testing.T)) {
-		if !t.Run(name, f) {
-			t.FailNow() // with the logs, while there is something to see
-		}
-	}
+	step := steps(t)
 	step("kernel", func(t *testing.T) { testKernel(t.Context(), t) })
 	ctx, m := newMachine(t)
 	before, err := m.counter.Take(ctx)
@@ -130,7 +127,7 @@ func TestCgroupV2(t *testing.T) {
 
 	step("nodes", func(t *testing.T) { testNodes(ctx, t, b, o) })
 	step("controllers", func(t *testing.T) { testControllers(ctx, t, b, strings.Fields(string(host))) })
-	step("image", func(t *testing.T) { loadAgnhost(ctx, t, b) })
+	step("image", func(t *testing.T) { b.load(ctx, t, "AGNHOST") })
 	step("limits", func(t *testing.T) { testLimits(ctx, t, b) })
 	step("user namespace", func(t *testing.T) { testUserNamespace(ctx, t, b) })
 	step("node down", func(t *testing.T) { testNodeDown(ctx, t, b) })
@@ -178,8 +175,8 @@ func testControllers(ctx context.Context, t *testing.T, b *box, host []string) {
 	}
 }
 
-// testLimits checks that a pod and its containers have their limits, each in a cgroup of its own below the cluster's, and
-// that a container which takes more memory than it may ends alone.
+// testLimits checks that a pod and its containers have their limits, each in a cgroup of its own
+// below the cluster's, and that a container which takes more memory than it may ends alone.
 func testLimits(ctx context.Context, t *testing.T, b *box) {
 	b.apply(ctx, t, "limits.yaml", "AGNHOST", b.testImage(ctx, t, "registry.k8s.io/e2e-test-images/agnhost"))
 	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/limits", "--timeout=60s")
@@ -237,9 +234,9 @@ func testHostSpecs(ctx context.Context, t *testing.T, b *box) {
 			want, args = append(want, s), append(args, "--spec="+s)
 		}
 	}
-	folder := outputs(t)
-	if err := b.runSuite(ctx, t, folder, args...); err != nil {
+	directory := outputs(t)
+	if err := b.runSuite(ctx, t, directory, args...); err != nil {
 		t.Error(err)
 	}
-	checkSpecs(t, folder, want)
+	checkSpecs(t, directory, want)
 }

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// testCgroups checks that a node without pods, as each is at first, keeps the cgroups in which the kubelet is about to make
-// pods, while settings of the slices above change: the kubelet makes several pods at a time, and changes settings for each.
+// testCgroups checks that a node without pods, as each is at first, keeps the cgroups in which the
+// kubelet is about to make pods, while settings of the slices above change: the kubelet makes
+// several pods at a time, and changes settings for each.
 func testCgroups(ctx context.Context, t *testing.T, b *box) {
 	const node = "alone"
 	image := strings.TrimSpace(b.exec(ctx, t, "docker", "container", "inspect", "--format={{.Config.Image}}", "worker1"))
@@ -17,7 +18,7 @@ func testCgroups(ctx context.Context, t *testing.T, b *box) {
 		t.Helper()
 		return strings.TrimSpace(b.exec(ctx, t, "docker", "exec", node, "sh", "-euc", script))
 	}
-	// It boots, and that is all, since nobody has told it what to be in which cluster.
+	// It only boots, since no configuration makes it part of a cluster.
 	in("until test -S /run/systemd/private; do sleep 0.05; done; systemctl is-system-running --wait || :")
 	if in("stat --file-system --format=%T /sys/fs/cgroup") == "cgroup2fs" {
 		t.Skip("with cgroup v2 there is one cgroup for all controllers")

@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/host"
-	"github.com/dind-cluster/dind-cluster/e2e/census"
+	"github.com/dind-cluster/dind-cluster/e2e/internal/census"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
 
@@ -232,6 +232,39 @@ func (m *machine) dump(t *testing.T, name string) {
 	}
 }
 
+// steps returns a function that runs steps of a test which build on each other: the first that
+// fails ends the test, with the logs, while there is something to see.
+func steps(t *testing.T) func(name string, f func(t *testing.T)) {
+	return func(name string, f func(t *testing.T)) {
+		if !t.Run(name, f) {
+			t.FailNow()
+		}
+	}
+}
+
+// load loads the images of an archive into all nodes: runfile has its name.
+func (b *box) load(ctx context.Context, t *testing.T, name string) {
+	t.Helper()
+	in, err := os.Open(runfile(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if err := b.launcher.Load(ctx, b.name, in); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// log returns what the cluster has printed.
+func (b *box) log(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	var log strings.Builder
+	if err := b.launcher.Docker.Logs(ctx, b.name, false, &log); err != nil {
+		t.Fatal(err)
+	}
+	return log.String()
+}
+
 // exec runs a command in the cluster's container.
 func (b *box) exec(ctx context.Context, t *testing.T, command ...string) string {
 	t.Helper()
@@ -272,8 +305,8 @@ func (b *box) apply(ctx context.Context, t *testing.T, name string, replace ...s
 	}
 }
 
-// testImage returns the full name of an image that specs use, by its repository, as the e2e.test in the
-// image has it. Of several versions, the newest.
+// testImage returns the full name of an image that specs use, by its repository, as the e2e.test in
+// the image has it. Of several versions, the newest.
 func (b *box) testImage(ctx context.Context, t *testing.T, repository string) string {
 	t.Helper()
 	list := b.exec(ctx, t, "e2e.test", "--list-images")
@@ -289,7 +322,8 @@ func (b *box) testImage(ctx context.Context, t *testing.T, repository string) st
 	return newest
 }
 
-// newer reports whether an image's tag is a later version than another's of the same name: 2.10 is later than 2.9.
+// newer reports whether an image's tag is a later version than another's of the same name: 2.10 is
+// later than 2.9.
 func newer(ref, than string) bool {
 	numbers := regexp.MustCompile(`\d+|\D+`)
 	return slices.CompareFunc(numbers.FindAllString(ref, -1), numbers.FindAllString(than, -1), func(a, b string) int {

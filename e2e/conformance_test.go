@@ -17,8 +17,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
-// What follows --test_arg= on the command line of `bazel test //e2e:conformance`, or -- on that of `bazel run`. Those
-// with a namesake in the e2e program are handed on to it.
+// What follows --test_arg= on the command line of `bazel test //e2e:conformance`, or -- on that of
+// `bazel run`. Those with a namesake in the e2e program are handed on to it.
 var (
 	focus         repeated.Strings
 	skip          repeated.Strings
@@ -36,17 +36,19 @@ func init() {
 	flag.Var(&skip, "skip", "regular expression of specs not to run; may be repeated")
 }
 
-// reportTime is what is left, of the time that the test has, for results and logs when the specs' time is up.
+// reportTime is what is left, of the time that the test has, for results and logs when the specs'
+// time is up.
 const reportTime = 3 * time.Minute
 
-// TestConformance runs the conformance specs, or those that the flags pick, against a cluster made for them.
+// TestConformance runs the conformance specs, or those that the flags pick, against a cluster made
+// for them.
 func TestConformance(t *testing.T) {
 	if *existing != "" {
 		conformanceElsewhere(t)
 		return
 	}
 	ctx, m := newMachine(t)
-	folder := outputs(t)
+	directory := outputs(t)
 	o := m.options(t, "conformance", *nodes)
 	start := time.Now()
 	var b *box
@@ -63,9 +65,9 @@ func TestConformance(t *testing.T) {
 	started := time.Since(start)
 
 	start = time.Now()
-	err := b.runSuite(ctx, t, folder, suiteArgs(ctx)...)
+	err := b.runSuite(ctx, t, directory, suiteArgs(ctx)...)
 	t.Logf("cluster: %.0f s, specs and their results: %.0f s", started.Seconds(), time.Since(start).Seconds())
-	conclude(t, folder, err)
+	conclude(t, directory, err)
 	if *keep {
 		t.Logf("the cluster stays: docker exec %s kubectl get pods -A; docker rm -f -v %s", b.name, b.name)
 	}
@@ -99,19 +101,19 @@ func suiteArgs(ctx context.Context) []string {
 }
 
 // conclude shows the summary, and fails the test if the specs did.
-func conclude(t *testing.T, folder string, err error) {
+func conclude(t *testing.T, directory string, err error) {
 	t.Helper()
-	summary, readErr := os.ReadFile(filepath.Join(folder, "summary.txt"))
+	summary, readErr := os.ReadFile(filepath.Join(directory, "summary.txt"))
 	if readErr != nil {
 		t.Error(readErr)
 	}
-	t.Logf("results in %s\n%s", folder, summary)
+	t.Logf("results in %s\n%s", directory, summary)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	// The exit status alone would not do: what if no spec had run?
-	results, err := readJUnit(folder)
+	results, err := readJUnit(directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,30 +135,20 @@ func conformanceElsewhere(t *testing.T) {
 		ctx, cancel = context.WithDeadlineCause(ctx, deadline.Add(-spareTime), errors.New("the test's time is up"))
 		defer cancel()
 	}
-	folder := outputs(t)
-	args := append(suiteArgs(ctx), "--kubeconfig="+*existing, "--results="+folder, "--images=")
+	directory := outputs(t)
+	args := append(suiteArgs(ctx), "--kubeconfig="+*existing, "--results="+directory, "--images=")
 	for option, variable := range map[string]string{
-		"--e2e-test": "DIND_CLUSTER_E2E_TEST_FILE",
-		"--ginkgo":   "DIND_CLUSTER_GINKGO_FILE",
-		"--kubectl":  "DIND_CLUSTER_KUBECTL_FILE",
+		"--e2e-test": "E2E_TEST",
+		"--ginkgo":   "GINKGO",
+		"--kubectl":  "KUBECTL",
 	} {
 		args = append(args, option+"="+runfile(t, variable))
 	}
-	cmd := exec.CommandContext(ctx, runfile(t, "DIND_CLUSTER_E2E_FILE"), args...)
+	cmd := exec.CommandContext(ctx, runfile(t, "E2E"), args...)
 	log := &lineWriter{t: t}
 	cmd.Stdout, cmd.Stderr = log, log
 	// It has results to write.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = spareTime / 2
-	conclude(t, folder, cmd.Run())
-}
-
-// runfile is the path of a file that Bazel has put with the test, by the variable that names it.
-func runfile(t *testing.T, variable string) string {
-	t.Helper()
-	path, root := os.Getenv(variable), os.Getenv("TEST_SRCDIR")
-	if path == "" || root == "" {
-		t.Fatalf("%s or TEST_SRCDIR is not set: run this as `bazel test //e2e:conformance`", variable)
-	}
-	return filepath.Join(root, path)
+	conclude(t, directory, cmd.Run())
 }

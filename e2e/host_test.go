@@ -28,7 +28,8 @@ func testHost(ctx context.Context, t *testing.T, b *box) {
 	if got := onNode(`f=/proc/sys/vm/max_map_count; v=$(cat $f); echo $v 2>/dev/null >$f && echo writable || echo no`); got != "no" {
 		t.Errorf("/proc/sys/vm is %s", got)
 	}
-	// What is of the network namespace kube-proxy has set: upstream's time-out of connections that are closed on one side.
+	// What is of the network namespace kube-proxy has set: upstream's time-out of connections that
+	// are closed on one side.
 	if got := onNode("cat /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait"); got != "3600" {
 		t.Errorf("connections that are half closed are forgotten after %s s, want 3600", got)
 	}
@@ -55,8 +56,8 @@ func testHost(ctx context.Context, t *testing.T, b *box) {
 	}
 }
 
-// testNeighbour checks what another container on the same network reaches, by a route through the cluster's: what is
-// published, and nothing else.
+// testNeighbour checks what another container on the same network reaches, by a route through the
+// cluster's: what is published, and nothing else.
 func testNeighbour(ctx context.Context, t *testing.T, b *box) {
 	info, err := b.launcher.Docker.Inspect(ctx, b.name)
 	if err != nil {
@@ -97,7 +98,8 @@ func testNeighbour(ctx context.Context, t *testing.T, b *box) {
 	}
 }
 
-// TestRefused has the containers that would change something for others: they end before they have changed anything.
+// TestRefused has the containers that would change something for others: they end before they have
+// changed anything.
 func TestRefused(t *testing.T) {
 	ctx, m := newMachine(t)
 	ref, err := m.image.Send(ctx)

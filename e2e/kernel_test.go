@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// testKernel uses what machines lack that run tests, and what some specs and settings of Kubernetes need: dummy links, nftables'
-// queues, IPVS, SCTP, NFS and iSCSI. It is for a machine of the test's own.
+// testKernel uses what machines lack that run tests, and what some specs and settings of Kubernetes
+// need: dummy links, nftables' queues, IPVS, SCTP, NFS and iSCSI. It is for a machine of the test's
+// own.
 func testKernel(ctx context.Context, t *testing.T) {
 	for name, f := range map[string]func(context.Context, *testing.T) error{
 		"dummy": func(ctx context.Context, t *testing.T) error {
@@ -54,7 +55,8 @@ func sh(ctx context.Context, script string) error {
 	return nil
 }
 
-// checkIPVS makes a virtual service, by the interface that ipvsadm falls back to (struct ip_vs_service_user).
+// checkIPVS makes a virtual service, by the interface that ipvsadm falls back to (struct
+// ip_vs_service_user).
 func checkIPVS(_ context.Context, t *testing.T) error {
 	const add, flush = 64 + 1024 + 64 + 2, 64 + 1024 + 64 + 5
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
@@ -128,8 +130,8 @@ func checkSCTP(_ context.Context, t *testing.T) error {
 	return err
 }
 
-// checkNFS mounts a folder that the kernel itself serves. What rpc.mountd would answer the kernel's questions with is written
-// beforehand: who the client is, and what it may see.
+// checkNFS mounts a directory that the kernel itself serves. What rpc.mountd would answer the
+// kernel's questions with is written beforehand: who the client is, and what it may see.
 func checkNFS(ctx context.Context, t *testing.T) error {
 	dir := t.TempDir()
 	export, mount := filepath.Join(dir, "export"), filepath.Join(dir, "mount")
@@ -147,7 +149,7 @@ func checkNFS(ctx context.Context, t *testing.T) error {
 		echo "e2e 1 \\x00000000 2147483647 $export" >nfsd.fh/channel
 		cd /proc/fs/nfsd
 		echo "-3 +4" >versions
-		# Before this time, in seconds, is up, clients could still come back after a restart, and nobody may write.
+		# Before this time, in seconds, is up, clients could still come back after a restart, and no client may write.
 		echo 10 >nfsv4gracetime
 		echo "tcp 2049" >portlist
 		echo 1 >threads

@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// TestLife follows one cluster through what happens to clusters that people keep: nodes die, are deleted and removed, and the
-// container is started again, or replaced by another one with the same volume. Its steps build on each other.
+// TestLife follows one cluster through what happens to clusters that people keep: nodes die, are
+// deleted and removed, and the container is started again, or replaced by another one with the same
+// volume. Its steps build on each other.
 func TestLife(t *testing.T) {
 	ctx, m := newMachine(t)
 	o := m.options(t, "life", 2)
@@ -35,11 +36,7 @@ func TestLife(t *testing.T) {
 	})
 	b := m.create(ctx, t, o)
 
-	step := func(name string, f func(t *testing.T)) {
-		if !t.Run(name, f) {
-			t.FailNow()
-		}
-	}
+	step := steps(t)
 	step("static pods", func(t *testing.T) { testStaticPods(ctx, t, b) })
 	step("certificates", func(t *testing.T) { testCertificates(ctx, t, b) })
 	step("tokens", func(t *testing.T) { testTokens(ctx, t, b) })
@@ -80,7 +77,8 @@ func testStaticPods(ctx context.Context, t *testing.T, b *box) {
 	}
 }
 
-// testCertificates checks that no certificate ends before the cluster's authority does, whoever made it.
+// testCertificates checks that no certificate ends before the cluster's authority does, whichever
+// program made it.
 func testCertificates(ctx context.Context, t *testing.T, b *box) {
 	const find = `cd /
 		for f in $(find etc/kubernetes var/lib/kubelet/pki -name '*.crt' -o -name '*.pem' -type f); do echo "# $f"; cat $f; done
@@ -148,8 +146,8 @@ func (b *box) sign(ctx context.Context, t *testing.T) string {
 	return string(cert)
 }
 
-// testTokens checks that there is no bootstrap token, neither in the cluster nor in what people publish, and no key in the
-// container's own layer, which `docker commit` and `docker export` take.
+// testTokens checks that there is no bootstrap token, neither in the cluster nor in what people
+// publish, and no key in the container's own layer, which `docker commit` and `docker export` take.
 func testTokens(ctx context.Context, t *testing.T, b *box) {
 	if out := b.kubectl(ctx, t, "get", "secrets", "--namespace=kube-system", "--field-selector=type=bootstrap.kubernetes.io/token", "--output=name"); out != "" {
 		t.Errorf("the cluster has tokens: %s", out)
@@ -218,7 +216,7 @@ func testNodeDown(ctx context.Context, t *testing.T, b *box) {
 	if err := b.health(ctx); err == nil || !strings.Contains(err.Error(), "nodes are down: worker1: its container is exited") {
 		t.Errorf("health: %v", err)
 	}
-	// Whoever cares for the API server only.
+	// A caller that cares for the API server only.
 	if out, err := b.launcher.Docker.Exec(ctx, b.name, "env", "HEALTH=api", "runner", "health"); err != nil {
 		t.Errorf("health of the API server: %s, %v", out, err)
 	}
@@ -227,7 +225,8 @@ func testNodeDown(ctx context.Context, t *testing.T, b *box) {
 	b.waitHealth(ctx, t, "healthy")
 }
 
-// testWorkerRemoved checks that a cluster comes back with a worker whose container is gone, whatever is in kube-system.
+// testWorkerRemoved checks that a cluster comes back with a worker whose container is gone,
+// whatever is in kube-system.
 func testWorkerRemoved(ctx context.Context, t *testing.T, b *box) {
 	image := b.kubectl(ctx, t, "get", "deployment/coredns", "--namespace=kube-system", "--output=jsonpath={.spec.template.spec.containers[0].image}")
 	b.apply(ctx, t, "leftovers.yaml", "COREDNS", image)
@@ -252,12 +251,9 @@ func testWorkerRemoved(ctx context.Context, t *testing.T, b *box) {
 	}
 	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "node/worker1", "--timeout=30s")
 	b.kubectl(ctx, t, "wait", "--for=jsonpath={.spec.podCIDR}=10.244.1.0/24", "node/worker1", "--timeout=10s")
-	var log strings.Builder
-	if err := b.launcher.Docker.Logs(ctx, b.name, false, &log); err != nil {
-		t.Fatal(err)
-	}
+	log := b.log(ctx, t)
 	for _, want := range []string{"worker1 is missing: making it anew", "does not wait for: kube-system/no-image: ErrImageNeverPull"} {
-		if !strings.Contains(log.String(), want) {
+		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q", want)
 		}
 	}

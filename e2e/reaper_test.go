@@ -10,22 +10,25 @@ import (
 	"time"
 )
 
-// released tells a reaper that there is nothing left to do.
+// released is the word that ends a reaper without removing anything.
 const released = "released"
 
-// reaperScript waits until its standard input ends, and removes all containers whose names begin with $1.
+// reaperScript waits until its standard input ends, and removes all containers whose names begin
+// with $1.
 const reaperScript = `read -r word && [ "$word" = ` + released + ` ] && exit
 docker ps --all --quiet --filter "name=^/?$1" | xargs --no-run-if-empty docker rm --force --volumes`
 
-// reaper is a container that removes others when the test's process ends without having released it: nobody else would
-// after a SIGKILL. A process on this side would not outlive the test, for Bazel ends what a test leaves.
+// reaper is a container that removes others when the test's process ends without having released
+// it: nothing else would after a SIGKILL. A process on this side would not outlive the test, for
+// Bazel ends what a test leaves.
 type reaper struct {
 	in  io.WriteCloser
 	cmd *exec.Cmd
 	err strings.Builder
 }
 
-// startReaper starts a reaper for the containers whose names begin with a prefix. Its own name does not.
+// startReaper starts a reaper for the containers whose names begin with a prefix. Its own name does
+// not.
 func (m *machine) startReaper(ctx context.Context, image, prefix string) (*reaper, error) {
 	// The engine's own address, as seen from where it runs.
 	socket := "/var/run/docker.sock"

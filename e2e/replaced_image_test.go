@@ -9,8 +9,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/load"
 )
 
-// TestReplacedImage loads builds of an image one after the other: those before do not stay without a name, unless something
-// needs them.
+// TestReplacedImage loads builds of an image one after the other: those before do not stay without
+// a name, unless something needs them.
 func TestReplacedImage(t *testing.T) {
 	ctx, m := newMachine(t)
 	tag := m.run + ":1"

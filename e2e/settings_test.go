@@ -25,7 +25,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
 
-// TestSettings has every documented setting in a real cluster that no other test has there, and sees what comes of it.
+// TestSettings has every documented setting in a real cluster that no other test has there, and
+// sees what comes of it.
 func TestSettings(t *testing.T) {
 	t.Run("addresses, names, proxies", testAddressesAndProxies)
 	t.Run("no pod network", testNoPodNetwork)
@@ -41,7 +42,7 @@ func testAddressesAndProxies(t *testing.T) {
 	ctx, m := newMachine(t)
 	network, gateway := m.network(ctx, t)
 	registry := registrytest.New(t, registrytest.Options{TLS: true})
-	// httptest's certificate is for this name, which nobody but the proxy knows an address of.
+	// httptest's certificate is for this name, whose address only the proxy knows.
 	const host = "registry.example.com"
 	proxy := startProxy(t, gateway, map[string]string{host + ":443": registry.Host})
 
@@ -88,7 +89,7 @@ func testAddressesAndProxies(t *testing.T) {
 		if want := []string{"10.53.0.1", "10.53.0.10"}; !slices.Equal(services, want) {
 			t.Errorf("the services' addresses are %q, want %q", services, want)
 		}
-		// From a node, where nobody sees the proxies.
+		// From a node, which does not have the proxies in its environment.
 		if out := b.inNode(ctx, t, "kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--server=https://10.53.0.1", "get", "--raw=/readyz"); out != "ok" {
 			t.Errorf("the service kubernetes answers %q", out)
 		}
@@ -100,7 +101,8 @@ func testAddressesAndProxies(t *testing.T) {
 		}
 	})
 	t.Run("ETCD_SYNC", func(t *testing.T) {
-		// Such an etcd never calls fsync or fdatasync; what it is told is what there is to see of that.
+		// Such an etcd never calls fsync or fdatasync; what it is told is what there is to see of
+		// that.
 		if line := b.inNode(ctx, t, "sh", "-c", `tr '\0' ' ' < /proc/$(pidof etcd)/cmdline`); !strings.Contains(line, "--unsafe-no-fsync=true") {
 			t.Errorf("etcd was started as %s", line)
 		}
@@ -108,8 +110,8 @@ func testAddressesAndProxies(t *testing.T) {
 	t.Run("proxy", func(t *testing.T) { testProxy(ctx, t, b, proxy, registry, host) })
 }
 
-// testProxy pulls through the proxy what is to be had in no other way, and looks whether anybody asks the proxy for what
-// is inside.
+// testProxy pulls through the proxy what is to be had in no other way, and checks that no program
+// asks the proxy for what is inside.
 func testProxy(ctx context.Context, t *testing.T, b *box, proxy *connectProxy, registry *registrytest.Server, host string) {
 	const repository = "/team/image:1"
 	image, err := random.Image(1<<10, 2)
@@ -133,12 +135,13 @@ func testProxy(ctx context.Context, t *testing.T, b *box, proxy *connectProxy, r
 	if !slices.Contains(proxy.asked(), host+":443") {
 		t.Errorf("the image did not come through the proxy, which was asked for %q", proxy.asked())
 	}
-	// Another name, which the proxy does not know: containerd asks it, and nobody else.
+	// Another name, which the proxy does not know: containerd asks it and no other server.
 	if out, err := b.launcher.Docker.Exec(ctx, b.name, "docker", "exec", "control-plane", "crictl", "pull", "other.example.com/x:1"); err == nil {
 		t.Errorf("pulled %s", out)
 	}
 
-	// All that was done so far had the proxies in its environment. kubectl by itself, and the specs.
+	// All that was done so far had the proxies in its environment. kubectl by itself, and the
+	// specs.
 	if env := b.exec(ctx, t, "env"); !strings.Contains(env, "HTTPS_PROXY=") || !strings.Contains(env, "http_proxy=") {
 		t.Errorf("docker exec has the environment\n%s", env)
 	}
@@ -162,19 +165,15 @@ func testProxy(ctx context.Context, t *testing.T, b *box, proxy *connectProxy, r
 	if env := b.inNode(ctx, t, "env"); strings.Contains(env, proxy.password) {
 		t.Error("it is in the node's environment")
 	}
-	var log strings.Builder
-	if err := b.launcher.Docker.Logs(ctx, b.name, false, &log); err != nil {
-		t.Fatal(err)
-	}
-	for where, text := range map[string]string{"docker logs": log.String(), "runner logs": b.exec(ctx, t, "runner", "logs")} {
+	for where, text := range map[string]string{"docker logs": b.log(ctx, t), "runner logs": b.exec(ctx, t, "runner", "logs")} {
 		if strings.Contains(text, proxy.password) {
 			t.Errorf("%s shows it", where)
 		}
 	}
 }
 
-// testNoPodNetwork has a cluster without a pod network, made with Docker alone and of an image without a name, to which a
-// user brings a network.
+// testNoPodNetwork has a cluster without a pod network, made with Docker alone and of an image
+// without a name, to which a user brings a network.
 func testNoPodNetwork(t *testing.T) {
 	ctx, m := newMachine(t)
 	ref, err := m.image.Send(ctx)
@@ -220,11 +219,11 @@ func testNoPodNetwork(t *testing.T) {
 		}
 	}
 
-	// Nobody gave the container's host a name: its ID is not a good one for a context.
+	// The container's host has no name of the user's: its ID is not a good one for a context.
 	if out := b.exec(ctx, t, "kubeconfig"); !strings.Contains(out, "current-context: dind-cluster\n") {
 		t.Error("the context is not called dind-cluster")
 	}
-	// It is a cluster by its label, and not for whoever gives the beginning of its ID.
+	// It is a cluster by its label, and not to a caller that gives the beginning of its ID.
 	list, err := m.launcher.List(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +254,8 @@ func hostPort(ctx context.Context, t *testing.T, b *box) string {
 	return c.NetworkSettings.Ports["6443/tcp"][0].HostPort
 }
 
-// network makes a network that goes with the test, and returns the address that this machine has in it.
+// network makes a network that goes with the test, and returns the address that this machine has in
+// it.
 func (m *machine) network(ctx context.Context, t *testing.T) (network, gateway string) {
 	t.Helper()
 	network = m.run + "-network"

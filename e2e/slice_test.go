@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// slice are specs by their full names: quick ones of each field, most of them of conformance, that rely on as different parts
-// of a cluster as possible, from webhooks and aggregated API servers to host ports and pulls. Those of Services among the
-// granular checks skip themselves, which fails the run, in a process of e2e.test that does not know the number of nodes.
+// slice are specs by their full names: quick ones of each field, most of them of conformance, that
+// rely on as different parts of a cluster as possible, from webhooks and aggregated API servers to
+// host ports and pulls. Those of Services among the granular checks skip themselves, which fails
+// the run, in a process of e2e.test that does not know the number of nodes.
 var slice = []string{
 	"[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should be able to deny pod and configmap creation [Conformance]",
 	"[sig-api-machinery] Aggregator Should be able to support the 1.17 Sample API Server using the current Aggregator [LinuxOnly] [Conformance]",
@@ -57,16 +58,17 @@ func testSlice(ctx context.Context, t *testing.T, b *box) {
 	for _, s := range slice {
 		args = append(args, "--spec="+s)
 	}
-	folder := outputs(t)
+	directory := outputs(t)
 	start := time.Now()
-	if err := b.runSuite(ctx, t, folder, args...); err != nil {
+	if err := b.runSuite(ctx, t, directory, args...); err != nil {
 		t.Error(err)
 	}
 	t.Logf("%d specs in %.0f s", len(slice), time.Since(start).Seconds())
-	checkSpecs(t, folder, slice)
+	checkSpecs(t, directory, slice)
 }
 
-// testMissing asks for a spec whose image is not built here: it is not run, and does not wait for the image.
+// testMissing asks for a spec whose image is not built here: it is not run, and does not wait for
+// the image.
 func testMissing(ctx context.Context, t *testing.T, b *box) {
 	const image, spec = "image registry.k8s.io/sig-storage/hostpathplugin:", "[sig-node] [DRA] control plane must deallocate after use"
 	start := time.Now()
@@ -78,11 +80,11 @@ func testMissing(ctx context.Context, t *testing.T, b *box) {
 	t.Logf("it took %.1f s to say so", time.Since(start).Seconds())
 }
 
-// checkSpecs checks that the specs have run and passed, and no others. The program's exit status says so too, but it is
-// what this shall find out.
-func checkSpecs(t *testing.T, folder string, want []string) {
+// checkSpecs checks that the specs have run and passed, and no others. The program's exit status
+// says so too, but it is what this shall find out.
+func checkSpecs(t *testing.T, directory string, want []string) {
 	t.Helper()
-	results, err := readJUnit(folder)
+	results, err := readJUnit(directory)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/dind-cluster/dind-cluster/cluster/host"
-	"github.com/dind-cluster/dind-cluster/e2e/census"
+	"github.com/dind-cluster/dind-cluster/e2e/internal/census"
 )
 
 // TestSmoke follows one cluster of three nodes from its start to its removal. Its steps build
@@ -28,11 +28,7 @@ func TestSmoke(t *testing.T) {
 	var second *box
 	var belongings census.Belongings
 
-	step := func(name string, f func(t *testing.T)) {
-		if !t.Run(name, f) {
-			t.FailNow() // with the logs, while there is something to see
-		}
-	}
+	step := steps(t)
 	step("nodes", func(t *testing.T) { testNodes(ctx, t, first, options) })
 	step("secrets", func(t *testing.T) { testSecrets(ctx, t, first) })
 	step("images", func(t *testing.T) { testStore(ctx, t, first) })
@@ -133,7 +129,7 @@ func testSecrets(ctx context.Context, t *testing.T, b *box) {
 	find := []string{"find", "/etc/kubernetes", "/etc/dind-cluster", "/var/lib/docker/dind-cluster", "/var/lib/kubelet/pki", "/root/.kube",
 		"(", "-name", "*.key", "-o", "-name", "*.conf", "-o", "-name", "*.pem", "-o", "-name", "*.json", "-o", "-path", "*/.kube/config", ")",
 		"-not", "-path", "*/.kube/cache/*", "-type", "f", "-perm", "/077"}
-	// Not all of these folders are everywhere.
+	// Not all of these directories are everywhere.
 	tolerant := []string{"sh", "-c", `"$@" 2>/dev/null || :`, "sh"}
 	if out := b.exec(ctx, t, slices.Concat(tolerant, find)...); out != "" {
 		t.Errorf("in the cluster's container others can read:\n%s", out)
@@ -151,16 +147,12 @@ func testSecrets(ctx context.Context, t *testing.T, b *box) {
 	if out := b.exec(ctx, t, "stat", "--dereference", "--format=%a", "/root/.kube/config"); strings.TrimSpace(out) != "600" {
 		t.Errorf("the admin's kubeconfig has mode %s, want 600", out)
 	}
-	var log strings.Builder
-	if err := b.launcher.Docker.Logs(ctx, b.name, false, &log); err != nil {
-		t.Fatal(err)
-	}
 	inspect, err := b.launcher.Docker.Output(ctx, "look at the cluster", "container", "inspect", b.name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	token := regexp.MustCompile(`\b[a-z0-9]{6}\.[a-z0-9]{16}\b|PRIVATE KEY`)
-	for where, text := range map[string]string{"docker logs": log.String(), "docker inspect": string(inspect)} {
+	for where, text := range map[string]string{"docker logs": b.log(ctx, t), "docker inspect": string(inspect)} {
 		if found := token.FindString(text); found != "" {
 			t.Errorf("%s shows a secret: %s", where, found)
 		}
@@ -175,24 +167,8 @@ const (
 )
 
 func testNetwork(ctx context.Context, t *testing.T, b *box) {
-	loadAgnhost(ctx, t, b)
+	b.load(ctx, t, "AGNHOST") // what most of the tests' pods run
 	testWeb(ctx, t, b)
-}
-
-// loadAgnhost gives the nodes the image that most of the tests' pods are of.
-func loadAgnhost(ctx context.Context, t *testing.T, b *box) {
-	archive, err := agnhostArchive()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := os.Open(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	if err := b.launcher.Load(ctx, b.name, in); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // testWeb starts two web servers, and checks the ways to them.

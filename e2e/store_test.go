@@ -3,26 +3,9 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
-
-// The archive of etcd's image, which every node has: as in image_test.go.
-const etcdFile, etcdPath = "DIND_CLUSTER_ETCD_FILE", "DIND_CLUSTER_ETCD"
-
-func etcdArchive() (string, error) {
-	if path := os.Getenv(etcdPath); path != "" {
-		return path, nil
-	}
-	path, root := os.Getenv(etcdFile), os.Getenv("TEST_SRCDIR")
-	if path == "" || root == "" {
-		return "", fmt.Errorf("no archive of etcd's image: run `bazel test //e2e:smoke`, or set %s", etcdPath)
-	}
-	return filepath.Join(root, path), nil
-}
 
 // components are the repositories of the images that come with a node.
 var components = []string{
@@ -35,7 +18,8 @@ var components = []string{
 	"registry.k8s.io/pause",
 }
 
-// checkSeeded checks what containerd got at this start, in the top-level container ("") and in nodes.
+// checkSeeded checks what containerd got at this start, in the top-level container ("") and in
+// nodes.
 func checkSeeded(ctx context.Context, t *testing.T, b *box, how string, nodes ...string) {
 	t.Helper()
 	for _, node := range append([]string{""}, nodes...) {
@@ -74,8 +58,9 @@ func (b *box) repositories(ctx context.Context, t *testing.T, node string) map[s
 	return got
 }
 
-// testStore checks that the images which come unpacked with a node, and which all nodes share, behave as images that were
-// pulled: they can be listed, run, removed, collected and loaded again, and containerd can be restarted.
+// testStore checks that the images which come unpacked with a node, and which all nodes share,
+// behave as images that were pulled: they can be listed, run, removed, collected and loaded again,
+// and containerd can be restarted.
 func testStore(ctx context.Context, t *testing.T, b *box) {
 	nodes := []string{"control-plane", "worker1", "worker2"}
 	checkSeeded(ctx, t, b, "linked", nodes...)
@@ -103,8 +88,9 @@ func testStore(ctx context.Context, t *testing.T, b *box) {
 	if !b.repositories(ctx, t, "worker2")["registry.k8s.io/etcd"] {
 		t.Error("worker2 has lost an image that was removed from worker1")
 	}
-	// As the kubelet's garbage collection does when the disk gets full. What the node came with stays, used or not: it takes
-	// nothing of the node's disk, and without a network nothing would bring it back.
+	// As the kubelet's garbage collection does when the disk gets full. What the node came with
+	// stays, used or not: it takes nothing of the node's disk, and without a network nothing would
+	// bring it back.
 	b.exec(ctx, t, "docker", "exec", "worker2", "crictl", "rmi", "--prune")
 	left := b.repositories(ctx, t, "worker2")
 	for repository, want := range map[string]bool{"registry.k8s.io/kube-scheduler": true, "registry.k8s.io/kube-proxy": true, "registry.k8s.io/pause": true} {
@@ -117,18 +103,7 @@ func testStore(ctx context.Context, t *testing.T, b *box) {
 	}
 
 	// Loaded again: into new snapshots where it was removed, and nothing happens where it is.
-	path, err := etcdArchive()
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	if err := b.launcher.Load(ctx, b.name, in); err != nil {
-		t.Fatal(err)
-	}
+	b.load(ctx, t, "ETCD")
 	for _, node := range nodes {
 		if !b.repositories(ctx, t, node)["registry.k8s.io/etcd"] {
 			t.Errorf("%s lacks an image that was loaded", node)

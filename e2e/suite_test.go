@@ -15,7 +15,7 @@ import (
 // suiteResults is where the e2e program in the image writes, unless it is told otherwise.
 const suiteResults = "/e2e-results"
 
-// outputs is the folder for what people look at after the test.
+// outputs is the directory for what people look at after the test.
 func outputs(t *testing.T) string {
 	dir := os.Getenv("TEST_UNDECLARED_OUTPUTS_DIR")
 	if dir == "" {
@@ -28,13 +28,13 @@ func outputs(t *testing.T) string {
 	return dir
 }
 
-// runSuite runs specs with the e2e program of the image, and copies its results to a folder, whatever came out. The
-// error is the program's.
-func (b *box) runSuite(ctx context.Context, t *testing.T, folder string, args ...string) error {
+// runSuite runs specs with the e2e program of the image, and copies its results to a directory,
+// whatever came out. The error is the program's.
+func (b *box) runSuite(ctx context.Context, t *testing.T, directory string, args ...string) error {
 	t.Helper()
-	follow := b.followSuite(t, folder)
-	// Not with the test's context, whose end would end the client, not the specs. They end with their standard input, and
-	// so even if this process is killed.
+	follow := b.followSuite(t, directory)
+	// Not with the test's context, whose end would end the client, not the specs. They end with
+	// their standard input, and so even if this process is killed.
 	cmd := b.command("--interactive", append([]string{"e2e", "--stop-on-eof"}, args...)...)
 	log := &lineWriter{t: t}
 	cmd.Stdout, cmd.Stderr = log, log
@@ -65,7 +65,7 @@ func (b *box) runSuite(ctx context.Context, t *testing.T, folder string, args ..
 	follow()
 	copying, cancel := cleanup(t)
 	defer cancel()
-	if err := b.launcher.Docker.Do(copying, "copy the results", "cp", b.name+":"+suiteResults+"/.", folder); err != nil {
+	if err := b.launcher.Docker.Do(copying, "copy the results", "cp", b.name+":"+suiteResults+"/.", directory); err != nil {
 		t.Error(err)
 	}
 	return err
@@ -76,13 +76,14 @@ func (b *box) command(option string, args ...string) *exec.Cmd {
 	return exec.Command(b.launcher.Docker.Path, append([]string{"exec", option, b.name}, args...)...)
 }
 
-// followSuite copies what the e2e program writes while it runs, so that it is there even if this process is killed:
-// `e2e report` makes a summary of these files. It goes on until the function that it returns is called.
-func (b *box) followSuite(t *testing.T, folder string) (stop func()) {
+// followSuite copies what the e2e program writes while it runs, so that it is there even if this
+// process is killed: `e2e report` makes a summary of these files. It goes on until the function
+// that it returns is called.
+func (b *box) followSuite(t *testing.T, directory string) (stop func()) {
 	var commands []*exec.Cmd
 	var wg sync.WaitGroup
 	for _, name := range []string{"e2e.log", "progress.jsonl", "run.json"} {
-		file, err := os.Create(filepath.Join(folder, name))
+		file, err := os.Create(filepath.Join(directory, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,8 +113,8 @@ func (b *box) followSuite(t *testing.T, folder string) (stop func()) {
 }
 
 // readJUnit returns the status of each spec that was run, by its name.
-func readJUnit(folder string) (map[string]string, error) {
-	path := filepath.Join(folder, "junit_01.xml")
+func readJUnit(directory string) (map[string]string, error) {
+	path := filepath.Join(directory, "junit_01.xml")
 	report, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

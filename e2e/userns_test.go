@@ -6,9 +6,10 @@ import (
 	"testing"
 )
 
-// testUserNamespace checks a pod in a user namespace of its own (KEP-127): it runs, root in it is somebody else on the node, and
-// a volume that it writes to is root's again. The runtime has idmapped mounts for that, and pause's image, which was not
-// loaded but was in the node from the beginning, can be idmapped.
+// testUserNamespace checks a pod in a user namespace of its own (KEP-127): it runs, root in it is
+// another user on the node, and a volume that it writes to is root's again. The runtime has
+// idmapped mounts for that, and pause's image, which was not loaded but was in the node from the
+// beginning, can be idmapped.
 func testUserNamespace(ctx context.Context, t *testing.T, b *box) {
 	b.apply(ctx, t, "userns.yaml", "AGNHOST", b.testImage(ctx, t, "registry.k8s.io/e2e-test-images/agnhost"))
 	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/userns", "--timeout=60s")

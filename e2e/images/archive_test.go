@@ -143,8 +143,8 @@ func (i *image) program(t *testing.T, p string) string {
 	return to
 }
 
-// TestLayersAreStoredOnce holds the number of layers in the archive against the number of different ones. The empty
-// layers, by which that is reached, do not count.
+// TestLayersAreStoredOnce holds the number of layers in the archive against the number of different
+// ones. The empty layers, by which that is reached, do not count.
 func TestLayersAreStoredOnce(t *testing.T) {
 	f, err := os.Open(*archive)
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 	"testing"
 )
 
-// TestConfig checks how each image runs: as its Dockerfile says, or as the image does that the Dockerfile is from.
+// TestConfig checks how each image runs: as its Dockerfile says, or as the image does that the
+// Dockerfile is from.
 func TestConfig(t *testing.T) {
 	want := map[string]struct{ user, entrypoint, cmd, ports string }{
 		"agnhost":                {"", "/agnhost", "pause", "5000 80 8080 8081 9376"},
@@ -152,7 +153,8 @@ var debianSetuid = map[string]bool{
 	"usr/sbin/unix_chkpwd": true,
 }
 
-// TestTagsDiffer checks that the images of one name are different ones, as specs that update from one to the other expect.
+// TestTagsDiffer checks that the images of one name are different ones, as specs that update from
+// one to the other expect.
 func TestTagsDiffer(t *testing.T) {
 	seen := map[string]string{}
 	for _, full := range names(t, *archive) {
@@ -193,8 +195,8 @@ func TestBusybox(t *testing.T) {
 	}
 }
 
-// TestBusyboxShell checks that the shell hands variables of any name on, and complains in the words of ash: specs look for
-// both.
+// TestBusyboxShell checks that the shell hands variables of any name on, and complains in the words
+// of ash: specs look for both.
 func TestBusyboxShell(t *testing.T) {
 	i := load(t, "busybox:1.37.0-2")
 	bin := t.TempDir()
@@ -218,7 +220,8 @@ func TestBusyboxShell(t *testing.T) {
 	}
 }
 
-// TestLibraries checks that the Debian programs that images add to the root below find their libraries there.
+// TestLibraries checks that the Debian programs that images add to the root below find their
+// libraries there.
 func TestLibraries(t *testing.T) {
 	for short, p := range map[string]string{
 		"distroless-iptables:v0.9.9": "usr/bin/grep",
@@ -247,7 +250,8 @@ func TestLibraries(t *testing.T) {
 	}
 }
 
-// TestSampleAPIServer holds the version of the program against the image's tag, which has a 1 for the module's 0.
+// TestSampleAPIServer holds the version of the program against the image's tag, which has a 1 for
+// the module's 0.
 func TestSampleAPIServer(t *testing.T) {
 	for _, full := range names(t, *archive) {
 		name, tag, _ := strings.Cut(path.Base(full), ":")

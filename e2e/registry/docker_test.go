@@ -27,7 +27,8 @@ func TestDocker(t *testing.T) {
 	s := start(t, kind{secure: true})
 	names := []string{"dind-base", "dind-cluster"}
 	all := parse(t, s.mustPush(ctx, t, names, "--tag", "v1").stdout)
-	// Docker trusts every registry on the loopback. It gets the password from a configuration of its own.
+	// Docker trusts every registry on the loopback. It gets the password from a configuration of
+	// its own.
 	config := s.dockerConfig(t)
 	for _, p := range all {
 		ref := p.repo.Digest(p.digest.String()).String()
@@ -59,7 +60,8 @@ func TestDocker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A classic engine knows images by their config, one with containerd's store by their manifest.
+		// A classic engine knows images by their config, one with containerd's store by their
+		// manifest.
 		if got := strings.TrimSpace(string(out)); got != id.String() && got != p.digest.String() {
 			t.Errorf("%s is image %s, want %s", ref, got, id)
 		}

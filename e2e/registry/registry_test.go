@@ -25,8 +25,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/imagetest"
 )
 
-// check pulls all that was published: every byte of every blob, against its digest. The first image, which is the
-// smallest, is taken apart too.
+// check pulls all that was published: every byte of every blob, against its digest. The first
+// image, which is the smallest, is taken apart too.
 func (s *server) check(ctx context.Context, t *testing.T, all []published) {
 	t.Helper()
 	options := s.remote(ctx, t)
@@ -167,7 +167,8 @@ func TestPush(t *testing.T) {
 			}
 			s.check(ctx, t, all)
 
-			// The best of three: the first one comes while the machine still writes a gigabyte to its disk.
+			// The best of three: the first one comes while the machine still writes a gigabyte to
+			// its disk.
 			best := time.Hour
 			for range 3 {
 				again := s.mustPush(ctx, t, c.names, "--tag", "v1", "--tag", "v1-abc")
@@ -278,7 +279,8 @@ func mustRepo(t *testing.T, s *server) name.Repository {
 	return repo
 }
 
-// TestRegistryRestarts kills the registry while images are pushed to it, and starts it again: the push goes on.
+// TestRegistryRestarts kills the registry while images are pushed to it, and starts it again: the
+// push goes on.
 func TestRegistryRestarts(t *testing.T) {
 	ctx := t.Context()
 	s := start(t, kind{})
@@ -337,7 +339,8 @@ func (k *killer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestKilled kills pushes at random moments, from the first blobs to the tags. What tags there are point at complete images.
+// TestKilled kills pushes at random moments, from the first blobs to the tags. What tags there are
+// point at complete images.
 func TestKilled(t *testing.T) {
 	ctx := t.Context()
 	s := start(t, kind{debian: true})

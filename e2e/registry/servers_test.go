@@ -1,5 +1,5 @@
-// Package registry tests publishing with real registries: distribution, built from source, with TLS and a password, and
-// Debian's docker-registry, with neither.
+// Package registry tests publishing with real registries: distribution, built from source, with TLS
+// and a password, and Debian's docker-registry, with neither.
 package registry
 
 import (
@@ -37,7 +37,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
 
-// Where Bazel has put the programs and images: below the test's folder, and for the images below the one above it.
+// Where Bazel has put the programs and images: below the test's directory, and for the images below
+// the one above it.
 var (
 	publisher    = flag.String("publisher", "", "the publisher")
 	distribution = flag.String("distribution", "", "distribution's registry")
@@ -45,7 +46,8 @@ var (
 	images, docs repeated.Strings
 )
 
-// smallDiskVariable makes the test program put a small file system at a path and become another program.
+// smallDiskVariable makes the test program put a small file system at a path and become another
+// program.
 const smallDiskVariable = "REGISTRY_TEST_SMALL_DISK"
 
 func TestMain(m *testing.M) {
@@ -285,7 +287,7 @@ func (s *server) remote(ctx context.Context, t *testing.T) []remote.Option {
 	return append(options, remote.WithTransport(tr), remote.WithAuth(&authn.Basic{Username: user, Password: password}))
 }
 
-// dockerConfig makes a folder with Docker's configuration, which has the password.
+// dockerConfig makes a directory with Docker's configuration, which has the password.
 func (s *server) dockerConfig(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -309,7 +311,7 @@ func program(t *testing.T, path string) string {
 	return abs
 }
 
-// unpacked is the Debian root's folder, once somebody needs it.
+// unpacked is the Debian root's directory, from its first use on.
 var unpacked string
 
 var unpackRoot = sync.OnceValue(func() (err error) {
@@ -322,7 +324,8 @@ var unpackRoot = sync.OnceValue(func() (err error) {
 	return nil
 })
 
-// debianProgram is the beginning of the command line of a program in the Debian root, which runs with its own libraries.
+// debianProgram is the beginning of the command line of a program in the Debian root, which runs
+// with its own libraries.
 func debianProgram(t *testing.T, name string) []string {
 	t.Helper()
 	if err := unpackRoot(); err != nil {

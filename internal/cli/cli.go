@@ -24,13 +24,18 @@ func Main(name string, run func(context.Context) error) {
 // End ends the process of a program that a signal may kill: with status 0, or with 1 and a message that begins with its name.
 func End(name string, err error) { os.Exit(status(name, err)) }
 
+// Signals returns those that ask a program to end: SIGINT, SIGTERM and SIGHUP, since a terminal that is closed leaves nothing
+// half done either. A signal that is ignored is not among them, as nohup and a shell's background jobs want it; asking for it
+// would bring it back (os/signal, Notify).
+func Signals() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+}
+
 // Exit runs a program that prints its errors itself and ends the process with the status that it returns. The context ends
-// with SIGINT, SIGTERM or SIGHUP: a terminal that is closed leaves nothing half done either. A signal that is ignored stays so,
-// as nohup and a shell's background jobs want it; asking for it would bring it back (os/signal, Notify).
+// with one of the Signals.
 func Exit(run func(context.Context) int) {
-	signals := slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 	ctx := context.Background()
-	if len(signals) > 0 { // none would mean all
+	if signals := Signals(); len(signals) > 0 { // none would mean all
 		ctx, _ = signal.NotifyContext(ctx, signals...)
 	}
 	os.Exit(run(ctx))

@@ -9,8 +9,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/boot/cmd"
 )
 
-// Where the images' files are among the runfiles, and the name of an image that is in every node. Bazel sets them when
-// it links.
+// Where the images' files are among the runfiles, and the name of an image that is in every node.
+// Bazel sets them when it links.
 var image, nodeImage, pauseImage string
 
 func main() {

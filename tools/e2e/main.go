@@ -1,4 +1,5 @@
-// E2e runs Kubernetes' end-to-end specs against a cluster and leaves results that people and programs can read.
+// E2e runs Kubernetes' end-to-end specs against a cluster and leaves results that people and
+// programs can read.
 package main
 
 import (

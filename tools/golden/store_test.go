@@ -81,11 +81,7 @@ func TestStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var entries []*tree.Entry
-	for _, e := range all.Sorted() {
-		entries = append(entries, &e.Entry)
-	}
-	l := list(t, entries)
+	l := list(t, all.Sorted())
 	l.refer(names)
 	got := strings.ReplaceAll(strings.TrimPrefix(l.String(), head), "./usr/lib/x/store/node/io.containerd.snapshotter.v1.overlayfs/snapshots", "…")
 	want := `./* layer=//:a.deb

@@ -46,7 +46,7 @@ func command(built Built, o testhost.Options, code *int) *cobra.Command {
 		Use:   "host [OPTION...] [COMMAND ARGUMENT...]",
 		Short: "Start a machine for tests, with cgroup v2 and Docker",
 		Long: `Starts a machine in this process: user-mode Linux. It has Docker, cgroups of version 2 and what specs
-of Kubernetes ask of a kernel, no network, and those folders of this machine that it is given. It is no
+of Kubernetes ask of a kernel, no network, and those directories of this machine that it is given. It is no
 sandbox: root in it can mount whatever files you have.
 
 Without a command it is a shell; its end is that of the machine. The exit status is the command's, or
@@ -79,13 +79,13 @@ Without a command it is a shell; its end is that of the machine. The exit status
 	// What follows the command is the command's.
 	f.SetInterspersed(false)
 	f.IntVar(&o.CPUs, "cpus", 2, "number of processors, 4 at most")
-	f.StringVar(&o.Dir, "dir", "", "folder of the machine that the command runs in")
+	f.StringVar(&o.Dir, "dir", "", "directory of the machine that the command runs in")
 	f.Int64Var(&disk, "disk", 30, "size of the disk for Docker in GiB, of which it takes what is used")
 	f.StringArrayVar(&o.Env, "env", nil, "NAME=VALUE for the command's environment; may be repeated")
 	f.StringVar(&o.Linux, "kernel", "", "file of another kernel than Bazel's")
 	f.Int64Var(&memory, "memory", 6, "memory in GiB, of which it takes what is used")
 	f.StringVar(&o.Root, "root", "", "image file of another root file system than Bazel's; it stays as it is")
-	f.StringArrayVar(&o.Shares, "share", nil, "folder of this machine to have at the same path, read-only, or to write with \":rw\" at the end; may be repeated")
+	f.StringArrayVar(&o.Shares, "share", nil, "directory of this machine to have at the same path, read-only, or to write with \":rw\" at the end; may be repeated")
 	f.DurationVar(&timeout, "timeout", 0, "how long it may take altogether (as long as it takes)")
 	f.BoolVar(&verbose, "verbose", false, "show what the kernel and systemd say")
 	return c
@@ -101,7 +101,8 @@ func run(ctx context.Context, o testhost.Options) (int, error) {
 	return testhost.Run(ctx, o)
 }
 
-// runfile returns the absolute path of a file: of the one that the user names, else of one among the runfiles.
+// runfile returns the absolute path of a file: of the one that the user names, else of one among
+// the runfiles.
 func runfile(path, named string) (string, error) {
 	if named != "" {
 		return filepath.Abs(named)

@@ -1,7 +1,8 @@
-// Package testhost runs a machine for tests: user-mode Linux, whose kernel is a process like others, with a root file
-// system of its own. It has what the machine at hand may lack: version 2 of cgroups, and the kernel's features that
-// third_party/linux/kernel.config names. It has no network. It is no sandbox: its root can mount any of the host's files that
-// whoever has started it has.
+// Package testhost runs a machine for tests: user-mode Linux, whose kernel is a process like
+// others, with a root file system of its own. It has what the machine at hand may lack: version 2
+// of cgroups, and the kernel's features that third_party/linux/kernel.config names. It has no
+// network. It is no sandbox: its root can mount any of the host's files that the user who started
+// it can read.
 //
 // Programs that use it call Init first.
 package testhost
@@ -32,9 +33,11 @@ type Options struct {
 	// Memory and Disk, for Docker, are in bytes. Of neither is more taken than what is used.
 	Memory, Disk int64
 	CPUs         int
-	// Shares are folders of the host that the machine has at the same paths: to read, and with ":rw" at the end to write.
+	// Shares are directories of the host that the machine has at the same paths: to read, and with
+	// ":rw" at the end to write.
 	Shares []string
-	// Command runs in Dir with Env besides the machine's own environment. Without a command it is a shell on Stdin.
+	// Command runs in Dir with Env besides the machine's own environment. Without a command it is a
+	// shell on Stdin.
 	Command []string
 	Dir     string
 	Env     []string
@@ -45,10 +48,12 @@ type Options struct {
 	Log io.Writer
 }
 
-// bootTime is how long the machine may take to be up. It takes some seconds; this is for hosts with much else to do.
+// bootTime is how long the machine may take to be up. It takes some seconds; this is for hosts with
+// much else to do.
 const bootTime = 5 * time.Minute
 
-// Descriptors of the kernel's process, and so of its consoles. Its first three are what it says by itself.
+// Descriptors of the kernel's process, and so of its consoles. Its first three are what it says by
+// itself.
 const (
 	inFD = 3 + iota
 	outFD
@@ -57,8 +62,8 @@ const (
 	diskFD
 )
 
-// Run starts a machine, has it run the command, and returns the command's exit status. With the machine go all its
-// processes and files.
+// Run starts a machine, has it run the command, and returns the command's exit status. With the
+// machine go all its processes and files.
 func Run(ctx context.Context, o Options) (int, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -262,8 +267,8 @@ func (t *tail) String() string {
 // starting is the name that this program has when it is started again, to become the kernel.
 const starting = "test-host"
 
-// scratch is where the machine has its memory and what else it writes. It is a file system of its own, which goes with the
-// last of its processes.
+// scratch is where the machine has its memory and what else it writes. It is a file system of its
+// own, which goes with the last of its processes.
 const scratch = "/dev/shm"
 
 // stage is what the process that becomes the kernel gets.

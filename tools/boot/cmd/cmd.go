@@ -23,7 +23,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
 )
 
-// Built says what Bazel has put with the program: paths of images' files among the runfiles, and a name.
+// Built says what Bazel has put with the program: paths of images' files among the runfiles, and a
+// name.
 type Built struct {
 	Image, NodeImage, PauseImage string
 }
@@ -61,7 +62,7 @@ func (o *options) command() *cobra.Command {
 cannot do without: kubeadm alone in one node, and etcd and kube-apiserver alone.
 Ready means: all nodes Ready, CoreDNS answers, and a pod of a test Deployment Running.
 
-Writes boot.json and a page with time lines, boot.html, and prints a summary. The exit status
+Writes boot.json and a page with timelines, boot.html, and prints a summary. The exit status
 is not 0 if a start failed or took more than twice the median of its size.`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
@@ -75,7 +76,7 @@ is not 0 if a start failed or took more than twice the median of its size.`,
 	f.IntVar(&o.starts, "starts", 5, "number of starts of each size")
 	f.IntVar(&o.repeat, "repeat", 0, "this many starts of each size, and no floor: to see whether one fails or is slow")
 	f.IntSliceVar(&o.nodes, "nodes", []int{1, 3, 4}, "sizes of clusters; in each round, one start of each")
-	f.StringVar(&o.output, "output", "", "folder for the results (default: a new one below the current folder)")
+	f.StringVar(&o.output, "output", "", "directory for the results (default: a new one below the current directory)")
 	f.BoolVar(&o.floor, "floor", true, "measure in each round kubeadm alone, too, and etcd and kube-apiserver")
 	f.StringVar(&o.image, "image", "", "image of clusters that the local Docker has, in place of the one just built")
 	f.StringVar(&o.nodeImage, "node-image", "", "image of nodes that the local Docker has, for the floor; with --image there is no floor without it")
@@ -89,7 +90,7 @@ is not 0 if a start failed or took more than twice the median of its size.`,
 // render makes the page of an earlier run anew.
 func (o *options) render() *cobra.Command {
 	return &cobra.Command{
-		Use:   "render FOLDER",
+		Use:   "render DIRECTORY",
 		Short: "Make the page and the summary of a run again, from its boot.json",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -155,7 +156,7 @@ func (o *options) run(ctx context.Context) error {
 			return err
 		}
 	}
-	dir, err := o.folder()
+	dir, err := o.directory()
 	if err != nil {
 		return err
 	}
@@ -212,8 +213,9 @@ func (o *options) rounds(ctx context.Context, m *measure.Measurer, run *result.R
 	return nil
 }
 
-// folder makes the folder for the results. `bazel run` starts programs elsewhere than where the user is.
-func (o *options) folder() (string, error) {
+// directory makes the directory for the results. `bazel run` starts programs elsewhere than where
+// the user is.
+func (o *options) directory() (string, error) {
 	base := os.Getenv("BUILD_WORKING_DIRECTORY")
 	dir := o.output
 	if dir == "" {
@@ -223,12 +225,13 @@ func (o *options) folder() (string, error) {
 		dir = filepath.Join(base, dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("making the folder for the results: %w", err)
+		return "", fmt.Errorf("making the directory for the results: %w", err)
 	}
 	return dir, nil
 }
 
-// send returns the name of an image in the local Docker, which gets it first if it is one that Bazel has built.
+// send returns the name of an image in the local Docker, which gets it first if it is one that
+// Bazel has built.
 func send(ctx context.Context, d *docker.Client, log *progress.Printer, flag, built string) (string, error) {
 	if flag != "" {
 		_, err := d.InspectImage(ctx, flag)

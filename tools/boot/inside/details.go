@@ -89,8 +89,9 @@ func clockOffset() (time.Duration, error) {
 	return time.Duration(time.Now().UnixNano() - t.Nano()), nil
 }
 
-// unitSpans reads what `systemctl show` prints: blocks of NAME=VALUE, times in microseconds of the monotonic clock. Units
-// that have not run are left out. A name that is given stands for the one of the block.
+// unitSpans reads what `systemctl show` prints: blocks of NAME=VALUE, times in microseconds of the
+// monotonic clock. Units that have not run are left out. A name that is given stands for the one of
+// the block.
 func unitSpans(lane, name, text, begin, end string, offset time.Duration) []timeline.Span {
 	var spans []timeline.Span
 	for block := range strings.SplitSeq(text, "\n\n") {
@@ -114,8 +115,8 @@ func unitSpans(lane, name, text, begin, end string, offset time.Duration) []time
 	return spans
 }
 
-// containerSpans reads what `crictl inspect` prints of several containers. A span is from a container's creation to its
-// start.
+// containerSpans reads what `crictl inspect` prints of several containers. A span is from a
+// container's creation to its start.
 func containerSpans(lane string, data []byte) ([]timeline.Span, error) {
 	var list []struct {
 		Status struct {

@@ -35,8 +35,8 @@ const (
 	adminKubeconfig = "/etc/kubernetes/super-admin.conf"
 )
 
-// Floor measures `kubeadm init` in a node container that has booted and has done nothing yet, and, if wanted, etcd and
-// kube-apiserver as plain processes afterwards.
+// Floor measures `kubeadm init` in a node container that has booted and has done nothing yet, and,
+// if wanted, etcd and kube-apiserver as plain processes afterwards.
 func Floor(ctx context.Context, kind string, processes bool) (*result.Floor, error) {
 	f := &result.Floor{Kind: kind}
 	if err := prepare(ctx, kind); err != nil {
@@ -53,8 +53,8 @@ func Floor(ctx context.Context, kind string, processes bool) (*result.Floor, err
 	return f, nil
 }
 
-// prepare makes the container what a node is just before kubeadm runs: its address, its images, its pod network and
-// kubeadm's configuration.
+// prepare makes the container what a node is just before kubeadm runs: its address, its images, its
+// pod network and kubeadm's configuration.
 func prepare(ctx context.Context, kind string) error {
 	p := v1alpha1.Default()
 	p.Nodes = v1alpha1.Workers(0)
@@ -128,8 +128,9 @@ func prepare(ctx context.Context, kind string) error {
 	return nil
 }
 
-// floorConfig makes a configuration for one whole `kubeadm init` from that of a cluster's control plane: with all phases
-// but the checks, and, if plain, without whatever this project changes for speed.
+// floorConfig makes a configuration for one whole `kubeadm init` from that of a cluster's control
+// plane: with all phases except preflight, and, if plain, without what this project changes for
+// speed.
 func floorConfig(config []byte, plain bool) ([]byte, error) {
 	var out bytes.Buffer
 	for i, text := range strings.Split(string(config), "---\n") {
@@ -216,8 +217,8 @@ func measureInit(ctx context.Context, f *result.Floor) error {
 	return group.Wait()
 }
 
-// measureProcesses starts etcd and kube-apiserver anew, with the programs, flags and certificates of the pods that run
-// here, an empty database and nothing else beside them.
+// measureProcesses starts etcd and kube-apiserver anew, with the programs, flags and certificates
+// of the pods that run here, an empty database and nothing else beside them.
 func measureProcesses(ctx context.Context, f *result.Floor) error {
 	const dir, data = "/var/lib/etcd/floor", "/var/lib/etcd/floor/data"
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -277,33 +278,26 @@ func measureProcesses(ctx context.Context, f *result.Floor) error {
 	return group.Wait()
 }
 
-// waitWell asks until the answer is 200. Who answers does not matter: the server is our own child.
+// waitWell asks until the answer is 200. It does not verify the server, which is a child of this
+// process.
 func waitWell(ctx context.Context, url string) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
-	last := errors.New("not asked")
-	for {
+	return retry(ctx, "GET "+url, func() error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
 			return err
 		}
 		resp, err := client.Do(req)
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-			err = errors.New(resp.Status)
+		if err != nil {
+			return err
 		}
-		if ctx.Err() == nil {
-			last = err
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return errors.New(resp.Status)
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("GET %s: %w: %w", url, context.Cause(ctx), last)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+		return nil
+	})
 }
 
 // findProcess returns the process that runs a program of that name, and its arguments.

@@ -1,8 +1,8 @@
-// Package inside is the part of the boot benchmark that runs inside of the containers that it measures: there it hears of
-// everything at once, and on the clock that all share.
+// Package inside is the part of the boot benchmark that runs inside of the containers that it
+// measures: there it hears of everything at once, and on the clock that all share.
 //
-// The benchmark copies its own program into the container and runs it with `docker exec`. What it finds out is one JSON
-// value on standard output.
+// The benchmark copies its own program into the container and runs it with `docker exec`. What it
+// finds out is one JSON value on standard output.
 package inside
 
 import (
@@ -29,11 +29,12 @@ type Watched struct {
 	Timeline timeline.Timeline    `json:"timeline"`
 }
 
-// poll is the pause between two looks for a file.
-const poll = 20 * time.Millisecond
+// poll is the pause between two attempts: marks are as exact as that.
+const poll = 10 * time.Millisecond
 
-// Watch follows the start of a cluster in the top-level container, as a user with the administrator's kubeconfig who
-// makes a Deployment as soon as the API server takes it. It returns when all marks are there.
+// Watch follows the start of a cluster in the top-level container, as a user with the
+// administrator's kubeconfig who makes a Deployment as soon as the API server takes it. It returns
+// when all marks are there.
 func Watch(ctx context.Context, nodes int, image string) (*Watched, error) {
 	if _, err := waitForFile(ctx, paths.Settings); err != nil {
 		return nil, err
@@ -141,7 +142,8 @@ func (w *watch) follow(ctx context.Context) error {
 
 const deployment = "boot-benchmark"
 
-// deploy makes the Deployment. At first the administrator has no rights yet, or the namespace is not there.
+// deploy makes the Deployment. At first the administrator has no rights yet, or the namespace is
+// not there.
 func (w *watch) deploy(ctx context.Context) error {
 	labels := map[string]string{"app": deployment}
 	object := map[string]any{
@@ -157,31 +159,36 @@ func (w *watch) deploy(ctx context.Context) error {
 			},
 		},
 	}
+	return retry(ctx, "making the test Deployment", func() error {
+		return w.api.Apply(ctx, "/apis/apps/v1/namespaces/default/deployments/"+deployment, deployment, object)
+	})
+}
+
+func waitForFile(ctx context.Context, path string) (data []byte, err error) {
+	err = retry(ctx, "waiting for "+path, func() (err error) {
+		if data, err = os.ReadFile(path); err == nil && len(data) == 0 {
+			err = errors.New("it is empty")
+		}
+		return err
+	})
+	return data, err
+}
+
+// retry tries something until it succeeds. When ctx ends before, the error has its cause and the
+// last one that the end itself has not caused.
+func retry(ctx context.Context, what string, try func() error) error {
+	var last error
 	for {
-		err := w.api.Apply(ctx, "/apis/apps/v1/namespaces/default/deployments/"+deployment, deployment, object)
+		err := try()
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("making the test Deployment: %w: %w", context.Cause(ctx), err)
-		case <-time.After(poll):
-		}
-	}
-}
-
-func waitForFile(ctx context.Context, path string) ([]byte, error) {
-	for {
-		data, err := os.ReadFile(path)
-		if err == nil && len(data) > 0 {
-			return data, nil
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
+		if last == nil || ctx.Err() == nil {
+			last = err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for %s: %w", path, context.Cause(ctx))
+			return fmt.Errorf("%s: %w: %w", what, context.Cause(ctx), last)
 		case <-time.After(poll):
 		}
 	}

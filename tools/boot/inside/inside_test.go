@@ -1,6 +1,8 @@
 package inside
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,7 +118,7 @@ func TestDiskUse(t *testing.T) {
 		t.Errorf("a hard link and a symbolic one take %d bytes, %v", after-before, err)
 	}
 	if _, err := diskUse(filepath.Join(dir, "none")); err == nil {
-		t.Error("no error for a folder that is not there")
+		t.Error("no error for a directory that is not there")
 	}
 }
 
@@ -195,6 +197,42 @@ func TestFloorConfig(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(strings.Split(text, "---\n")[0]), &first); err != nil || len(first.SkipPhases) != 1 || first.SkipPhases[0] != "preflight" {
 			t.Errorf("plain %v: skips %v, %v", plain, first.SkipPhases, err)
 		}
+	}
+}
+
+func TestRetry(t *testing.T) {
+	over, busy := errors.New("over"), errors.New("busy")
+	n := 0
+	if err := retry(t.Context(), "trying", func() error {
+		if n++; n < 3 {
+			return busy
+		}
+		return nil
+	}); err != nil || n != 3 {
+		t.Errorf("got %v after %d attempts", err, n)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	n = 0
+	err := retry(ctx, "trying", func() error {
+		if n++; n == 2 {
+			cancel(over)
+			return ctx.Err()
+		}
+		return busy
+	})
+	if !errors.Is(err, over) || !errors.Is(err, busy) || n != 2 || err.Error() != "trying: over: busy" {
+		t.Errorf("got %v after %d attempts", err, n)
+	}
+}
+
+func TestWaitForFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(5*time.Millisecond, func() { os.WriteFile(path, []byte("there"), 0o644) })
+	if data, err := waitForFile(t.Context(), path); err != nil || string(data) != "there" {
+		t.Errorf("got %q, %v", data, err)
 	}
 }
 

@@ -106,7 +106,8 @@ func field(data []byte, name string) int64 {
 	return 0
 }
 
-// cpuTime reads a /proc/PID/stat: the processor time of a process and of its children that have ended.
+// cpuTime reads a /proc/PID/stat: the processor time of a process and of its children that have
+// ended.
 func cpuTime(stat []byte) result.Seconds {
 	// The kernel gives times in hundredths of a second, on all architectures.
 	const hertz = 100
@@ -121,8 +122,9 @@ func cpuTime(stat []byte) result.Seconds {
 	return result.Seconds(ticks) / hertz
 }
 
-// workingSet returns a container's memory without inactive file pages. The file says in which cgroup its first process
-// is: "…:memory:PATH" with cgroup v1, "0::PATH" with v2, where PATH has the container's ID in one of its parts.
+// workingSet returns a container's memory without inactive file pages. The file says in which
+// cgroup its first process is: "…:memory:PATH" with cgroup v1, "0::PATH" with v2, where PATH has
+// the container's ID in one of its parts.
 func workingSet(root, file, id string) (int64, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -174,7 +176,8 @@ func parentless(path string) string {
 	return path[1+i:]
 }
 
-// ownDirs returns the directories that belong to a container alone: its writable layer and its own volumes.
+// ownDirs returns the directories that belong to a container alone: its writable layer and its own
+// volumes.
 func ownDirs(c *docker.Container) ([]string, error) {
 	// As a whole, since a line can be longer than a Scanner takes: an overlay of many layers.
 	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.State.Pid))
@@ -199,7 +202,8 @@ func ownDirs(c *docker.Container) ([]string, error) {
 	return dirs, nil
 }
 
-// rootUpper returns the upper directory if a line of mountinfo is about an overlay that is the root.
+// rootUpper returns the upper directory if a line of mountinfo is about an overlay that is the
+// root.
 func rootUpper(line string) (string, bool) {
 	before, after, ok := strings.Cut(line, " - ")
 	words := strings.Fields(before)
@@ -211,8 +215,8 @@ func rootUpper(line string) (string, bool) {
 	return upper, ok && upper != ""
 }
 
-// diskUse returns what a tree takes on disk. Links are not followed, other file systems mounted in it do not count, and a
-// file that goes away meanwhile does not matter.
+// diskUse returns what a tree takes on disk. Links are not followed, other file systems mounted in
+// it do not count, and a file that goes away meanwhile does not matter.
 func diskUse(dir string) (int64, error) {
 	info, err := os.Lstat(dir)
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package measure starts clusters, and what is less than a cluster, on the local Docker, and measures them.
+// Package measure starts clusters, and what is less than a cluster, on the local Docker, and
+// measures them.
 package measure
 
 import (
@@ -74,8 +75,8 @@ func newName(kind string) string {
 	return fmt.Sprintf("boot-benchmark-%d-%s-%d", os.Getpid(), kind, serial.Add(1))
 }
 
-// Start measures one start of a cluster, from nothing to ready, and removes it. A start that fails is a result too; the
-// error is ctx's, or what makes going on useless.
+// Start measures one start of a cluster, from nothing to ready, and removes it. A start that fails
+// is a result too; the error is ctx's, or what makes going on useless.
 func (m *Measurer) Start(ctx context.Context, nodes, round int) (result.Start, error) {
 	s := result.Start{Nodes: nodes, Round: round}
 	step := m.Progress.Step("%d node(s), round %d", nodes, round)
@@ -157,7 +158,8 @@ func (m *Measurer) start(ctx context.Context, s *result.Start) (err error) {
 	return nil
 }
 
-// Floor measures kubeadm alone in one node's container, and with processes etcd and kube-apiserver alone.
+// Floor measures kubeadm alone in one node's container, and with processes etcd and kube-apiserver
+// alone.
 func (m *Measurer) Floor(ctx context.Context, kind string, round int, processes bool) (result.Floor, error) {
 	step := m.Progress.Step("%s, round %d", kind, round)
 	f, err := m.floor(ctx, kind, processes)

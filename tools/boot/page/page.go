@@ -1,9 +1,8 @@
-// Package page makes a page of a run of the boot benchmark: the figures, and a time line of a typical start of each size. It
-// is one file that asks nobody for anything.
+// Package page makes a page of a run of the boot benchmark: the figures, and a timeline of a
+// typical start of each size.
 package page
 
 import (
-	"bytes"
 	"cmp"
 	"embed"
 	"fmt"
@@ -13,35 +12,26 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
+	"github.com/dind-cluster/dind-cluster/tools/internal/htmlpage"
 )
 
-// File is the name of the page in the results folder.
+// File is the name of the page in the results directory.
 const File = "boot.html"
 
 //go:embed page.html page.css
 var files embed.FS
 
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"css": func() (template.CSS, error) { b, err := files.ReadFile("page.css"); return template.CSS(b), err },
+var page = htmlpage.Parse(files, template.FuncMap{
 	"s":   func(v result.Seconds) string { return fmt.Sprintf("%.2f", v) },
 	"mib": func(n int64) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) },
 	"gib": func(n int64) string { return fmt.Sprintf("%.0f GiB", float64(n)/(1<<30)) },
-}).ParseFS(files, "page.html"))
+})
 
-// Write makes the page in the results folder.
+// Write makes the page in the results directory.
 func Write(dir string, r *result.Run) error {
-	var out bytes.Buffer
-	if err := page.Execute(&out, newView(r)); err != nil {
-		return fmt.Errorf("making the page: %w", err)
-	}
-	if err := renameio.WriteFile(filepath.Join(dir, File), out.Bytes(), 0o644, renameio.WithTempDir(dir)); err != nil {
-		return fmt.Errorf("making the page: %w", err)
-	}
-	return nil
+	return htmlpage.Write(filepath.Join(dir, File), page, newView(r))
 }
 
 type view struct {
@@ -49,7 +39,7 @@ type view struct {
 	Floors   []result.Stat
 	Groups   []groupView
 	Failures []string
-	// HasFloor says whether there are ratios.
+	// HasFloor reports whether there are ratios.
 	HasFloor bool
 }
 
@@ -100,7 +90,7 @@ const (
 // maxNodes is how many nodes a chart shows.
 const maxNodes = 12
 
-// chart is a time line, ready to draw.
+// chart is a timeline, ready to draw.
 type chart struct {
 	Round         int
 	Width, Height float64
@@ -165,27 +155,27 @@ func newChart(s *result.Start) *chart {
 
 	y := c.Top
 	add := func(label, class string, spans []timeline.Span) {
-		rows := pack(spans)
-		if len(rows) == 0 {
+		if len(spans) == 0 {
 			return
 		}
-		l := lane{Label: label, Y: y, Height: float64(len(rows)) * rowHeight}
-		l.LineY = l.Y + rowHeight*0.7
-		for i, row := range rows {
-			for _, span := range row {
-				from, took := result.Since(s.Begin, span.Start), result.Since(span.Start, span.End)
-				b := bar{
-					Class: class, X: x(from), Y: y + float64(i)*rowHeight, W: math.Max(1.5, float64(took)*scale), H: rowHeight - 3,
-					Name: span.Name, From: from, Took: took,
-				}
-				if room := int((b.W - 6) / charWidth); room >= 3 {
-					b.Text = span.Name
-					if len(b.Text) > room {
-						b.Text = b.Text[:room-1] + "…"
-					}
-				}
-				l.Bars = append(l.Bars, b)
+		l := lane{Label: label, Y: y, LineY: y + rowHeight*0.7}
+		slices.SortStableFunc(spans, func(a, b timeline.Span) int { return a.Start.Compare(b.Start) })
+		var rows htmlpage.Rows
+		for _, span := range spans {
+			top := float64(rows.Place(span.Start, span.End)) * rowHeight
+			from, took := result.Since(s.Begin, span.Start), result.Since(span.Start, span.End)
+			b := bar{
+				Class: class, X: x(from), Y: y + top, W: math.Max(1.5, float64(took)*scale), H: rowHeight - 3,
+				Name: span.Name, From: from, Took: took,
 			}
+			if room := int((b.W - 6) / charWidth); room >= 3 {
+				b.Text = span.Name
+				if len(b.Text) > room {
+					b.Text = b.Text[:room-1] + "…"
+				}
+			}
+			l.Bars = append(l.Bars, b)
+			l.Height = math.Max(l.Height, top+rowHeight)
 		}
 		y += l.Height
 		c.Lanes = append(c.Lanes, l)
@@ -213,21 +203,11 @@ func newChart(s *result.Start) *chart {
 		add("· containers", "container", of(name, s.Containers))
 	}
 	c.Height = y + 4
-	step := tickStep(float64(end))
+	step := htmlpage.TickStep(time.Duration(float64(end)*float64(time.Second)), 20).Seconds()
 	for t := 0.0; t <= float64(end) && x(result.Seconds(t)) < chartWidth-30; t += step {
 		c.Ticks = append(c.Ticks, tick{X: x(result.Seconds(t)), Label: fmt.Sprintf("%g s", t)})
 	}
 	return c
-}
-
-// tickStep returns a round number of seconds so that there are at most twenty ticks.
-func tickStep(end float64) float64 {
-	for _, step := range []float64{0.5, 1, 2, 5, 10, 30, 60} {
-		if end/step <= 20 {
-			return step
-		}
-	}
-	return 300
 }
 
 // nodeNames are the lanes that are nodes, the control plane first.
@@ -247,23 +227,4 @@ func nodeNames(s *result.Start) []string {
 		return cmp.Compare(a, b)
 	})
 	return names
-}
-
-// pack puts spans into as few rows as possible, so that none covers another.
-func pack(spans []timeline.Span) [][]timeline.Span {
-	spans = slices.Clone(spans)
-	slices.SortStableFunc(spans, func(a, b timeline.Span) int { return a.Start.Compare(b.Start) })
-	var rows [][]timeline.Span
-	var ends []time.Time
-next:
-	for _, s := range spans {
-		for i := range rows {
-			if !s.Start.Before(ends[i]) {
-				rows[i], ends[i] = append(rows[i], s), s.End
-				continue next
-			}
-		}
-		rows, ends = append(rows, []timeline.Span{s}), append(ends, s.End)
-	}
-	return rows
 }

@@ -12,7 +12,10 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 	"github.com/dind-cluster/dind-cluster/tools/boot/result"
+	"github.com/dind-cluster/dind-cluster/tools/internal/htmlpage/browsertest"
 )
+
+func TestMain(m *testing.M) { browsertest.Main(m) }
 
 var begin = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -21,8 +24,8 @@ func span(lane, name string, from, to float64) timeline.Span {
 	return timeline.Span{Lane: lane, Name: name, Start: at(from), End: at(to)}
 }
 
-func TestWrite(t *testing.T) {
-	r := &result.Run{
+func testRun() *result.Run {
+	return &result.Run{
 		Started: begin, Image: "dind-cluster:<v0>",
 		Starts: []result.Start{{
 			Nodes: 2, Round: 1, Begin: begin,
@@ -37,8 +40,11 @@ func TestWrite(t *testing.T) {
 		}, {Nodes: 2, Round: 2, Error: "it broke"}, {Nodes: 3, Round: 1, Error: "this too"}},
 		Floors: []result.Floor{{Kind: result.Plain, Init: 4}},
 	}
+}
+
+func TestWrite(t *testing.T) {
 	dir := t.TempDir()
-	if err := Write(dir, r); err != nil {
+	if err := Write(dir, testRun()); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, File))
@@ -98,10 +104,31 @@ func TestChart(t *testing.T) {
 	}
 }
 
-func TestTickStep(t *testing.T) {
-	for end, want := range map[float64]float64{8: 0.5, 15: 1, 61: 5, 4000: 300} {
-		if got := tickStep(end); got != want {
-			t.Errorf("%v s: got %v, want %v", end, got, want)
-		}
+// TestBrowser looks where a browser puts the chart, and whether it has the style that all pages
+// have.
+func TestBrowser(t *testing.T) {
+	dir := t.TempDir()
+	if err := Write(dir, testRun()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The page itself has no scripts.
+	const policy = "style-src 'unsafe-inline'"
+	page := strings.Replace(string(data), policy, policy+"; script-src 'unsafe-inline'", 1)
+	got := browsertest.Eval(t, []byte(page), `
+		const chart = document.querySelector('svg').getBoundingClientRect();
+		const bars = [...document.querySelectorAll('svg .step rect, svg .unit rect, svg .container rect')];
+		const inside = b => b.left >= chart.left && b.right <= chart.right && b.top >= chart.top && b.bottom <= chart.bottom;
+		return [
+			document.querySelector('h1').textContent, bars.length, bars.every(b => inside(b.getBoundingClientRect())),
+			getComputedStyle(document.querySelector('svg .step rect')).fill,
+			document.documentElement.scrollWidth <= innerWidth,
+			getComputedStyle(document.querySelector('section')).borderRadius,
+		].join(';');`)
+	if want := "2 nodes in 10.00 s;6;true;rgb(47, 125, 84);true;8px"; got != want {
+		t.Errorf("the page in the browser: got %q, want %q", got, want)
 	}
 }

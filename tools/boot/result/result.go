@@ -13,7 +13,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
 )
 
-// File is the name of the file in the results folder.
+// File is the name of the file in the results directory.
 const File = "boot.json"
 
 // Run is one run of the benchmark: all ratios are between figures of one run.
@@ -34,14 +34,15 @@ type Machine struct {
 	Docker        string `json:"docker"`
 	StorageDriver string `json:"storageDriver"`
 	CgroupVersion string `json:"cgroupVersion"`
-	// Load is the load average of the last minute when the run began: on a machine that has other things to do, the
-	// times say little.
+	// Load is the load average of the last minute when the run began: on a machine that has other
+	// things to do, the times say little.
 	Load float64 `json:"load"`
 }
 
 // The names of marks. All but Created and Started are seen from inside the top-level container.
 const (
-	// Created is when `docker create` had made the container, Started when `docker start` had returned.
+	// Created is when `docker create` had made the container, Started when `docker start` had
+	// returned.
 	Created = "docker create"
 	Started = "docker start"
 	// APIReady is when the API server said that it was ready.
@@ -53,8 +54,8 @@ const (
 	DNS = "CoreDNS answers"
 	// Pod is when a pod of the test Deployment was Running.
 	Pod = "test pod Running"
-	// RunnerReady is when the cluster itself said that it was ready: it also waits for DNS on each node and for all pods
-	// of kube-system.
+	// RunnerReady is when the cluster itself said that it was ready: it also waits for DNS on each
+	// node and for all pods of kube-system.
 	RunnerReady = "cluster says ready"
 	// Ready is when all nodes were Ready, DNS answered and the pod was Running.
 	Ready = "ready"
@@ -94,8 +95,8 @@ type Usage struct {
 	CPU Seconds `json:"cpu"`
 	// PSS is memory in which a page that several processes share is divided among them.
 	PSS int64 `json:"pss"`
-	// WorkingSet is what the kubelet calls so: the cgroup's memory without inactive file pages. Shared pages count where
-	// they were read first.
+	// WorkingSet is what the kubelet calls so: the cgroup's memory without inactive file pages.
+	// Shared pages count where they were read first.
 	WorkingSet int64 `json:"workingSet"`
 	// Written is what its processes, also those that have ended, gave to disks to write.
 	Written int64 `json:"written"`
@@ -111,16 +112,18 @@ const (
 	Tuned = "kubeadm init, settings of dind-cluster"
 )
 
-// Floor is what a start cannot do without: the same in a single node container that has booted and has all images.
+// Floor is what a start cannot do without: the same in a single node container that has booted and
+// has all images.
 type Floor struct {
 	Kind  string    `json:"kind"`
 	Round int       `json:"round"`
 	Begin time.Time `json:"begin"`
-	// Init is how long `kubeadm init` took, Ready how long from its beginning until its node was Ready.
+	// Init is how long `kubeadm init` took, Ready how long from its beginning until its node was
+	// Ready.
 	Init  Seconds `json:"init"`
 	Ready Seconds `json:"ready"`
-	// Health and Serving are how long etcd and kube-apiserver alone, as plain processes, took until /livez and until
-	// /readyz answered well. Zero if it was not measured.
+	// Health and Serving are how long etcd and kube-apiserver alone, as plain processes, took until
+	// /livez and until /readyz answered well. Zero if it was not measured.
 	Health  Seconds `json:"health,omitempty"`
 	Serving Seconds `json:"serving,omitempty"`
 	Error   string  `json:"error,omitempty"`
@@ -132,7 +135,7 @@ type Seconds float64
 // Since returns the seconds from one point in time to another.
 func Since(begin, end time.Time) Seconds { return Seconds(end.Sub(begin).Seconds()) }
 
-// Write writes the run to its file in a folder. The file is complete as soon as it is there.
+// Write writes the run to its file in a directory. The file is complete as soon as it is there.
 func (r *Run) Write(dir string) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

@@ -35,8 +35,8 @@ func stat(name string, values []Seconds) Stat {
 type Group struct {
 	Nodes int
 	Total Stat
-	// Marks are points in time after the beginning, Phases are durations: of the top-level container's actions, and of the
-	// nodes' steps, of which the slowest node of a start counts.
+	// Marks are points in time after the beginning, Phases are durations: of the top-level
+	// container's actions, and of the nodes' steps, of which the slowest node of a start counts.
 	Marks, Phases []Stat
 	// Typical is the start whose total is the nearest to the median.
 	Typical *Start
@@ -129,7 +129,8 @@ func kind(lane string) string {
 	return lane
 }
 
-// phases returns how long each piece took, in the order in which they began. A Stat of one value each.
+// phases returns how long each piece took, in the order in which they began. A Stat of one value
+// each.
 func (s *Start) phases() []Stat {
 	line := s.Timeline
 	spans := slices.Clone(line.Spans)
@@ -218,8 +219,8 @@ func (r *Run) Floor() (Seconds, bool) {
 	return 0, false
 }
 
-// Failures are all starts and floors that failed, and all starts that took more than twice the median of their size, one
-// line each.
+// Failures are all starts and floors that failed, and all starts that took more than twice the
+// median of their size, one line each.
 func (r *Run) Failures() []string {
 	var out []string
 	for _, s := range r.Starts {

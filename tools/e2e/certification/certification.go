@@ -1,5 +1,5 @@
-// Package certification makes the folder that CNCF's certification of Kubernetes products asks for, as described in
-// https://github.com/cncf/k8s-conformance/blob/master/instructions.md.
+// Package certification makes the directory that CNCF's certification of Kubernetes products asks
+// for, as described in https://github.com/cncf/k8s-conformance/blob/master/instructions.md.
 package certification
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
-// product is the folder's name for this product.
+// product is the directory's name for this product.
 const product = "dind-cluster"
 
 //go:embed PRODUCT.yaml.tmpl README.md.tmpl
@@ -25,11 +25,11 @@ var files embed.FS
 var templates = template.Must(template.New("").
 	Funcs(template.FuncMap{"duration": results.Duration}).ParseFS(files, "*.tmpl"))
 
-// minor is the part of a version that names the folder.
+// minor is the part of a version that names the directory.
 var minor = regexp.MustCompile(`^(v[0-9]+\.[0-9]+)\.[0-9]+`)
 
-// Write makes certification/vX.Y/dind-cluster below dir, if the run is fit for it; otherwise the reason says why not. An
-// earlier folder is removed in any case.
+// Write makes certification/vX.Y/dind-cluster below dir, if the run is fit for it; otherwise the
+// reason says why not. An earlier directory is removed in any case.
 func Write(dir string, r *results.Run) (reason string, err error) {
 	top := filepath.Join(dir, results.CertificationDir)
 	if err := os.RemoveAll(top); err != nil {
@@ -53,7 +53,7 @@ func Write(dir string, r *results.Run) (reason string, err error) {
 		return fmt.Sprintf("%q is no version of Kubernetes", r.Server), nil
 	}
 	if err := write(dir, filepath.Join(top, version[1], product), r); err != nil {
-		return "", fmt.Errorf("making the folder for the certification: %w", errors.Join(err, os.RemoveAll(top)))
+		return "", fmt.Errorf("making the directory for the certification: %w", errors.Join(err, os.RemoveAll(top)))
 	}
 	return "", nil
 }

@@ -41,8 +41,8 @@ func TestWrite(t *testing.T) {
 			t.Fatal(reason, err)
 		}
 	}
-	folder := filepath.Join(dir, "certification", "v1.37", "dind-cluster")
-	entries, err := os.ReadDir(folder)
+	directory := filepath.Join(dir, "certification", "v1.37", "dind-cluster")
+	entries, err := os.ReadDir(directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestWrite(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	read := func(name string) string {
-		data, err := os.ReadFile(filepath.Join(folder, name))
+		data, err := os.ReadFile(filepath.Join(directory, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestUnfit(t *testing.T) {
 		}
 		// What an earlier run left would be a lie.
 		if _, err := os.Stat(filepath.Join(dir, "certification")); err == nil {
-			t.Errorf("%s: the folder is there", want)
+			t.Errorf("%s: the directory is there", want)
 		}
 	}
 }
@@ -127,6 +127,6 @@ func TestFilesMissing(t *testing.T) {
 		t.Error("no error without junit_01.xml")
 	}
 	if _, err := os.Stat(filepath.Join(dir, "certification")); err == nil {
-		t.Error("half a folder is left")
+		t.Error("half a directory is left")
 	}
 }

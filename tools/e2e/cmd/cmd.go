@@ -26,7 +26,8 @@ const (
 	imagesFile = "/usr/lib/dind-cluster/e2e/images.tar"
 	// needsFile is where the image has the table of the images that specs need.
 	needsFile = "/usr/lib/dind-cluster/e2e/needs.json"
-	// DefaultResults is a folder below the current one: /e2e-results for `docker exec`, which starts in /.
+	// DefaultResults is a directory below the current one: /e2e-results for `docker exec`, which
+	// starts in /.
 	DefaultResults = "e2e-results"
 )
 
@@ -62,7 +63,7 @@ func newRoot(status *int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "e2e [flags]",
 		Short: "Runs Kubernetes' end-to-end specs against a cluster",
-		Long: `Runs Kubernetes' end-to-end specs against a cluster, with the programs e2e.test and ginkgo, and leaves the results in a folder:
+		Long: `Runs Kubernetes' end-to-end specs against a cluster, with the programs e2e.test and ginkgo, and leaves the results in a directory:
 summary.txt and report.html for people, junit_01.xml and report.json for programs, e2e.log with all that was printed, logs of
 nodes and pods if something failed, and what CNCF's certification asks for after a full conformance run.
 
@@ -106,7 +107,7 @@ Exit status: 0 all specs passed, 1 some did not, 2 nothing was run because of a 
 	fs.IntVar(&f.Processes, "parallel", 0, "how `many` specs to run at a time; serial specs run alone, after the others (default two per CPU, from 8 to 25)")
 	fs.DurationVar(&f.Timeout, "timeout", 3*time.Hour, "stop after this `time`; the results tell what had passed until then")
 	fs.IntVar(&f.FlakeAttempts, "flake-attempts", 1, "try a spec that fails again, so `often` in all; if it passes then, it is reported as a flake")
-	fs.StringVar(&f.Results, "results", DefaultResults, "`folder` for the results; earlier results in it are replaced")
+	fs.StringVar(&f.Results, "results", DefaultResults, "`directory` for the results; earlier results in it are replaced")
 	fs.StringVar(&f.Suite.Kubeconfig, "kubeconfig", "", "`file` that says which cluster (default $KUBECONFIG, else ~/.kube/config)")
 	fs.StringVar(&f.Images, "images", "", "`archive` of test images to load into all nodes first; --images= for none (default "+imagesFile+" if it exists)")
 	fs.Var(&f.Missing, "missing", "in a dind-cluster, what to do with specs whose images or kernel features are missing: fail before anything runs, skip them, or run them, since the nodes can pull")
@@ -140,7 +141,7 @@ func (f *flags) complete(cmd *cobra.Command) error {
 	case f.Timeout <= 0:
 		return fmt.Errorf("--timeout %s: it takes a time from now on, such as 90m", f.Timeout)
 	case f.Results == "":
-		return errors.New("--results is empty: give a folder")
+		return errors.New("--results is empty: give a directory")
 	}
 	role, err := os.ReadFile(paths.Role)
 	f.Product = err == nil && strings.TrimSpace(string(role)) == "cluster"
@@ -162,8 +163,9 @@ func (f *flags) complete(cmd *cobra.Command) error {
 	return nil
 }
 
-// reachDirectly has the specs talk to the API server itself, without the proxies that the container may have for the sake of
-// images. The kubeconfig in the container has 127.0.0.1, for which no client takes a proxy: a spec wants to see just that.
+// reachDirectly has the specs talk to the API server itself, without the proxies that the container
+// may have for the sake of images. The kubeconfig in the container has 127.0.0.1, for which no
+// client takes a proxy: a spec wants to see just that.
 func (f *flags) reachDirectly(getenv func(string) string) error {
 	proxy.Clear()
 	if f.Suite.Kubeconfig != "" || getenv("KUBECONFIG") != "" {
@@ -179,9 +181,9 @@ func (f *flags) reachDirectly(getenv func(string) string) error {
 
 func newReport() *cobra.Command {
 	return &cobra.Command{
-		Use:   "report [FOLDER]",
+		Use:   "report [DIRECTORY]",
 		Short: "Makes the summary and the page again, also of a run that was killed",
-		Long: `Makes the summary, the page and the folder for the certification again from the results in a folder (` + DefaultResults + ` if none is given): after
+		Long: `Makes the summary, the page and the directory for the certification again from the results in a directory (` + DefaultResults + ` if none is given): after
 a run that was killed, or while one goes on.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := cobra.MaximumNArgs(1)(cmd, args); err != nil {

@@ -76,7 +76,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// Proxies of the container are for images. The API server is asked by itself, where the container's settings put it.
+// Proxies of the container are for images. The API server is asked by itself, where the container's
+// settings put it.
 func TestReachDirectly(t *testing.T) {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY", "KUBECONFIG"} {
 		t.Setenv(name, "x")

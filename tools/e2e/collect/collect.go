@@ -1,42 +1,43 @@
-// Package collect gathers what tells why a spec failed: the logs of nodes and pods, events, and the state of the cluster.
+// Package collect gathers what explains a failed spec: the logs of nodes and pods, events, and the
+// state of the cluster.
 package collect
 
 import (
-	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
 )
 
 // Options say where to look.
 type Options struct {
-	// Kubectl is the program, Kubeconfig the cluster.
-	Kubectl, Kubeconfig string
-	// Product tells that this is the top-level container of a dind-cluster, where `runner logs` has the nodes' own logs.
+	// Suite has kubectl and the cluster's kubeconfig.
+	Suite *suite.Suite
+	// Product reports whether this is the top-level container of a dind-cluster, where `runner
+	// logs` has the nodes' own logs.
 	Product bool
 	// Runner is that program; "runner" if empty.
 	Runner string
 }
 
-// commandTime is how long one command may take: a cluster that has failed may not answer.
-const commandTime = 20 * time.Second
-
 // parallelPods is how many pods are asked for their logs at the same time.
 const parallelPods = 4
 
-// Collect makes the folder dir and fills it. What cannot be had leaves a file that says why, in its place; the error is
-// about what could not be written, or about the context's end, which leaves what is there by then.
+// Collect makes the directory dir and fills it. What cannot be had leaves a file that says why, in
+// its place; the error is about what could not be written, or about the context's end, which leaves
+// what is there by then.
 func Collect(ctx context.Context, dir string, o Options) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -64,7 +65,7 @@ func (o Options) cluster(ctx context.Context, dir string) error {
 		{"events.txt", []string{"get", "events", "--all-namespaces", "--sort-by", ".metadata.creationTimestamp"}},
 		{"nodes-described.txt", []string{"describe", "nodes"}},
 	} {
-		out, err := o.kubectl(ctx, c.args...)
+		out, err := o.Suite.Ask(ctx, c.args...)
 		if err := write(filepath.Join(dir, c.file), out, err); err != nil {
 			return err
 		}
@@ -73,7 +74,7 @@ func (o Options) cluster(ctx context.Context, dir string) error {
 		// The nodes have the logs of their pods, and of those that went a moment ago.
 		return nil
 	}
-	out, err := o.kubectl(ctx, "get", "pods", "--all-namespaces", "--output", "json")
+	out, err := o.Suite.Ask(ctx, "get", "pods", "--all-namespaces", "--output", "json")
 	if err != nil {
 		return write(filepath.Join(dir, "pods", "error.txt"), nil, err)
 	}
@@ -85,7 +86,7 @@ func (o Options) cluster(ctx context.Context, dir string) error {
 	g.SetLimit(parallelPods)
 	for _, l := range logs {
 		g.Go(func() error {
-			out, err := o.kubectl(ctx, l.args...)
+			out, err := o.Suite.Ask(ctx, l.args...)
 			return write(filepath.Join(dir, "pods", l.file), out, err)
 		})
 	}
@@ -98,8 +99,8 @@ type podLog struct {
 	args []string
 }
 
-// podLogs are the logs that the pods of a list have: one for each container that has started, and the one before if it has
-// started again.
+// podLogs are the logs that the pods of a list have: one for each container that has started, and
+// the one before if it has started again.
 func podLogs(list []byte) ([]podLog, error) {
 	type status struct {
 		Name         string
@@ -139,27 +140,9 @@ func podLogs(list []byte) ([]podLog, error) {
 	return out, nil
 }
 
-// plain tells whether a name is safe as a part of a path.
+// plain reports whether a name is safe as a part of a path.
 func plain(s string) bool {
 	return s != "" && s != "." && s != ".." && !strings.ContainsAny(s, "/\\\x00")
-}
-
-func (o Options) kubectl(ctx context.Context, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, commandTime, fmt.Errorf("no answer within %s", commandTime))
-	defer cancel()
-	args = append([]string{"--kubeconfig", o.Kubeconfig, "--request-timeout", "10s"}, args...)
-	cmd := exec.CommandContext(ctx, o.Kubectl, args...)
-	cmd.WaitDelay = time.Second
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return stdout.Bytes(), context.Cause(ctx)
-	}
-	if err != nil {
-		return stdout.Bytes(), fmt.Errorf("kubectl %s: %w: %s", strings.Join(args[4:], " "), err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return stdout.Bytes(), nil
 }
 
 // write writes a file, with the error, if there is one, at its end.
@@ -173,77 +156,29 @@ func write(file string, data []byte, failed error) error {
 	return os.WriteFile(file, data, 0o644)
 }
 
-// nodes unpacks what `runner logs` has: a folder for each node, and one for the top-level container.
+// unpack's $0 is the runner, $1 the directory. GNU tar refuses names that lead out of it.
+const unpack = `set -o pipefail; "$0" logs | tar --extract --no-same-owner --directory="$1"`
+
+// nodes unpacks what `runner logs` has: a directory for each node, and one for the top-level
+// container. What came before it failed stays.
 func (o Options) nodes(ctx context.Context, dir string) error {
-	runner := o.Runner
-	if runner == "" {
-		runner = "runner"
-	}
-	cmd := exec.CommandContext(ctx, runner, "logs")
-	cmd.WaitDelay = time.Second
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+	dir = filepath.Join(dir, "nodes")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return write(filepath.Join(dir, "nodes", "error.txt"), nil, err)
-	}
-	err = unpack(out, filepath.Join(dir, "nodes"))
-	if err != nil {
-		// Or it would wait for a reader.
-		_ = cmd.Process.Kill()
-	}
-	if failed := cmd.Wait(); err == nil && failed != nil {
-		err = fmt.Errorf("runner logs: %w: %s", failed, bytes.TrimSpace(stderr.Bytes()))
-	}
+	cmd := exec.CommandContext(ctx, "bash", "-c", unpack, cmp.Or(o.Runner, "runner"), dir)
+	// The shell's end alone would not be that of what it has started.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
+	} else if err != nil {
+		err = fmt.Errorf("runner logs: %w: %s", err, bytes.TrimSpace(out))
 	}
 	if err != nil {
-		return write(filepath.Join(dir, "nodes", "error.txt"), nil, err)
+		return write(filepath.Join(dir, "error.txt"), nil, err)
 	}
 	return nil
-}
-
-// unpack writes the plain files of an archive below dir, as they come.
-func unpack(r io.Reader, dir string) error {
-	root, err := makeRoot(dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	for files := tar.NewReader(r); ; {
-		header, err := files.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading the nodes' logs: %w", err)
-		}
-		if header.Typeflag != tar.TypeReg {
-			continue
-		}
-		// A name like "../x" stays inside.
-		name := strings.TrimPrefix(path.Clean("/"+header.Name), "/")
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-			return err
-		}
-		f, err := root.Create(name)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, files)
-		if err := errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("reading the nodes' logs: %w", err)
-		}
-	}
-}
-
-func makeRoot(dir string) (*os.Root, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	return os.OpenRoot(dir)
 }

@@ -13,9 +13,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
 )
 
-// pods.json has the form of an API server's list, with most fields left out, and a name that no API server lets in.
+// pods.json has the form of an API server's list, with most fields left out, and a name that no API
+// server lets in.
 func TestPodLogs(t *testing.T) {
 	data, err := os.ReadFile("testdata/pods.json")
 	if err != nil {
@@ -68,7 +71,7 @@ func archive(t testing.TB, files map[string]string) []byte {
 	return b.Bytes()
 }
 
-// tree are the files below a folder with their contents.
+// tree are the files below a directory with their contents.
 func tree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -87,41 +90,6 @@ func tree(t testing.TB, dir string) map[string]string {
 	return out
 }
 
-func TestUnpackStaysInside(t *testing.T) {
-	top := t.TempDir()
-	dir := filepath.Join(top, "a", "b")
-	data := archive(t, map[string]string{"node/x.log": "1", "../../outside": "2", "/absolute": "3", "a/../b": "4"})
-	if err := unpack(bytes.NewReader(data), dir); err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{"a/b/node/x.log": "1", "a/b/outside": "2", "a/b/absolute": "3", "a/b/b": "4"}
-	if got := tree(t, top); !reflect.DeepEqual(got, want) {
-		t.Errorf("got %q", got)
-	}
-	// What came before the archive broke stays.
-	dir = t.TempDir()
-	if err := unpack(bytes.NewReader(data[:1024+300]), dir); err == nil {
-		t.Error("a broken archive is none")
-	}
-	if len(tree(t, dir)) == 0 {
-		t.Error("nothing is left of a broken archive")
-	}
-}
-
-func FuzzUnpack(f *testing.F) {
-	data := archive(f, map[string]string{"node/x.log": "1", "../y": "2"})
-	f.Add(data)
-	f.Add(data[:700])
-	f.Fuzz(func(t *testing.T, data []byte) {
-		top := t.TempDir()
-		_ = unpack(bytes.NewReader(data), filepath.Join(top, "in"))
-		entries, err := os.ReadDir(top)
-		if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].Name() != "in" {
-			t.Errorf("outside: %v %v", entries, err)
-		}
-	})
-}
-
 // script is a command that does what a shell does.
 func script(t *testing.T, name, text string) string {
 	t.Helper()
@@ -130,6 +98,40 @@ func script(t *testing.T, name, text string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func TestNodesStayInside(t *testing.T) {
+	top := t.TempDir()
+	data := archive(t, map[string]string{"node/x.log": "1", "../../outside": "2", "/absolute": "3", "a/../b": "4"})
+	nodes := func(data []byte) map[string]string {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(top, "logs.tar"), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Runner: script(t, "runner", "cat "+top+"/logs.tar\n")}
+		if err := o.nodes(t.Context(), filepath.Join(top, "a", "b")); err != nil {
+			t.Fatal(err)
+		}
+		got := tree(t, top)
+		delete(got, "logs.tar")
+		return got
+	}
+	got := nodes(data)
+	if refusal := got["a/b/nodes/error.txt"]; !strings.Contains(refusal, "../../outside: Member name contains '..'") {
+		t.Errorf("got %q", refusal)
+	}
+	delete(got, "a/b/nodes/error.txt")
+	if want := map[string]string{"a/b/nodes/node/x.log": "1", "a/b/nodes/absolute": "3"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+	// What came before the archive broke stays.
+	if err := os.RemoveAll(filepath.Join(top, "a")); err != nil {
+		t.Fatal(err)
+	}
+	got = nodes(archive(t, map[string]string{"x.log": "1", "y.log": "2"})[:1024+512+300])
+	if got["a/b/nodes/x.log"] != "1" || !strings.HasPrefix(got["a/b/nodes/error.txt"], "(not complete: runner logs: exit status 2: ") {
+		t.Errorf("of a broken archive there is %q", got)
+	}
 }
 
 func TestCollect(t *testing.T) {
@@ -156,7 +158,7 @@ func TestCollect(t *testing.T) {
 	}
 	elsewhere := map[string]string{
 		"pods/default/crashing/main.log":          "logs --timestamps --namespace default crashing --container main\n",
-		"pods/default/crashing/main.previous.log": "(not complete: kubectl logs --timestamps --namespace default crashing --container main --previous: exit status 1: gone)\n",
+		"pods/default/crashing/main.previous.log": "(not complete: kubectl logs --timestamps --namespace default crashing --container main --previous: gone)\n",
 	}
 	for _, c := range []string{"kube-controller-manager", "wait-for-kube-apiserver"} {
 		elsewhere["pods/kube-system/kube-controller-manager-control-plane/"+c+".log"] =
@@ -170,7 +172,7 @@ func TestCollect(t *testing.T) {
 		{false, elsewhere},
 	} {
 		dir := filepath.Join(t.TempDir(), "logs")
-		if err := Collect(t.Context(), dir, Options{Kubeconfig: "/k", Product: test.product, Runner: runner, Kubectl: kubectl}); err != nil {
+		if err := Collect(t.Context(), dir, Options{Suite: &suite.Suite{Kubectl: kubectl, Kubeconfig: "/k"}, Product: test.product, Runner: runner}); err != nil {
 			t.Fatal(err)
 		}
 		want := maps.Clone(cluster)
@@ -189,7 +191,8 @@ func TestCollectEndsInTime(t *testing.T) {
 	dir := t.TempDir()
 	start := time.Now()
 	err := Collect(ctx, dir, Options{
-		Product: true, Kubectl: script(t, "kubectl", "exec sleep 1000"), Runner: script(t, "runner", "echo no tar; exec sleep 1000"),
+		Suite:   &suite.Suite{Kubectl: script(t, "kubectl", "exec sleep 1000")},
+		Product: true, Runner: script(t, "runner", "echo no tar; exec sleep 1000"),
 	})
 	if !errors.Is(err, cause) {
 		t.Errorf("got %v", err)

@@ -1,7 +1,9 @@
-// Package ginkgolog reads what `ginkgo run -v --no-color` prints, as it comes, and tells which specs have ended, and how.
+// Package ginkgolog reads what `ginkgo run -v --no-color` prints, as it comes, and reports which
+// specs have ended, and how.
 //
-// Ginkgo's report has more, but it is written at the end only, and not at all by a run that is killed. e2e.test can post
-// its progress to a URL, but leaves out specs that time out or panic, and does not tell a flake from a pass.
+// Ginkgo's report has more, but it is written at the end only, and not at all by a run that is
+// killed. e2e.test can post its progress to a URL, but leaves out specs that time out or panic, and
+// does not tell a flake from a pass.
 //
 // For each spec that has ended, Ginkgo prints a block between two lines of dashes:
 //
@@ -9,43 +11,24 @@
 //     [sig-node] Pods [It] should get a host IP [Conformance] [sig-node, Conformance]
 //     test/e2e/common/node/pods.go:204
 //
-// followed by what the spec has written, and why it failed. When only one process runs specs, the name comes in a block of its own
-// when the spec starts, and the first line, alone if the spec passed, when it ends. Since specs write what they like, a
-// name counts only if it is one of those that were planned.
+// followed by what the spec has written, and why it failed. When only one process runs specs, the
+// name comes in a block of its own when the spec starts, and the first line, alone if the spec
+// passed, when it ends. Since specs write what they like, a name counts only if it is one of those
+// that were planned.
 package ginkgolog
 
 import (
 	"bytes"
+	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
-
-// Spec is one that may come.
-type Spec struct {
-	Name   string
-	Labels []string
-}
-
-// Record is a spec, or a step of the whole suite, that has ended.
-type Record struct {
-	// Name is the spec's full name, or the step's type in brackets, such as [SynchronizedBeforeSuite].
-	Name string
-	// Setup tells that it is a step of the whole suite.
-	Setup bool
-	// State is Ginkgo's word in lower case: passed, failed, timedout, panicked, aborted, interrupted, skipped.
-	State string
-	// Seconds is how long it ran.
-	Seconds float64
-	// Attempts is how often it was tried until it passed; 1 if that is not said.
-	Attempts int
-	// Message is what the failed assertion said, or why the spec skipped itself.
-	Message string
-	// Node is the part that failed, such as It, and Location FILE:LINE of the failure.
-	Node, Location string
-	// Output is all that was printed for it; empty if it plainly passed.
-	Output string
-}
 
 // maxOutput is how many bytes of a spec's output are kept, the first and the last half of it.
 const maxOutput = 512 << 10
@@ -60,20 +43,21 @@ var (
 	node = regexp.MustCompile(` ?\[(?:It|BeforeEach|JustBeforeEach|AfterEach|JustAfterEach|BeforeAll|AfterAll|DeferCleanup \((?:Each|All)\))\]`)
 	// reason and place frame a failure's message.
 	reason = regexp.MustCompile(`^  \[(?:FAILED|TIMEDOUT|PANICKED|ABORTED|INTERRUPTED|SKIPPED)\] (.*)$`)
-	place  = regexp.MustCompile(`^  In \[([^\]]+)\] at: (\S+)(?: @ .*)?$`)
+	place  = regexp.MustCompile(`^  In \[([^\]]+)\] at: (\S+):([0-9]+)(?: @ .*)?$`)
 )
 
 // Parser reads line by line. Its zero value is not usable.
 type Parser struct {
 	specs map[string]string
-	emit  func(Record)
+	emit  func(types.SpecReport)
 
-	// afterDelimiter tells that the last line was one.
+	// afterDelimiter reports whether the last line was one.
 	afterDelimiter bool
 	// running is the spec that has started, where only one process runs them.
 	running string
-	// open is the block that has begun, nil if there is none; named tells that its name was read.
-	open   *Record
+	// open is the block that has begun, nil if there is none; named reports whether its name was
+	// read.
+	open   *types.SpecReport
 	named  bool
 	output bytes.Buffer
 	cut    int
@@ -81,8 +65,11 @@ type Parser struct {
 	partial []byte
 }
 
-// New returns a Parser that calls emit for each of the specs that has ended, and for steps of the suite that did not pass.
-func New(specs []Spec, emit func(Record)) *Parser {
+// New returns a Parser that calls emit for each of the specs that has ended, and for steps of the
+// suite that did not pass. Their reports are what Ginkgo's own would be, as far as the log tells: a
+// spec's LeafNodeText is its full name, its CapturedGinkgoWriterOutput all that was printed for it
+// unless it passed at once, and only RunTime says when it ran.
+func New(specs []results.Planned, emit func(types.SpecReport)) *Parser {
 	p := &Parser{specs: make(map[string]string, 2*len(specs)), emit: emit}
 	for _, s := range specs {
 		p.specs[key(s.Name)] = s.Name
@@ -131,7 +118,8 @@ func (p *Parser) Close() {
 }
 
 func (p *Parser) line(line string) {
-	// Ginkgo does not repeat the one that ends a progress report, which is indented; inside of a block that is a spec's.
+	// Ginkgo does not repeat the one that ends a progress report, which is indented; inside of a
+	// block that is a spec's.
 	if line == delimiter || p.open == nil && line == "  "+delimiter {
 		p.end()
 		p.afterDelimiter = true
@@ -160,41 +148,52 @@ func (p *Parser) begin(line string) bool {
 	if m == nil {
 		return false
 	}
-	step, passed, word := m[1], m[2] != "" || m[3] == "", m[3]
-	seconds, err := strconv.ParseFloat(m[4], 64)
-	if err != nil {
+	took, err := time.ParseDuration(m[4] + "s")
+	r := &types.SpecReport{LeafNodeType: types.NodeTypeIt, State: types.SpecStatePassed, RunTime: took, NumAttempts: 1}
+	if m[1] != "" {
+		r.LeafNodeType = nodeType(m[1])
+	}
+	if f := flaky.FindStringSubmatch(m[3]); f != nil {
+		r.NumAttempts, _ = strconv.Atoi(f[1])
+		r.MaxFlakeAttempts = r.NumAttempts
+	} else if m[2] == "" && m[3] != "" {
+		_ = r.State.UnmarshalJSON(quoted(strings.ToLower(m[3])))
+	}
+	if err != nil || r.LeafNodeType == types.NodeTypeInvalid || r.State == types.SpecStateInvalid {
 		return false
 	}
-	r := &Record{State: strings.ToLower(word), Seconds: seconds, Attempts: 1}
-	if f := flaky.FindStringSubmatch(word); f != nil {
-		passed = true
-		r.Attempts, _ = strconv.Atoi(f[1])
-	}
-	if passed {
-		r.State = "passed"
-	}
-	if step != "" {
-		r.Name, r.Setup = "["+step+"]", true
-	}
 	p.open, p.named = r, false
-	if passed && p.running != "" && step == "" {
-		r.Name, p.named = p.running, true
+	if r.State == types.SpecStatePassed && p.running != "" && !isStep(r) {
+		r.LeafNodeText, p.named = p.running, true
 		p.end()
 	}
 	return true
 }
 
+func nodeType(s string) (t types.NodeType) {
+	_ = t.UnmarshalJSON(quoted(s))
+	return t
+}
+
+func quoted(s string) []byte {
+	data, _ := json.Marshal(s)
+	return data
+}
+
+// isStep reports whether a report is of a step of the whole suite, such as SynchronizedBeforeSuite.
+func isStep(r *types.SpecReport) bool { return r.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) }
+
 // name reads the line after the first.
 func (p *Parser) name(line string) {
 	p.named = true
 	r := p.open
-	if !r.Setup {
-		r.Name = p.specs[key(line)]
+	if !isStep(r) {
+		r.LeafNodeText = p.specs[key(line)]
 	}
 	switch {
-	case r.Name == "" || r.Setup && r.State == "passed":
+	case !isStep(r) && r.LeafNodeText == "", isStep(r) && r.State == types.SpecStatePassed:
 		p.open = nil
-	case r.State == "passed" && r.Attempts == 1:
+	case r.State == types.SpecStatePassed && r.NumAttempts == 1:
 		p.end()
 	}
 }
@@ -219,7 +218,7 @@ func (p *Parser) end() {
 		return
 	}
 	p.open = nil
-	if !r.Setup {
+	if !isStep(r) {
 		p.running = ""
 	}
 	text := p.output.String()
@@ -228,18 +227,22 @@ func (p *Parser) end() {
 	}
 	p.output.Reset()
 	p.cut = 0
-	if !p.named || r.Name == "" {
+	if !p.named {
 		return
 	}
-	if r.State != "passed" || r.Attempts > 1 {
-		r.Output = text
-		r.Message, r.Node, r.Location = failure(text)
+	if r.State != types.SpecStatePassed || r.NumAttempts > 1 {
+		r.CapturedGinkgoWriterOutput = text
+	}
+	if f := failure(text); r.State != types.SpecStatePassed {
+		r.Failure = f
+	} else if f.Message != "" { // of an earlier attempt
+		r.AdditionalFailures = []types.AdditionalFailure{{State: types.SpecStateFailed, Failure: f}}
 	}
 	p.emit(*r)
 }
 
 // failure finds the message and its place: the first one after what the spec has written itself.
-func failure(text string) (message, node, location string) {
+func failure(text string) (f types.Failure) {
 	const written = "\n  << Timeline\n"
 	if i := strings.LastIndex(text, written); i >= 0 {
 		text = text[i+len(written):]
@@ -254,9 +257,12 @@ func failure(text string) (message, node, location string) {
 			continue
 		}
 		if m := place.FindStringSubmatch(line); m != nil {
-			return strings.TrimSpace(strings.Join(out, "\n")), m[1], m[2]
+			f.FailureNodeType, f.Location.FileName = nodeType(m[1]), m[2]
+			f.Location.LineNumber, _ = strconv.Atoi(m[3])
+			break
 		}
 		out = append(out, strings.TrimPrefix(line, "  "))
 	}
-	return strings.TrimSpace(strings.Join(out, "\n")), "", ""
+	f.Message = strings.TrimSpace(strings.Join(out, "\n"))
+	return f
 }

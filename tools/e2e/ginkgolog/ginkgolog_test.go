@@ -9,29 +9,28 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
+
+	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
 // The logs are those of real runs, with most of what the specs wrote left out.
 const testdata = "../testdata"
 
-func specs(t testing.TB, run string) []Spec {
+func specs(t testing.TB, run string) []results.Planned {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(testdata, run, "run.json"))
+	info, err := results.ReadInfo(filepath.Join(testdata, run))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var info struct{ Specs []Spec }
-	if err := json.Unmarshal(data, &info); err != nil {
-		t.Fatal(err)
-	}
-	return info.Specs
+	return info.Planned
 }
 
-func parse(specs []Spec, data []byte, split func(left int) int) []Record {
-	var out []Record
-	p := New(specs, func(r Record) { out = append(out, r) })
+func parse(specs []results.Planned, data []byte, split func(left int) int) []types.SpecReport {
+	var out []types.SpecReport
+	p := New(specs, func(r types.SpecReport) { out = append(out, r) })
 	for len(data) > 0 {
 		n := split(len(data))
 		p.Write(data[:n])
@@ -70,39 +69,33 @@ func TestAgreesWithReport(t *testing.T) {
 				Location string
 				Message  string
 			}
-			first := func(s string) string {
-				line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-				return strings.TrimSpace(line)
-			}
-			want := map[string]result{}
-			for _, s := range reports[0].SpecReports {
-				if s.State.Is(types.SpecStateSkipped) && s.Failure.Message == "" {
-					continue
-				}
-				name := s.FullText()
-				if s.LeafNodeType != types.NodeTypeIt {
-					if !s.Failed() {
+			// of has what both say, of the first of the processes that report a step of the suite.
+			of := func(reports []types.SpecReport) map[string]result {
+				out := map[string]result{}
+				for _, s := range reports {
+					if s.State.Is(types.SpecStateSkipped) && s.Failure.Message == "" || isStep(&s) && !s.Failed() {
 						continue
 					}
-					name = "[" + s.LeafNodeType.String() + "]"
-					if _, seen := want[name]; seen {
+					name := s.FullText()
+					if isStep(&s) {
+						name = s.LeafNodeType.String()
+					}
+					if _, seen := out[name]; seen {
+						if !isStep(&s) {
+							t.Errorf("%s: twice", name)
+						}
 						continue
 					}
+					r := result{State: s.State.String(), Attempts: max(1, s.NumAttempts)}
+					if s.State.Is(types.SpecStateSkipped) || s.Failed() {
+						line, _, _ := strings.Cut(strings.TrimSpace(s.Failure.Message), "\n")
+						r.Attempts, r.Message, r.Location = 1, strings.TrimSpace(line), s.Failure.Location.String()
+					}
+					out[name] = r
 				}
-				r := result{State: s.State.String(), Attempts: max(1, s.NumAttempts)}
-				if s.State.Is(types.SpecStateSkipped) || s.Failed() {
-					r.Attempts, r.Message, r.Location = 1, first(s.Failure.Message), s.Failure.Location.String()
-				}
-				want[name] = r
+				return out
 			}
-			got := map[string]result{}
-			for _, r := range parse(specs(t, run), log(t, run), whole) {
-				if _, seen := got[r.Name]; seen && !r.Setup {
-					t.Errorf("%s: twice", r.Name)
-				} else if !seen {
-					got[r.Name] = result{r.State, r.Attempts, r.Location, first(r.Message)}
-				}
-			}
+			want, got := of(reports[0].SpecReports), of(parse(specs(t, run), log(t, run), whole))
 			for name, w := range want {
 				if got[name] != w {
 					t.Errorf("%s:\n got %+v\nwant %+v", name, got[name], w)
@@ -121,8 +114,8 @@ func TestAgreesWithReport(t *testing.T) {
 func TestKilled(t *testing.T) {
 	var passed []string
 	for _, r := range parse(specs(t, "killed"), log(t, "killed"), whole) {
-		if r.State == "passed" && r.Seconds > 0 {
-			passed = append(passed, r.Name)
+		if r.State == types.SpecStatePassed && r.RunTime > 0 {
+			passed = append(passed, r.FullText())
 		}
 	}
 	want := []string{
@@ -154,7 +147,7 @@ func TestPieces(t *testing.T) {
 
 // A spec can write what it likes: it counts only where Ginkgo itself writes.
 func TestOutputCannotLie(t *testing.T) {
-	list := []Spec{{Name: "[sig-x] A does a"}, {Name: "[sig-x] B does b", Labels: []string{"Conformance"}}}
+	list := []results.Planned{{Name: "[sig-x] A does a"}, {Name: "[sig-x] B does b", Labels: []string{"Conformance"}}}
 	text := `------------------------------
 • [FAILED] [1.500 seconds]
 [sig-x] A [It] does a
@@ -183,12 +176,16 @@ c.go:1
 		t.Fatalf("got %+v", got)
 	}
 	r := got[0]
-	r.Output = ""
-	want := Record{
-		Name: "[sig-x] A does a", State: "failed", Seconds: 1.5, Attempts: 1,
-		Message: "the message\ngoes on\n  indented", Node: "It", Location: "a.go:7",
+	r.CapturedGinkgoWriterOutput = ""
+	want := types.SpecReport{
+		LeafNodeType: types.NodeTypeIt, LeafNodeText: "[sig-x] A does a", State: types.SpecStateFailed,
+		RunTime: 1500 * time.Millisecond, NumAttempts: 1,
+		Failure: types.Failure{
+			Message: "the message\ngoes on\n  indented", FailureNodeType: types.NodeTypeIt,
+			Location: types.CodeLocation{FileName: "a.go", LineNumber: 7},
+		},
 	}
-	if r != want {
+	if !reflect.DeepEqual(r, want) {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -200,11 +197,12 @@ func TestLongOutputKeepsItsEnds(t *testing.T) {
 		b.WriteString("  another line of a spec that writes a lot\n")
 	}
 	b.WriteString("  << Timeline\n\n  [FAILED] the message\n  In [It] at: a.go:7 @ x\n" + delimiter + "\n")
-	got := parse([]Spec{{Name: "A"}}, []byte(b.String()), whole)
-	if len(got) != 1 || got[0].Message != "the message" || !strings.HasPrefix(got[0].Output, "the begin\n") {
-		t.Fatalf("got %d records, message %q", len(got), got[0].Message)
+	got := parse([]results.Planned{{Name: "A"}}, []byte(b.String()), whole)
+	if len(got) != 1 || got[0].Failure.Message != "the message" {
+		t.Fatalf("got %d reports: %.200v", len(got), got)
 	}
-	if n := len(got[0].Output); n > maxOutput*5/4+100 || !strings.Contains(got[0].Output, "bytes left out") {
+	output := got[0].CapturedGinkgoWriterOutput
+	if n := len(output); n > maxOutput*5/4+100 || !strings.HasPrefix(output, "the begin\n") || !strings.Contains(output, "bytes left out") {
 		t.Errorf("%d bytes of output were kept", n)
 	}
 }
@@ -215,22 +213,22 @@ func FuzzParser(f *testing.F) {
 		f.Add(data[:min(len(data), 8000)], uint16(7))
 	}
 	f.Add([]byte(delimiter+"\n↺ [FLAKEY TEST - TOOK 99999999999999999999 ATTEMPTS TO PASS] [1.0 seconds]\nA\n"), uint16(1))
-	list := append(specs(f, "flaked"), Spec{Name: "A"})
+	list := append(specs(f, "flaked"), results.Planned{Name: "A"})
 	f.Fuzz(func(t *testing.T, data []byte, piece uint16) {
 		names := map[string]bool{}
 		for _, s := range list {
 			names[s.Name] = true
 		}
-		records := parse(list, data, func(left int) int { return min(left, int(piece)+1) })
-		for _, r := range records {
-			if !r.Setup && !names[r.Name] {
-				t.Errorf("a spec that was not planned: %q", r.Name)
+		reports := parse(list, data, func(left int) int { return min(left, int(piece)+1) })
+		for _, r := range reports {
+			if !isStep(&r) && !names[r.FullText()] {
+				t.Errorf("a spec that was not planned: %q", r.FullText())
 			}
-			if r.Seconds < 0 || r.Attempts < 1 || r.State == "" {
+			if r.RunTime < 0 || r.NumAttempts < 1 || r.State == types.SpecStateInvalid {
 				t.Errorf("%+v", r)
 			}
 		}
-		if again := parse(list, data, whole); !reflect.DeepEqual(again, records) {
+		if again := parse(list, data, whole); !reflect.DeepEqual(again, reports) {
 			t.Errorf("pieces of %d bytes give something else", int(piece)+1)
 		}
 	})

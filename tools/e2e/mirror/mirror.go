@@ -1,5 +1,6 @@
-// Package mirror lets nodes without a network pull images, for specs whose pods insist on a pull: it serves the images of
-// an archive as a registry, and tells the nodes' containerd to ask it first.
+// Package mirror lets nodes without a network pull images, for specs whose pods insist on a pull:
+// it serves the images of an archive as a registry, and tells the nodes' containerd to ask it
+// first.
 package mirror
 
 import (
@@ -22,8 +23,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/image/archive"
 )
 
-// Mirror is a running registry that can only be read. It has the images of an archive under the names that they have
-// there, but for the registry's: it stands for all of those (Hosts).
+// Mirror is a running registry that can only be read. It has the images of an archive under the
+// names that they have there, but for the registry's: it stands for all of those (Hosts).
 type Mirror struct {
 	// Address is where it listens: host:port.
 	Address string
@@ -34,8 +35,8 @@ type Mirror struct {
 	server  *http.Server
 }
 
-// Serve opens an archive (as docker save or an OCI tool writes it) and serves it over HTTP at the address, such as
-// 10.250.0.1:0 for any free port, until Close.
+// Serve opens an archive (as docker save or an OCI tool writes it) and serves it over HTTP at the
+// address, such as 10.250.0.1:0 for any free port, until Close.
 func Serve(ctx context.Context, path, address string) (_ *Mirror, err error) {
 	a, err := archive.Open(ctx, path, archive.Options{})
 	if err != nil {
@@ -68,8 +69,9 @@ func Serve(ctx context.Context, path, address string) (_ *Mirror, err error) {
 // Close ends the registry, and whatever a node is just pulling.
 func (m *Mirror) Close() error { return errors.Join(m.server.Close(), m.archive.Close()) }
 
-// publish writes the images' manifests to the registry, which has their blobs, and returns the registries' names. It does
-// so as anybody would, through an address that only it knows and that is gone afterwards.
+// publish writes the images' manifests to the registry, which has their blobs, and returns the
+// registries' names. It does so as any client would, through an address that only it knows and that
+// is gone afterwards.
 func publish(ctx context.Context, handler http.Handler, a *archive.Archive) ([]string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -99,7 +101,7 @@ func publish(ctx context.Context, handler http.Handler, a *archive.Archive) ([]s
 	return slices.Compact(hosts), nil
 }
 
-// readOnly lets nobody write.
+// readOnly refuses writes.
 func readOnly(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -110,8 +112,8 @@ func readOnly(h http.Handler) http.Handler {
 	})
 }
 
-// blobs are an archive's layers and configs by their digests. It implements registry.BlobHandler and
-// registry.BlobStatHandler.
+// blobs are an archive's layers and configs by their digests. It implements registry.BlobHandler
+// and registry.BlobStatHandler.
 type blobs map[v1.Hash]blob
 
 type blob struct {

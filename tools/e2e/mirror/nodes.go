@@ -48,8 +48,8 @@ func FindNodes(ctx context.Context) (*Nodes, error) {
 	return n, nil
 }
 
-// Use tells the nodes to ask the mirror first. A registry for which a node has a hosts.toml already is left as it is. The
-// function that it returns takes it back.
+// Use tells the nodes to ask the mirror first. A registry for which a node has a hosts.toml already
+// is left as it is. The function that it returns takes it back.
 func (n *Nodes) Use(ctx context.Context, m *Mirror) (undo func(context.Context) error, err error) {
 	undo = func(ctx context.Context) error {
 		return n.Each(func(node string) error {

@@ -18,10 +18,12 @@ import (
 type Feature struct {
 	// Name is what it is, and the option of the kernel's configuration.
 	Name string
-	// Specs match the full names of the specs that need it; Label is a label of such specs. Either may be empty.
+	// Specs match the full names of the specs that need it; Label is a label of such specs. Either
+	// may be empty.
 	Specs *regexp.Regexp
 	Label string
-	// has reports whether the kernel has it. It may make the kernel load a module, as the specs themselves do.
+	// has reports whether the kernel has it. It may make the kernel load a module, as the specs
+	// themselves do.
 	has func(context.Context) (bool, error)
 }
 
@@ -44,8 +46,8 @@ func (f Feature) Needs(s results.Planned) bool {
 	return f.Specs != nil && f.Specs.MatchString(s.Name) || f.Label != "" && slices.Contains(s.Labels, f.Label)
 }
 
-// Kernel returns the features that specs need and the kernel does not have. It takes rights that the top-level container
-// has. Features that no spec needs are not looked for.
+// Kernel returns the features that specs need and the kernel does not have. It takes rights that
+// the top-level container has. Features that no spec needs are not looked for.
 func Kernel(ctx context.Context, specs []results.Planned) ([]Thing, error) {
 	var things []Thing
 	for _, f := range Features {
@@ -75,7 +77,8 @@ func hasDummy(ctx context.Context) (bool, error) {
 	switch {
 	case err == nil:
 		return true, nil
-	// What iproute2 says to EOPNOTSUPP: https://github.com/iproute2/iproute2/blob/main/lib/libnetlink.c
+	// What iproute2 says to EOPNOTSUPP:
+	// https://github.com/iproute2/iproute2/blob/main/lib/libnetlink.c
 	case strings.Contains(string(out), "Unknown device type"), strings.Contains(string(out), "not supported"):
 		return false, nil
 	}

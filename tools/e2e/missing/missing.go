@@ -1,6 +1,7 @@
-// Package missing finds out, before a run, what the selected specs need and the cluster does not have: images that its
-// nodes cannot pull without a network, and features that the machine's kernel was built without. A spec does not say so
-// soon: most wait five minutes for a pod whose image does not come.
+// Package missing finds out, before a run, what the selected specs need and the cluster does not
+// have: images that its nodes cannot pull without a network, and features that the machine's kernel
+// was built without. A spec does not say so soon: most wait five minutes for a pod whose image does
+// not come.
 package missing
 
 import (
@@ -26,7 +27,8 @@ type Thing struct {
 	Specs []string
 }
 
-// Table is which images specs need. It is made when the project is built, from the source of e2e.test: see e2e/images/needs.
+// Table is which images specs need. It is made when the project is built, from the source of
+// e2e.test: see e2e/images/needs.
 type Table struct {
 	// Version is that of e2e.test: v1.37.2.
 	Version string `json:"version"`
@@ -80,8 +82,9 @@ func (t *Table) Write(w io.Writer) error {
 	return e.Encode(t)
 }
 
-// Missing returns the images that specs need and nodes do not have, sorted by name. There are two sources, each a list of
-// names: what will be loaded, and, only asked if that does not do, what the nodes have.
+// Missing returns the images that specs need and nodes do not have, sorted by name. There are two
+// sources, each a list of names: what will be loaded, and, only asked if that does not do, what the
+// nodes have.
 func (t *Table) Missing(ctx context.Context, specs []results.Planned, loaded []string, nodes func(context.Context) ([]string, error)) ([]Thing, error) {
 	needs := map[string][]string{}
 	for _, s := range specs {
@@ -121,7 +124,8 @@ func (t *Table) Missing(ctx context.Context, specs []results.Planned, loaded []s
 
 var provider = regexp.MustCompile(`\[Provider:([^\]]*)\]`)
 
-// otherProvider reports whether a spec skips itself because it is for clouds only: all run with the provider "skeleton".
+// otherProvider reports whether a spec skips itself because it is for clouds only: all run with the
+// provider "skeleton".
 func otherProvider(spec string) bool {
 	for _, m := range provider.FindAllStringSubmatch(spec, -1) {
 		if !slices.Contains(strings.Split(m[1], ","), "skeleton") {
@@ -131,7 +135,8 @@ func otherProvider(spec string) bool {
 	return false
 }
 
-// normalise completes a name as the container runtime does: nginx is docker.io/library/nginx:latest.
+// normalise completes a name as the container runtime does: nginx is
+// docker.io/library/nginx:latest.
 func normalise(image string) string {
 	ref, err := reference.ParseDockerRef(image)
 	if err != nil {

@@ -1,14 +1,11 @@
-// Package page makes a page of a run's results for a browser. It is one file that asks nobody for anything: it works from a
-// folder, from an archive of a CI job, and without a network.
+// Package page makes a page of a run's results for a browser.
 package page
 
 import (
-	"bytes"
 	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
-	"io"
 	"io/fs"
 	"math"
 	"net/url"
@@ -19,22 +16,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
+	"github.com/dind-cluster/dind-cluster/tools/internal/htmlpage"
 )
 
 //go:embed page.html page.css page.js
 var files embed.FS
 
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"duration": results.Duration,
-	"class":    class,
-	"css":      func() (template.CSS, error) { b, err := files.ReadFile("page.css"); return template.CSS(b), err },
-	"js":       func() (template.JS, error) { b, err := files.ReadFile("page.js"); return template.JS(b), err },
-}).ParseFS(files, "page.html"))
+var page = htmlpage.Parse(files, template.FuncMap{"duration": results.Duration, "class": class})
 
-// maxOutput is how many bytes of what specs wrote the page holds: of one of them, and of all. The log has the rest.
+// maxOutput is how many bytes of what specs wrote the page holds: of one of them, and of all. The
+// log has the rest.
 const (
 	maxOutput      = 256 << 10
 	maxOutputTotal = 12 << 20
@@ -43,18 +35,12 @@ const (
 // maxFiles is how many logs the page links to.
 const maxFiles = 600
 
-// Write makes the page in the results folder.
+// Write makes the page in the results directory.
 func Write(dir string, r *results.Run) error {
 	v := newView(r)
 	v.find(dir)
-	var out bytes.Buffer
-	if err := v.render(&out); err != nil {
-		return fmt.Errorf("making the page: %w", err)
-	}
-	return renameio.WriteFile(filepath.Join(dir, results.PageFile), out.Bytes(), 0o644, renameio.WithTempDir(dir))
+	return htmlpage.Write(filepath.Join(dir, results.PageFile), page, v)
 }
-
-func (v *view) render(w io.Writer) error { return page.Execute(w, v) }
 
 // view is what the template shows.
 type view struct {
@@ -70,11 +56,11 @@ type view struct {
 	Ticks []tick
 	// SerialLeft and SerialWidth are where serial specs ran; the width is 0 if none did.
 	SerialLeft, SerialWidth float64
-	// Guessed tells that nobody knows which process ran a spec.
+	// Guessed reports whether it is not known which process ran a spec.
 	Guessed bool
 	// Files are links to the results, Logs to logs.
 	Files []link
-	Logs  []folder
+	Logs  []directory
 }
 
 type counted struct {
@@ -102,7 +88,7 @@ type group struct {
 type item struct {
 	row
 	Output string
-	// Cut tells that the output is not all there was.
+	// Cut reports whether the output is not all there was.
 	Cut bool
 	// Logs are what e2e.test kept of its pods.
 	Logs []link
@@ -115,7 +101,7 @@ type row struct {
 	ID int
 	// Offset is when it started, counted from the run's start.
 	Offset time.Duration
-	// Open tells that there is more about it above.
+	// Open reports whether there is more about it above.
 	Open bool
 }
 
@@ -124,7 +110,7 @@ type lane struct {
 	Bars  []bar
 }
 
-// bar is a spec in the time line; its place is in percent.
+// bar is a spec in the timeline; its place is in percent.
 type bar struct {
 	row
 	Left, Width float64
@@ -137,22 +123,13 @@ type tick struct {
 
 type link struct{ Name, URL string }
 
-type folder struct {
+type directory struct {
 	Name  string
 	Files []link
 }
 
 // class is a state's name in the style sheet.
 func class(s results.State) string { return strings.ReplaceAll(string(s), " ", "") }
-
-// titles explain the groups.
-var titles = map[results.State]string{
-	results.Failed:     "Failed",
-	results.Unfinished: "Not finished when the run was stopped",
-	results.Flaked:     "Flaked: passed only when tried again",
-	results.Skipped:    "Skipped",
-	results.NotRun:     "Not run",
-}
 
 func newView(r *results.Run) *view {
 	v := &view{Run: r}
@@ -222,7 +199,7 @@ func (v *view) fillTrouble() {
 		if state == results.Passed {
 			continue
 		}
-		g := group{Title: titles[state], State: state, Short: state == results.Skipped || state == results.NotRun}
+		g := group{Title: results.Titles[state], State: state, Short: state == results.Skipped || state == results.NotRun}
 		for _, w := range v.Rows {
 			if w.State == state {
 				add(&g, w)
@@ -268,39 +245,23 @@ func (v *view) fillTimeline() {
 		v.SerialLeft, v.SerialWidth = place(serialFrom, serialTo)
 	}
 	slices.SortStableFunc(ran, func(a, b row) int { return a.Start.Compare(b.Start) })
-	var ends []time.Time
+	rows := htmlpage.Rows{Slack: 100 * time.Millisecond} // times are a little off
 	for _, w := range ran {
 		n := w.Process - 1
 		if v.Guessed {
-			// The first lane that is free; times are a little off.
-			n = slices.IndexFunc(ends, func(end time.Time) bool { return !end.After(w.Start.Add(100 * time.Millisecond)) })
-			if n < 0 {
-				n = len(ends)
-			}
+			n = rows.Place(w.Start, w.End)
 		}
-		for len(ends) <= n {
-			ends = append(ends, time.Time{})
-			v.Lanes = append(v.Lanes, lane{Label: fmt.Sprint(len(ends))})
+		for len(v.Lanes) <= n {
+			v.Lanes = append(v.Lanes, lane{Label: fmt.Sprint(len(v.Lanes) + 1)})
 		}
-		ends[n] = w.End
 		b := bar{row: w}
 		b.Left, b.Width = place(w.Start, w.End)
 		v.Lanes[n].Bars = append(v.Lanes[n].Bars, b)
 	}
-	step := tickStep(wall)
+	step := max(time.Second, htmlpage.TickStep(wall, 8))
 	for at := time.Duration(0); at <= wall; at += step {
 		v.Ticks = append(v.Ticks, tick{clock(at), percent(float64(at), float64(wall))})
 	}
-}
-
-// tickStep is a round time of which at most eight fit.
-func tickStep(wall time.Duration) time.Duration {
-	for _, s := range []time.Duration{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800} {
-		if wall <= 8*s*time.Second {
-			return s * time.Second
-		}
-	}
-	return time.Duration(math.Ceil(wall.Hours()/8)) * time.Hour
 }
 
 // clock writes a time since the start.
@@ -322,7 +283,7 @@ func percent(part, whole float64) float64 {
 	return math.Round(part/whole*1e6) / 1e4
 }
 
-// find links to what else is in the folder.
+// find links to what else is in the directory.
 func (v *view) find(dir string) {
 	for _, name := range []string{
 		results.SummaryFile, results.LogFile, results.JUnitFile, results.ReportFile, results.CertificationDir,
@@ -331,7 +292,7 @@ func (v *view) find(dir string) {
 			v.Files = append(v.Files, link{name, name})
 		}
 	}
-	kept, folders := map[string][]link{}, map[string]int{}
+	kept, directories := map[string][]link{}, map[string]int{}
 	n := 0
 	for _, top := range []string{results.LogsDir, results.ArtifactsDir} {
 		_ = fs.WalkDir(os.DirFS(dir), top, func(p string, entry fs.DirEntry, err error) error {
@@ -346,11 +307,11 @@ func (v *view) find(dir string) {
 			if ns, ok := strings.CutPrefix(where, results.ArtifactsDir+"/"); ok {
 				kept[ns] = append(kept[ns], l)
 			}
-			if _, ok := folders[where]; !ok {
-				folders[where] = len(v.Logs)
-				v.Logs = append(v.Logs, folder{Name: where})
+			if _, ok := directories[where]; !ok {
+				directories[where] = len(v.Logs)
+				v.Logs = append(v.Logs, directory{Name: where})
 			}
-			f := &v.Logs[folders[where]]
+			f := &v.Logs[directories[where]]
 			f.Files = append(f.Files, l)
 			return nil
 		})

@@ -66,7 +66,7 @@
   filter();
   reveal();
 
-  // The time line: what is under the pointer, and zoom.
+  // The timeline: what is under the pointer, and zoom.
   const time = $(".time"), scroll = $(".scroll"), tip = $("#tip");
   if (!time) return;
   const bars = $$(".lane a", time);

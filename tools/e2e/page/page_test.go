@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,9 +14,12 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
+	"github.com/dind-cluster/dind-cluster/tools/internal/htmlpage/browsertest"
 )
 
-// render makes the page of a run in a folder of its own, and returns it parsed and as it is.
+func TestMain(m *testing.M) { browsertest.Main(m) }
+
+// render makes the page of a run in a directory of its own, and returns it parsed and as it is.
 func render(t *testing.T, dir string, r *results.Run) (*html.Node, string) {
 	t.Helper()
 	if err := Write(dir, r); err != nil {
@@ -63,7 +65,8 @@ func text(n *html.Node) string {
 	return b.String()
 }
 
-// check tells what is wrong with any page: specs that are missing, what comes from elsewhere, links that lead nowhere.
+// check reports what is wrong with any page: specs that are missing, what comes from elsewhere, links
+// that lead nowhere.
 func check(t *testing.T, doc *html.Node, r *results.Run) {
 	t.Helper()
 	ids, rows := map[string]bool{}, map[string]string{}
@@ -135,7 +138,7 @@ func check(t *testing.T, doc *html.Node, r *results.Run) {
 		case inside && !ids[target]:
 			t.Errorf("the link %s leads nowhere", l)
 		case !inside && (strings.Contains(strings.Split(l, "/")[0], ":") || strings.HasPrefix(l, "/")):
-			t.Errorf("the link %s leads out of the folder", l)
+			t.Errorf("the link %s leads out of the directory", l)
 		}
 	}
 }
@@ -277,33 +280,16 @@ func TestLarge(t *testing.T) {
 	t.Logf("%d specs: %d bytes", len(r.Specs), len(page))
 }
 
-func TestTicks(t *testing.T) {
-	for wall := time.Second; wall < 100*time.Hour; wall = wall * 5 / 4 {
-		if n := wall / tickStep(wall); n > 8 {
-			t.Errorf("%s: %d marks", wall, n)
-		}
-	}
+func TestClock(t *testing.T) {
 	if got := clock(3*time.Hour + 4*time.Minute + 5*time.Second); got != "3:04:05" {
 		t.Error(got)
 	}
 }
 
-// What the scripts do shows only in a browser.
+// What the scripts do shows only in a browser: a person's steps, and what they see.
 func TestBrowser(t *testing.T) {
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("there is no chromium on PATH")
-	}
-	dir := t.TempDir()
-	r := large(500)
-	render(t, dir, r)
-	file := filepath.Join(dir, results.PageFile)
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A person's steps, and what they see, as an attribute.
-	const steps = `<script>
+	_, page := render(t, t.TempDir(), large(500))
+	got := browsertest.Eval(t, []byte(page), `
 		document.querySelector('[data-zoom=in]').click();
 		const f = document.querySelector('form');
 		f.text.value = 'NUMBER 13';
@@ -312,31 +298,21 @@ func TestBrowser(t *testing.T) {
 		[...document.querySelectorAll('th button')].find(b => b.textContent === 'Time').click();
 		const bar = document.querySelector('.lane a.failed');
 		bar.dispatchEvent(new PointerEvent('pointerover', {bubbles: true}));
-		requestAnimationFrame(() => requestAnimationFrame(() => {
-			const rows = [...document.querySelectorAll('tbody tr')].filter(r => !r.hidden);
-			document.body.dataset.seen = [
-				document.querySelector('#shown').textContent, rows.length,
-				rows.every((r, i) => !i || +rows[i - 1].dataset.s >= +r.dataset.s),
-				document.querySelector('.zoom output').textContent,
-				document.querySelector('.time').style.width,
-				!document.querySelector('#tip').hidden && document.querySelector('#tip').textContent.includes('failed'),
-				document.querySelectorAll('.tick').length > 8,
-			].join(';');
-		}));
-	</script></body>`
-	page := strings.Replace(string(data), "</body>", steps, 1)
-	if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-		"--user-data-dir="+filepath.Join(dir, "profile"), "--virtual-time-budget=5000", "--dump-dom", "file://"+file)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Skipf("chromium does not run here: %v", err)
-	}
+		const frame = () => new Promise(requestAnimationFrame);
+		await frame();
+		await frame();
+		const rows = [...document.querySelectorAll('tbody tr')].filter(r => !r.hidden);
+		return [
+			document.querySelector('#shown').textContent, rows.length,
+			rows.every((r, i) => !i || +rows[i - 1].dataset.s >= +r.dataset.s),
+			document.querySelector('.zoom output').textContent,
+			document.querySelector('.time').style.width,
+			!document.querySelector('#tip').hidden && document.querySelector('#tip').textContent.includes('failed'),
+			document.querySelectorAll('.tick').length > 8,
+			getComputedStyle(document.querySelector('section')).borderRadius,
+		].join(';');`)
 	// 13, 113, 133, 213, 313, 413 failed.
-	const want = `data-seen="6 of 500;6;true;2×;200%;true;true"`
-	if !strings.Contains(string(out), want) {
-		t.Errorf("the page in the browser: got %q, want %s", regexp.MustCompile(`data-seen="[^"]*"`).FindString(string(out)), want)
+	if want := "6 of 500;6;true;2×;200%;true;true;8px"; got != want {
+		t.Errorf("the page in the browser: got %q, want %q", got, want)
 	}
 }

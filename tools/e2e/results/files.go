@@ -1,7 +1,6 @@
 package results
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,11 +13,12 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// The files of a results folder.
+// The files of a results directory.
 const (
-	// InfoFile says what runs, see Info. It is written first and marks the folder as ours.
+	// InfoFile says what runs, see Info. It is written first and marks the directory as ours.
 	InfoFile = "run.json"
-	// ProgressFile gets a line per spec as it ends, see Event.
+	// ProgressFile gets a line as a spec, or a step of the whole suite, ends: what Ginkgo's report
+	// will say of it, as far as that is known, as JSON (types.SpecReport).
 	ProgressFile = "progress.jsonl"
 	// LogFile is all that ginkgo and e2e.test print.
 	LogFile = "e2e.log"
@@ -34,14 +34,15 @@ const (
 	CertificationDir = "certification"
 	// LogsDir has the logs of nodes and pods.
 	LogsDir = "logs"
-	// ArtifactsDir is e2e.test's own folder: it puts its reports there, and logs of pods of specs that failed.
+	// ArtifactsDir is e2e.test's own directory: it puts its reports there, and logs of pods of
+	// specs that failed.
 	ArtifactsDir = "artifacts"
 )
 
 // kind marks our run.json files.
 const kind = "dind-cluster e2e run"
 
-// format is the version of run.json and progress.jsonl.
+// format is the version of run.json.
 const format = 1
 
 // Info is what is known about a run before its end, and how it ended.
@@ -54,11 +55,11 @@ type Info struct {
 	PID int `json:"pid"`
 	// Server is the version of the cluster's API server.
 	Server string `json:"server"`
-	// Product tells that the run went on inside a dind-cluster, and tested it.
+	// Product reports whether the run went on inside a dind-cluster, and tested it.
 	Product bool `json:"product"`
 	// Selection is what was asked for.
 	Selection Selection `json:"selection"`
-	// Conformance tells that exactly the conformance specs were selected, all of them.
+	// Conformance reports whether exactly the conformance specs were selected, all of them.
 	Conformance bool `json:"conformance"`
 	// Total is the number of specs in e2e.test.
 	Total int `json:"total"`
@@ -79,7 +80,8 @@ type Info struct {
 	Planned []Planned `json:"specs"`
 }
 
-// Selection says which specs to run. The lists' members are alternatives; the fields all have to be met.
+// Selection says which specs to run. The lists' members are alternatives; the fields all have to be
+// met.
 type Selection struct {
 	// Focus and Skip are regular expressions for full names.
 	Focus []string `json:"focus,omitempty"`
@@ -97,23 +99,6 @@ type Planned struct {
 	Serial bool     `json:"serial,omitempty"`
 	// LeftOut is why it does not run after all; empty if it does.
 	LeftOut string `json:"leftOut,omitempty"`
-}
-
-// Event is a line of progress.jsonl: a spec, or a step of the whole suite, has ended.
-type Event struct {
-	// Time is when its end was seen.
-	Time time.Time `json:"time"`
-	Name string    `json:"name"`
-	// Setup tells that it is a step of the whole suite.
-	Setup bool `json:"setup,omitempty"`
-	// State is Ginkgo's word: passed, failed, timedout, panicked, aborted, interrupted, skipped.
-	State    string  `json:"state"`
-	Seconds  float64 `json:"seconds"`
-	Attempts int     `json:"attempts"`
-	Message  string  `json:"message,omitempty"`
-	Node     string  `json:"node,omitempty"`
-	Location string  `json:"location,omitempty"`
-	Output   string  `json:"output,omitempty"`
 }
 
 // CommandLine is ginkgo's command line as a shell understands it.
@@ -139,33 +124,33 @@ var ours = []string{
 	CertificationDir, LogsDir, ArtifactsDir,
 }
 
-// Check says whether a run may write into the folder: there is none, it is empty, or it has an earlier run's results.
+// Check reports whether a run may write into the directory: there is none, it is empty, or it has an earlier run's results.
 func Check(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("cannot use the results folder: %w; give another one with --results", err)
+		return fmt.Errorf("cannot use the results directory: %w; give another one with --results", err)
 	}
 	if len(entries) == 0 {
 		return nil
 	}
 	if _, err := ReadInfo(dir); err != nil {
-		return fmt.Errorf("the results folder %s is not empty and holds no earlier results of this program: empty it, or give another one with --results", dir)
+		return fmt.Errorf("the results directory %s is not empty and holds no earlier results of this program: empty it, or give another one with --results", dir)
 	}
 	return nil
 }
 
-// Prepare makes the folder ready for a new run: it removes an earlier run's results, and nothing else.
+// Prepare makes the directory ready for a new run: it removes an earlier run's results, and nothing else.
 func Prepare(dir string) error {
 	if err := Check(dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("cannot make the results folder: %w; give another one with --results", err)
+		return fmt.Errorf("cannot make the results directory: %w; give another one with --results", err)
 	}
-	// The mark goes last: whoever is interrupted here can start again.
+	// The mark goes last: a run that is interrupted here can be started again.
 	for i := len(ours) - 1; i >= 0; i-- {
 		if err := os.RemoveAll(filepath.Join(dir, ours[i])); err != nil {
 			return fmt.Errorf("cannot remove earlier results: %w", err)
@@ -174,7 +159,7 @@ func Prepare(dir string) error {
 	return nil
 }
 
-// ReadInfo reads run.json. The error says what the folder is not.
+// ReadInfo reads run.json. The error says what the directory is not.
 func ReadInfo(dir string) (Info, error) {
 	path := filepath.Join(dir, InfoFile)
 	data, err := os.ReadFile(path)
@@ -213,45 +198,4 @@ func (i Info) Write(dir string) error {
 		return err
 	}
 	return renameio.WriteFile(filepath.Join(dir, InfoFile), append(data, '\n'), 0o644, renameio.WithTempDir(dir))
-}
-
-// Progress writes progress.jsonl.
-type Progress struct{ file *os.File }
-
-// CreateProgress starts the file.
-func CreateProgress(dir string) (*Progress, error) {
-	f, err := os.OpenFile(filepath.Join(dir, ProgressFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND|os.O_TRUNC, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	return &Progress{f}, nil
-}
-
-// Add appends an event with a single write, so that a kill cannot leave more than one broken line.
-func (p *Progress) Add(e Event) error {
-	data, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	_, err = p.file.Write(append(data, '\n'))
-	return err
-}
-
-// Close closes the file.
-func (p *Progress) Close() error { return p.file.Close() }
-
-// parseProgress returns the events, and how many lines it could not read: the last one may be broken off.
-func parseProgress(data []byte) (events []Event, broken int) {
-	for line := range bytes.Lines(data) {
-		if len(bytes.TrimSpace(line)) == 0 {
-			continue
-		}
-		var e Event
-		if err := json.Unmarshal(line, &e); err != nil || e.Name == "" || e.Time.IsZero() || e.Seconds < 0 {
-			broken++
-			continue
-		}
-		events = append(events, e)
-	}
-	return events, broken
 }

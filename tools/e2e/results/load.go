@@ -1,6 +1,7 @@
 package results
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,23 +10,22 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/onsi/ginkgo/v2/types"
 )
 
-// Load reads a results folder: also that of a run that was killed, or that still goes on.
+// Load reads a results directory: also that of a run that was killed, or that still goes on.
 func Load(dir string) (*Run, error) {
 	info, err := ReadInfo(dir)
 	if err != nil {
 		return nil, err
 	}
 	r := &Run{Info: info}
-	reports, err := readReport(dir)
+	specs, err := readReport(dir)
 	switch {
 	case err == nil:
 		r.Complete = true
-		r.fromReports(reports)
+		r.add(specs)
 		return r, nil
 	case !errors.Is(err, fs.ErrNotExist):
 		r.Notes = append(r.Notes, fmt.Sprintf("Ginkgo's report cannot be read (%v): the results come from %s.", err, ProgressFile))
@@ -34,16 +34,16 @@ func Load(dir string) (*Run, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	events, broken := parseProgress(data)
+	specs, broken := parseProgress(data)
 	if broken > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d lines of %s are broken and were left out.", broken, ProgressFile))
 	}
-	r.fromEvents(events)
+	r.add(specs)
 	return r, nil
 }
 
 // readReport reads Ginkgo's report.
-func readReport(dir string) ([]types.Report, error) {
+func readReport(dir string) ([]types.SpecReport, error) {
 	data, err := os.ReadFile(filepath.Join(dir, ReportFile))
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func readReport(dir string) ([]types.Report, error) {
 	return parseReport(data)
 }
 
-func parseReport(data []byte) ([]types.Report, error) {
+func parseReport(data []byte) (specs []types.SpecReport, err error) {
 	var reports []types.Report
 	if err := json.Unmarshal(data, &reports); err != nil {
 		return nil, err
@@ -59,13 +59,31 @@ func parseReport(data []byte) ([]types.Report, error) {
 	if len(reports) == 0 {
 		return nil, errors.New("there is no report in it")
 	}
-	return reports, nil
+	for _, r := range reports {
+		specs = append(specs, r.SpecReports...)
+	}
+	return specs, nil
 }
 
-// ginkgoDir is the folder for complete reports below ArtifactsDir.
+// parseProgress reads progress.jsonl, and counts the lines that it cannot read: the last one may be
+// broken off.
+func parseProgress(data []byte) (specs []types.SpecReport, broken int) {
+	for line := range bytes.Lines(data) {
+		var s types.SpecReport
+		if err := json.Unmarshal(line, &s); err != nil || s.State == types.SpecStateInvalid || s.EndTime.Before(s.StartTime) {
+			broken++
+			continue
+		}
+		specs = append(specs, s)
+	}
+	return specs, broken
+}
+
+// ginkgoDir is the directory for complete reports below ArtifactsDir.
 const ginkgoDir = "ginkgo"
 
-// Gather moves the reports to the top of the folder. What else e2e.test has written stays: logs of pods.
+// Gather moves the reports to the top of the directory. What else e2e.test has written stays: logs
+// of pods.
 func Gather(dir string) error {
 	artifacts := filepath.Join(dir, ArtifactsDir)
 	for from, to := range map[string]string{
@@ -100,20 +118,15 @@ func (r *Run) plan() map[string]*Spec {
 	return byName
 }
 
-func (r *Run) fromReports(reports []types.Report) {
+// add takes over what Ginkgo reports.
+func (r *Run) add(specs []types.SpecReport) {
 	byName := r.plan()
-	for _, report := range reports {
-		for i := range report.SpecReports {
-			s := &report.SpecReports[i]
-			if s.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) {
-				if s.Failed() && !echo.MatchString(s.Failure.Message) {
-					r.Setup = append(r.Setup, setupSpec(s))
-				}
-				continue
-			}
-			if spec := byName[s.FullText()]; spec != nil {
-				fill(spec, s)
-			}
+	for i := range specs {
+		s := &specs[i]
+		if step, failed := FailedStep(s); failed {
+			r.Setup = append(r.Setup, step)
+		} else if spec := byName[s.FullText()]; spec != nil {
+			spec.Fill(s)
 		}
 	}
 }
@@ -121,8 +134,16 @@ func (r *Run) fromReports(reports []types.Report) {
 // echo is how every other process reports that the first one's preparations failed.
 var echo = regexp.MustCompile(`^(?:\x1b\[[0-9;]*m)*Synchronized\w+ failed on Ginkgo parallel process #1`)
 
-// Echo tells that a step only says that the same step failed in another process.
-func (e Event) Echo() bool { return e.Setup && echo.MatchString(e.Message) }
+// FailedStep returns a report of a step of the whole suite that failed, such as
+// SynchronizedBeforeSuite, and not only because the same step failed in another process.
+func FailedStep(s *types.SpecReport) (step Spec, failed bool) {
+	if !s.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) || !s.Failed() || echo.MatchString(s.Failure.Message) {
+		return Spec{}, false
+	}
+	step.Name = strings.TrimSpace("[" + s.LeafNodeType.String() + "] " + s.LeafNodeText)
+	step.Fill(s)
+	return step, true
+}
 
 // colour is an escape sequence for terminals; some of Ginkgo's messages have them in any case.
 var colour = regexp.MustCompile(`\x1b\[[0-9;]*[A-Za-z]`)
@@ -130,11 +151,11 @@ var colour = regexp.MustCompile(`\x1b\[[0-9;]*[A-Za-z]`)
 // Plain takes the colours out of a text.
 func Plain(s string) string { return colour.ReplaceAllString(s, "") }
 
-// fill says what came of a spec.
-func fill(spec *Spec, s *types.SpecReport) {
+// Fill takes over what Ginkgo reports of a spec, except its name.
+func (spec *Spec) Fill(s *types.SpecReport) {
 	switch {
 	case s.State.Is(types.SpecStateSkipped) && s.Failure.Message == "", s.State.Is(types.SpecStatePending):
-		// Nobody but the run itself skips a spec that was selected.
+		// Only the run itself skips a spec that was selected.
 		return
 	case s.State.Is(types.SpecStateSkipped):
 		spec.State, spec.Reason = Skipped, Plain(s.Failure.Message)
@@ -167,14 +188,11 @@ func fill(spec *Spec, s *types.SpecReport) {
 	spec.Output = output(s)
 }
 
-func setupSpec(s *types.SpecReport) Spec {
-	spec := Spec{Name: strings.TrimSpace("[" + s.LeafNodeType.String() + "] " + s.LeafNodeText)}
-	fill(&spec, s)
-	return spec
-}
-
 func failure(f types.Failure) Failure {
-	out := Failure{Message: Plain(f.Message), Location: Location(f.Location.String()), Stack: f.Location.FullStackTrace}
+	out := Failure{Message: Plain(f.Message), Stack: f.Location.FullStackTrace}
+	if f.Location.FileName != "" {
+		out.Location = Location(f.Location.String())
+	}
 	if f.ForwardedPanic != "" {
 		out.Message += ": " + f.ForwardedPanic
 	}
@@ -184,7 +202,7 @@ func failure(f types.Failure) Failure {
 	return out
 }
 
-// repository is the folder in which Bazel compiles another repository's files.
+// repository is the directory in which Bazel compiles another repository's files.
 var repository = regexp.MustCompile(`^(?:\./)?external/[^/]+/`)
 
 // Location shortens a file's name to the path in its own repository.
@@ -212,6 +230,9 @@ func output(s *types.SpecReport) string {
 			continue
 		}
 		at := event.GetTimelineLocation()
+		if at.Time.IsZero() { // of progress.jsonl, where it is part of what was written
+			continue
+		}
 		if end := min(at.Offset, len(written)); end > done {
 			b.WriteString(written[done:end])
 			done = end
@@ -226,59 +247,6 @@ func output(s *types.SpecReport) string {
 		b.WriteString("\n=== standard output and error ===\n" + s.CapturedStdOutErr)
 	}
 	return Plain(b.String())
-}
-
-func (r *Run) fromEvents(events []Event) {
-	byName := r.plan()
-	for _, e := range events {
-		state := e.Result()
-		if e.Setup {
-			if (state == Failed || state == Unfinished) && !e.Echo() {
-				spec := Spec{Name: e.Name}
-				spec.fromEvent(e, state)
-				r.Setup = append(r.Setup, spec)
-			}
-			continue
-		}
-		if spec := byName[e.Name]; spec != nil {
-			spec.fromEvent(e, state)
-		}
-	}
-}
-
-// Result translates Ginkgo's word. What nobody knows has not passed.
-func (e Event) Result() State {
-	switch e.State {
-	case "passed":
-		if e.Attempts > 1 {
-			return Flaked
-		}
-		return Passed
-	case "skipped":
-		return Skipped
-	case "interrupted":
-		return Unfinished
-	}
-	return Failed
-}
-
-func (s *Spec) fromEvent(e Event, state State) {
-	s.State, s.Attempts = state, max(1, e.Attempts)
-	s.End = e.Time
-	s.Start = e.Time.Add(-time.Duration(e.Seconds * float64(time.Second)))
-	switch state {
-	case Passed:
-		return
-	case Skipped:
-		s.Reason = Plain(e.Message)
-		return
-	case Failed:
-		s.Detail = e.State
-	}
-	if e.Message != "" || e.Location != "" {
-		s.Failures = []Failure{{Message: Plain(e.Message), Location: Location(e.Location), Node: e.Node}}
-	}
-	s.Output = Plain(e.Output)
 }
 
 func firstLine(s string) string {

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// The folders are those of real runs against a cluster, with most of what the specs wrote left out.
+// The directories are those of real runs against a cluster, with most of what the specs wrote left
+// out.
 const testdata = "../testdata"
 
 var update = flag.Bool("update", false, "write the golden summaries")
@@ -232,9 +233,9 @@ func TestPrepare(t *testing.T) {
 		}
 	})
 	for name, text := range map[string]string{
-		"somebody's": `{"some": "file"}`,
-		"other":      `{"kind": "dind-cluster e2e run", "format": 99}`,
-		"broken":     `{`,
+		"foreign": `{"some": "file"}`,
+		"other":   `{"kind": "dind-cluster e2e run", "format": 99}`,
+		"broken":  `{`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -302,7 +303,8 @@ func TestLocation(t *testing.T) {
 	}
 }
 
-// FuzzLoad: whatever a killed run leaves, every planned spec has a state, and none has passed without a word of it.
+// FuzzLoad: whatever a killed run leaves, every planned spec has a state, and none has passed
+// without a word of it.
 func FuzzLoad(f *testing.F) {
 	for _, run := range []string{"flaked", "killed", "interrupted"} {
 		info, err := os.ReadFile(filepath.Join(testdata, run, InfoFile))
@@ -322,12 +324,11 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		r := &Run{Info: i}
-		if reports, err := parseReport(report); err == nil {
-			r.fromReports(reports)
-		} else {
-			events, _ := parseProgress(progress)
-			r.fromEvents(events)
+		specs, err := parseReport(report)
+		if err != nil {
+			specs, _ = parseProgress(progress)
 		}
+		r.add(specs)
 		n := 0
 		for _, s := range States {
 			n += r.Count(s)

@@ -1,5 +1,6 @@
-// Package results knows the folder that a run of e2e.test leaves: it reads what the run wrote there while it went on
-// and when it ended, tells what came of every spec that was selected, and says it all in a summary.
+// Package results reads and writes the directory that a run of e2e.test leaves: it reads what the
+// run wrote there while it went on and when it ended, returns what came of every spec that was
+// selected, and says it all in a summary.
 package results
 
 import (
@@ -32,6 +33,15 @@ const (
 
 // States are all states, the worst first.
 var States = []State{Failed, Unfinished, NotRun, Flaked, Skipped, Passed}
+
+// Titles explain the states, but for Passed, as headings.
+var Titles = map[State]string{
+	Failed:     "Failed",
+	Unfinished: "Not finished when the run was stopped",
+	Flaked:     "Flaked: passed only when tried again",
+	Skipped:    "Skipped",
+	NotRun:     "Not run",
+}
 
 // Spec is one spec, or a step of the whole suite such as SynchronizedBeforeSuite.
 type Spec struct {
@@ -72,12 +82,13 @@ type Failure struct {
 // Duration is how long the spec ran, over all attempts.
 func (s *Spec) Duration() time.Duration { return s.End.Sub(s.Start) }
 
-// Ran tells whether there is a time to show for it.
+// Ran reports whether there is a time to show for it.
 func (s *Spec) Ran() bool { return !s.Start.IsZero() && !s.End.Before(s.Start) }
 
 var sig = regexp.MustCompile(`^\[(sig-[a-z0-9-]+)\]`)
 
-// SIG is the special interest group that owns the spec, such as sig-node; empty if its name does not say.
+// SIG is the special interest group that owns the spec, such as sig-node; empty if its name does
+// not say.
 func (s *Spec) SIG() string {
 	if m := sig.FindStringSubmatch(s.Name); m != nil {
 		return m[1]
@@ -85,71 +96,57 @@ func (s *Spec) SIG() string {
 	return ""
 }
 
-// Run is what a folder tells about a run.
+// Run is what a directory has of a run.
 type Run struct {
 	Info
 	// Specs are all that were selected, in the plan's order.
 	Specs []Spec
 	// Setup are the steps of the whole suite that failed, such as SynchronizedBeforeSuite.
 	Setup []Spec
-	// Complete tells that Ginkgo wrote its report. Otherwise all is known from the lines that it printed until it
-	// ended, which do not say which process ran a spec.
+	// Complete reports whether Ginkgo wrote its report. Otherwise all is known from the lines that
+	// it printed until it ended, which do not say which process ran a spec.
 	Complete bool
-	// Running tells that the run goes on.
+	// Running reports whether the run goes on.
 	Running bool
 	// Notes are what a reader should know about these results, one sentence each.
 	Notes []string
 }
 
-// Count is the number of specs in a state.
-func (r *Run) Count(s State) int {
-	n := 0
+// filter returns the specs that a function picks, in the plan's order.
+func (r *Run) filter(pick func(*Spec) bool) (out []*Spec) {
 	for i := range r.Specs {
-		if r.Specs[i].State == s {
-			n++
-		}
-	}
-	return n
-}
-
-// In are the specs in a state, in the order in which they ended.
-func (r *Run) In(s State) []*Spec {
-	var out []*Spec
-	for i := range r.Specs {
-		if r.Specs[i].State == s {
+		if pick(&r.Specs[i]) {
 			out = append(out, &r.Specs[i])
 		}
 	}
+	return out
+}
+
+// Count returns the number of specs in a state.
+func (r *Run) Count(s State) int {
+	return len(r.filter(func(spec *Spec) bool { return spec.State == s }))
+}
+
+// In returns the specs in a state, in the order in which they ended.
+func (r *Run) In(s State) []*Spec {
+	out := r.filter(func(spec *Spec) bool { return spec.State == s })
 	slices.SortStableFunc(out, func(a, b *Spec) int {
 		return cmp.Or(a.End.Compare(b.End), strings.Compare(a.Name, b.Name))
 	})
 	return out
 }
 
-// Slowest are at most n specs that ran, the slowest first.
+// Slowest returns at most n specs that ran, the slowest first.
 func (r *Run) Slowest(n int) []*Spec {
-	var out []*Spec
-	for i := range r.Specs {
-		if r.Specs[i].Ran() {
-			out = append(out, &r.Specs[i])
-		}
-	}
+	out := r.filter((*Spec).Ran)
 	slices.SortStableFunc(out, func(a, b *Spec) int { return cmp.Compare(b.Duration(), a.Duration()) })
 	return out[:min(n, len(out))]
 }
 
-// Serial is the number of serial specs.
-func (r *Run) Serial() int {
-	n := 0
-	for i := range r.Specs {
-		if r.Specs[i].Serial {
-			n++
-		}
-	}
-	return n
-}
+// Serial returns the number of serial specs.
+func (r *Run) Serial() int { return len(r.filter(func(s *Spec) bool { return s.Serial })) }
 
-// Until is when the run ended, or the last sign of it if nobody saw its end.
+// Until is when the run ended, or the last sign of it if its end was not recorded.
 func (r *Run) Until() time.Time {
 	if r.End != nil {
 		return *r.End
@@ -202,7 +199,8 @@ func (r *Run) Verdict() (int, string) {
 	return ExitPassed, "PASSED: " + counts
 }
 
-// counts says how many specs are in which state; passed is always said, the others if there are any.
+// counts says how many specs are in which state; passed is always said, the others if there are
+// any.
 func (r *Run) counts() string {
 	parts := []string{fmt.Sprintf("%d passed", r.Count(Passed))}
 	for _, s := range States {

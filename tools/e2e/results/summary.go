@@ -18,7 +18,7 @@ const laterFailures = 3
 // messageLines is how many lines of a failure's message the summary shows.
 const messageLines = 20
 
-// Summary says in plain text what came of the run: failures first.
+// Summary returns what came of the run as plain text: failures first.
 func (r *Run) Summary() string {
 	var b strings.Builder
 	_, verdict := r.Verdict()
@@ -36,13 +36,16 @@ func (r *Run) Summary() string {
 			writeFailure(&b, &r.Setup[i])
 		}
 	}
-	list(&b, "Failed", r.In(Failed), writeFailure)
-	list(&b, "Not finished when the run was stopped", r.In(Unfinished), writeTimed)
-	list(&b, "Flaked: passed only when tried again", r.In(Flaked), writeFlake)
-	list(&b, "Skipped", r.In(Skipped), func(b *strings.Builder, s *Spec) {
+	group := func(state State, write func(*strings.Builder, *Spec)) {
+		list(&b, Titles[state], r.In(state), write)
+	}
+	group(Failed, writeFailure)
+	group(Unfinished, writeTimed)
+	group(Flaked, writeFlake)
+	group(Skipped, func(b *strings.Builder, s *Spec) {
 		fmt.Fprintf(b, "  %s: %s\n", s.Name, firstLine(s.Reason))
 	})
-	list(&b, "Not run", r.In(NotRun), func(b *strings.Builder, s *Spec) { fmt.Fprintf(b, "  %s\n", s.Name) })
+	group(NotRun, func(b *strings.Builder, s *Spec) { fmt.Fprintf(b, "  %s\n", s.Name) })
 	list(&b, "Slowest", r.Slowest(10), func(b *strings.Builder, s *Spec) {
 		fmt.Fprintf(b, "  %8s  %s\n", Duration(s.Duration()), s.Name)
 	})
@@ -74,7 +77,7 @@ func writeFlake(b *strings.Builder, s *Spec) {
 			fmt.Fprintf(b, "      … and %s\n", count(len(s.Failures)-i, "more failure", "more failures"))
 			break
 		}
-		fmt.Fprintf(b, "      %s\n", oneLine(f.Message))
+		fmt.Fprintf(b, "      %s\n", OneLine(f.Message))
 	}
 }
 
@@ -91,7 +94,7 @@ func writeFailure(b *strings.Builder, s *Spec) {
 				fmt.Fprintf(b, "      … and %s\n", count(len(s.Failures)-i, "more failure", "more failures"))
 				break
 			}
-			fmt.Fprintf(b, "      then %s: %s\n", f.Location, oneLine(f.Message))
+			fmt.Fprintf(b, "      then %s: %s\n", f.Location, OneLine(f.Message))
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(f.Message), "\n")
@@ -108,8 +111,8 @@ func writeFailure(b *strings.Builder, s *Spec) {
 	}
 }
 
-// oneLine is the begin of a message.
-func oneLine(message string) string {
+// OneLine returns the beginning of a message, 200 bytes at most, without line breaks.
+func OneLine(message string) string {
 	message = strings.Join(strings.Fields(message), " ")
 	if len(message) > 200 {
 		message = strings.ToValidUTF8(message[:200], "") + " …"

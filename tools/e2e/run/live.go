@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/onsi/ginkgo/v2/types"
+
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
-// live writes lines while the specs run: one for each that fails or flakes, and one for each tenth that is done.
+// live writes lines while the specs run: one for each that fails or flakes, and one for each tenth
+// that is done.
 type live struct {
 	p       *progress.Printer
 	total   int
@@ -21,24 +24,25 @@ func newLive(total int, p *progress.Printer) *live {
 	return &live{p: p, total: total, byState: map[results.State]int{}}
 }
 
-func (l *live) event(e results.Event) {
-	state := e.Result()
-	if e.Setup {
-		if !e.Echo() {
-			l.p.Printf("%s %s", strings.ToUpper(e.State), describe(e))
+func (l *live) ended(report *types.SpecReport) {
+	if report.LeafNodeType.Is(types.NodeTypesForSuiteLevelNodes) {
+		if step, failed := results.FailedStep(report); failed {
+			l.p.Printf("%s %s", strings.ToUpper(report.State.String()), describe(&step))
 		}
 		return
 	}
-	if state == results.Unfinished {
+	spec := results.Spec{Name: report.FullText()}
+	spec.Fill(report)
+	if spec.State == results.Unfinished {
 		return
 	}
 	l.done++
-	l.byState[state]++
-	switch state {
+	l.byState[spec.State]++
+	switch spec.State {
 	case results.Failed:
-		l.p.Printf("FAILED %s", describe(e))
+		l.p.Printf("FAILED %s", describe(&spec))
 	case results.Flaked:
-		l.p.Printf("FLAKED %s: attempt %d passed", e.Name, e.Attempts)
+		l.p.Printf("FLAKED %s: attempt %d passed", spec.Name, spec.Attempts)
 	}
 	if tenths := l.done * 10 / max(1, l.total); tenths > l.tenths {
 		l.tenths = tenths
@@ -57,17 +61,10 @@ func (l *live) counts() string {
 	return text
 }
 
-// maxMessage is how many bytes of a message fit into a line.
-const maxMessage = 200
-
-func describe(e results.Event) string {
-	message := strings.Join(strings.Fields(results.Plain(e.Message)), " ")
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage], "") + " …"
-	}
-	text := fmt.Sprintf("%s (%.1f s)", e.Name, e.Seconds)
-	if message != "" {
-		text += ": " + message
+func describe(s *results.Spec) string {
+	text := fmt.Sprintf("%s (%.1f s)", s.Name, s.Duration().Seconds())
+	if len(s.Failures) > 0 && s.Failures[0].Message != "" {
+		text += ": " + results.OneLine(s.Failures[0].Message)
 	}
 	return text
 }

@@ -14,8 +14,8 @@ import (
 // undoTime is how long it may take to make the nodes forget the mirror.
 const undoTime = 10 * time.Second
 
-// serveImages sees that no node has to go to a registry, not even for pods with the pull policy Always: it serves the images
-// of an archive as the registries that they come from. Stop ends that.
+// serveImages sees that no node has to go to a registry, not even for pods with the pull policy
+// Always: it serves the images of an archive as the registries that they come from. Stop ends that.
 func serveImages(ctx context.Context, path string, p *progress.Printer) (stop func(), err error) {
 	step := p.Step("a registry for the nodes")
 	defer func() {

@@ -17,7 +17,8 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
 )
 
-// Missing is what to do with specs that need an image or a feature of the kernel that the cluster does not have.
+// Missing is what to do with specs that need an image or a feature of the kernel that the cluster
+// does not have.
 type Missing string
 
 const (
@@ -29,7 +30,7 @@ const (
 	MissingRun Missing = "run"
 )
 
-// Set and its like make it a flag.
+// Set parses a value of the flag.
 func (m *Missing) Set(s string) error {
 	switch v := Missing(s); v {
 	case MissingFail, MissingSkip, MissingRun:
@@ -54,7 +55,7 @@ func (o *Options) findMissing(ctx context.Context, plan *suite.Plan, version str
 	return append(images, features...), err
 }
 
-// decide says which specs need something that is missing, and marks those to be left out.
+// decide prints which specs need something that is missing, and marks those to be left out.
 func (o *Options) decide(things []missing.Thing, plan *suite.Plan, p *progress.Printer) error {
 	if len(things) == 0 {
 		return nil

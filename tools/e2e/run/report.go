@@ -9,8 +9,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
-// Report makes the summary, the page and the folder for the certification from what a run left in its folder, and
-// returns what came of the run. It may be called as often as one likes, also while the run goes on.
+// Report makes the summary, the page and the directory for the certification from what a run left
+// in its directory, and returns what came of the run. It may be called as often as one likes, also
+// while the run goes on.
 func Report(dir string) (*results.Run, error) { return report(dir, locked(dir)) }
 
 // report is Report, of a run that goes on or not.
@@ -29,7 +30,7 @@ func report(dir string, running bool) (*results.Run, error) {
 		r.Running = true
 		r.Notes = append(r.Notes, "The run goes on: specs that are running are among those not run.")
 	case r.End == nil:
-		r.Notes = append(r.Notes, "Nobody saw this run's end: specs that were running then are among those not run.")
+		r.Notes = append(r.Notes, "This run was killed before it recorded its end: specs that were running then are among those not run.")
 	case !r.Complete:
 		r.Notes = append(r.Notes, "Ginkgo wrote no report: the results come from "+results.ProgressFile+", and which process ran a spec is not known.")
 	}
@@ -41,7 +42,7 @@ func report(dir string, running bool) (*results.Run, error) {
 		return nil, err
 	}
 	if reason != "" {
-		r.Notes = append(r.Notes, "No folder for CNCF's certification: "+reason+".")
+		r.Notes = append(r.Notes, "No directory for CNCF's certification: "+reason+".")
 	}
 	if err := r.WriteSummary(dir); err != nil {
 		return nil, err

@@ -1,10 +1,12 @@
-// Package run is a run of Kubernetes' end-to-end specs from beginning to end: what is asked for is checked, the images are
-// loaded, ginkgo runs the specs, and its results, the nodes' logs and a summary are left in a folder.
+// Package run is a run of Kubernetes' end-to-end specs from beginning to end: what is asked for is
+// checked, the images are loaded, ginkgo runs the specs, and its results, the nodes' logs and a
+// summary are left in a directory.
 package run
 
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/onsi/ginkgo/v2/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/internal/progress"
@@ -33,7 +36,7 @@ type Options struct {
 	FlakeAttempts int
 	// Timeout is for all of the run but the collecting of logs.
 	Timeout time.Duration
-	// Results is the folder.
+	// Results is the directory.
 	Results string
 	// Images is an archive of test images to load into all nodes; empty for none.
 	Images string
@@ -43,7 +46,7 @@ type Options struct {
 	Missing Missing
 	// KeepNamespaces leaves the namespaces of specs that fail.
 	KeepNamespaces bool
-	// Product tells that this is the top-level container of a dind-cluster.
+	// Product reports whether this is the top-level container of a dind-cluster.
 	Product bool
 }
 
@@ -55,7 +58,8 @@ func (e UsageError) Error() string { return e.Err.Error() }
 // Unwrap returns the error itself.
 func (e UsageError) Unwrap() error { return e.Err }
 
-// StoppedError tells that the run was stopped, or its time was up, before there was anything to report.
+// StoppedError is for a run that was stopped, or whose time was up, before there was anything
+// to report.
 type StoppedError struct{ Err error }
 
 func (e StoppedError) Error() string { return e.Err.Error() }
@@ -105,8 +109,8 @@ func List(ctx context.Context, o Options, out, note io.Writer) error {
 	return nil
 }
 
-// Run runs the specs. The exit status is that of the results; an error means that there are none, and that the folder is
-// as it was. What goes on is written to out, a line at a time.
+// Run runs the specs. The exit status is that of the results; an error means that there are none,
+// and that the directory is as it was. What goes on is written to out, a line at a time.
 func Run(ctx context.Context, o Options, out io.Writer) (status int, err error) {
 	start := time.Now()
 	p := progress.New(out).Since(start)
@@ -236,21 +240,24 @@ func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, i
 		return -1, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	events, err := results.CreateProgress(o.Results)
+	progressFile, err := os.Create(filepath.Join(o.Results, results.ProgressFile))
 	if err != nil {
 		return -1, err
 	}
-	defer func() { err = errors.Join(err, events.Close()) }()
+	defer func() { err = errors.Join(err, progressFile.Close()) }()
+	// Each line with a single write: a kill leaves no more than one that is broken.
+	lines := json.NewEncoder(progressFile)
 	// The first lines of the log say how it came about; Ginkgo says less.
 	fmt.Fprintf(log, "%s, e2e.test %s, started %s\n%s\n", cluster(info), info.Version,
 		info.Start.UTC().Format(time.RFC3339), info.CommandLine())
 
 	live := newLive(len(info.Planned)-len(so.LeaveOut), p)
 	var failed error
-	parser := ginkgolog.New(planned(info.Planned), func(r ginkgolog.Record) {
-		e := event(r, time.Now())
-		live.event(e)
-		if err := events.Add(e); err != nil && failed == nil {
+	parser := ginkgolog.New(info.Planned, func(r types.SpecReport) {
+		r.EndTime = time.Now()
+		r.StartTime = r.EndTime.Add(-r.RunTime)
+		live.ended(&r)
+		if err := lines.Encode(r); err != nil && failed == nil {
 			failed = fmt.Errorf("writing the results: %w", err)
 		}
 	})
@@ -260,26 +267,11 @@ func (o *Options) specs(ctx context.Context, s *suite.Suite, so suite.Options, i
 	return status, errors.Join(err, failed)
 }
 
-func planned(list []results.Planned) []ginkgolog.Spec {
-	out := make([]ginkgolog.Spec, len(list))
-	for i, s := range list {
-		out[i] = ginkgolog.Spec{Name: s.Name, Labels: s.Labels}
-	}
-	return out
-}
-
-func event(r ginkgolog.Record, at time.Time) results.Event {
-	return results.Event{
-		Time: at, Name: r.Name, Setup: r.Setup, State: r.State, Seconds: r.Seconds, Attempts: r.Attempts,
-		Message: r.Message, Node: r.Node, Location: r.Location, Output: r.Output,
-	}
-}
-
 // logsTime is how long the collecting of logs may take.
 const logsTime = time.Minute
 
-// finish makes the summary and the pages, and collects logs where something went wrong. The results come first: whoever
-// stops us now loses the logs only.
+// finish makes the summary and the pages, and collects logs where something went wrong. The results
+// come first: stopping now loses the logs only.
 func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info, p *progress.Printer, out io.Writer) (int, error) {
 	if err := info.Write(o.Results); err != nil {
 		return 0, err
@@ -295,7 +287,7 @@ func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info,
 		logs, stop := Signals(context.WithoutCancel(ctx))
 		logs, cancel := context.WithTimeoutCause(logs, logsTime, fmt.Errorf("not done after %s", logsTime))
 		if err := collect.Collect(logs, filepath.Join(o.Results, results.LogsDir), collect.Options{
-			Kubectl: s.Kubectl, Kubeconfig: s.Kubeconfig, Product: o.Product,
+			Suite: s, Product: o.Product,
 		}); err != nil {
 			step.Fail("%v", err)
 		} else {
@@ -312,15 +304,16 @@ func (o *Options) finish(ctx context.Context, s *suite.Suite, info results.Info,
 	return status, nil
 }
 
-// lock makes the folder and keeps a second run from using it. Unlock removes the folder if it was made and nothing came into it.
+// lock makes the directory and keeps a second run from using it. Unlock removes the directory if it
+// was made and nothing came into it.
 func lock(dir string) (unlock func(), err error) {
 	_, missing := os.Stat(dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make the results folder: %w; give another one with --results", err)
+		return nil, fmt.Errorf("cannot make the results directory: %w; give another one with --results", err)
 	}
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the results folder: %w; give another one with --results", err)
+		return nil, fmt.Errorf("cannot use the results directory: %w; give another one with --results", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
@@ -328,7 +321,7 @@ func lock(dir string) (unlock func(), err error) {
 		if info, err := results.ReadInfo(dir); err == nil {
 			who = fmt.Sprintf("another run (process %d)", info.PID)
 		}
-		return nil, fmt.Errorf("%s is writing its results to %s: wait for it, stop it, or give another folder with --results", who, dir)
+		return nil, fmt.Errorf("%s is writing its results to %s: wait for it, stop it, or give another directory with --results", who, dir)
 	}
 	return func() {
 		if missing != nil {
@@ -338,7 +331,7 @@ func lock(dir string) (unlock func(), err error) {
 	}, nil
 }
 
-// locked tells whether a run is going on that writes into the folder.
+// locked reports whether a run is going on that writes into the directory.
 func locked(dir string) bool {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -361,7 +354,8 @@ func checkImages(file string) error {
 	return nil
 }
 
-// loadImages loads the images that the specs use into all nodes. Those that are there already cost nothing.
+// loadImages loads the images that the specs use into all nodes. Those that are there already cost
+// nothing.
 func loadImages(ctx context.Context, file string, p *progress.Printer) error {
 	step := p.Step("test images of %s into all nodes", file)
 	cmd := exec.CommandContext(ctx, "loader", "load", "--quiet", file)

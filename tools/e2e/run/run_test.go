@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/onsi/ginkgo/v2/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/dind-cluster/dind-cluster/internal/progress"
@@ -18,7 +20,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/suite"
 )
 
-// copyRun copies a real run's folder.
+// copyRun copies a real run's directory.
 func copyRun(t *testing.T, name string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,7 +45,7 @@ func TestReport(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := os.Stat(filepath.Join(dir, results.CertificationDir)); err == nil {
-					t.Error("there is a folder for the certification")
+					t.Error("there is a directory for the certification")
 				}
 				summary, err := os.ReadFile(filepath.Join(dir, results.SummaryFile))
 				if err != nil || !strings.HasPrefix(string(summary), want) || string(summary) != r.Summary() {
@@ -75,7 +77,7 @@ func TestReportWhileRunning(t *testing.T) {
 		t.Errorf("got %d %q", status, text)
 	}
 	unlock()
-	if r, err = Report(dir); err != nil || r.Running || len(r.Notes) == 0 || !strings.HasPrefix(r.Notes[0], "Nobody saw") {
+	if r, err = Report(dir); err != nil || r.Running || len(r.Notes) == 0 || !strings.HasPrefix(r.Notes[0], "This run was killed") {
 		t.Errorf("after its end: %v, running %t, %q", err, r.Running, r.Notes)
 	}
 }
@@ -83,18 +85,28 @@ func TestReportWhileRunning(t *testing.T) {
 func TestLive(t *testing.T) {
 	var out bytes.Buffer
 	l := newLive(20, progress.New(&out))
-	add := func(n int, e results.Event) {
+	add := func(n int, r types.SpecReport) {
+		if r.LeafNodeType == types.NodeTypeInvalid {
+			r.LeafNodeType = types.NodeTypeIt
+		}
+		r.EndTime = time.Now()
+		r.StartTime = r.EndTime.Add(-r.RunTime)
 		for range n {
-			l.event(e)
+			l.ended(&r)
 		}
 	}
-	add(3, results.Event{Name: "a", State: "passed", Attempts: 1})
-	add(1, results.Event{Name: "[sig-x] b", State: "timedout", Seconds: 12.34, Message: "first\n  second \x1b[1mline\x1b[0m " + strings.Repeat("ä", 200)})
-	add(1, results.Event{Name: "[sig-x] c", State: "passed", Attempts: 3})
-	add(2, results.Event{Name: "d", State: "interrupted"})
-	add(1, results.Event{Name: "[SynchronizedBeforeSuite]", Setup: true, State: "failed", Message: "no cluster"})
-	add(3, results.Event{Name: "[SynchronizedBeforeSuite]", Setup: true, State: "failed", Message: "\x1b[1mSynchronizedBeforeSuite failed on Ginkgo parallel process #1\x1b[0m"})
-	add(15, results.Event{Name: "e", State: "passed", Attempts: 1})
+	step := types.SpecReport{LeafNodeType: types.NodeTypeSynchronizedBeforeSuite, State: types.SpecStateFailed}
+	passed := types.SpecReport{LeafNodeText: "a", State: types.SpecStatePassed, NumAttempts: 1}
+	add(3, passed)
+	add(1, types.SpecReport{LeafNodeText: "[sig-x] b", State: types.SpecStateTimedout, RunTime: 12340 * time.Millisecond,
+		Failure: types.Failure{Message: "first\n  second \x1b[1mline\x1b[0m " + strings.Repeat("ä", 200)}})
+	add(1, types.SpecReport{LeafNodeText: "[sig-x] c", State: types.SpecStatePassed, NumAttempts: 3, MaxFlakeAttempts: 3})
+	add(2, types.SpecReport{LeafNodeText: "d", State: types.SpecStateInterrupted})
+	step.Failure.Message = "no cluster"
+	add(1, step)
+	step.Failure.Message = "\x1b[1mSynchronizedBeforeSuite failed on Ginkgo parallel process #1\x1b[0m"
+	add(3, step)
+	add(15, passed)
 	var got []string
 	for line := range strings.Lines(out.String()) {
 		_, line, _ = strings.Cut(line, "]   ")
@@ -144,7 +156,7 @@ func TestLock(t *testing.T) {
 	if _, err := os.Stat(dir); err != nil {
 		t.Errorf("results are gone: %v", err)
 	}
-	// A folder that nothing came into does not stay, unless it was there.
+	// A directory that nothing came into does not stay, unless it was there.
 	made, mine := filepath.Join(t.TempDir(), "made"), t.TempDir()
 	for _, dir := range []string{made, mine} {
 		unlock, err := lock(dir)
@@ -154,10 +166,10 @@ func TestLock(t *testing.T) {
 		unlock()
 	}
 	if _, err := os.Stat(made); err == nil {
-		t.Error("an empty folder is left")
+		t.Error("an empty directory is left")
 	}
 	if _, err := os.Stat(mine); err != nil {
-		t.Errorf("somebody's folder is gone: %v", err)
+		t.Errorf("a directory that was there is gone: %v", err)
 	}
 }
 
@@ -199,7 +211,7 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "r")); err == nil {
-		t.Error("a results folder is left")
+		t.Error("a results directory is left")
 	}
 }
 
@@ -207,7 +219,7 @@ func TestSignals(t *testing.T) {
 	for s, want := range map[unix.Signal]string{
 		unix.SIGTERM: "stopped by a signal (terminated)",
 		unix.SIGHUP:  "stopped by a signal (hangup)",
-		unix.SIGPIPE: "nobody reads the output any more",
+		unix.SIGPIPE: "its output was closed",
 	} {
 		ctx, stop := Signals(t.Context())
 		if err := unix.Kill(os.Getpid(), s); err != nil {
@@ -222,6 +234,28 @@ func TestSignals(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 		stop()
+	}
+}
+
+// TestIgnoredSignal has a run go on after a signal that nohup has it ignore.
+func TestIgnoredSignal(t *testing.T) {
+	signal.Ignore(unix.SIGHUP)
+	// Reset would leave it to be called ignored.
+	defer func() {
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, unix.SIGHUP)
+		signal.Stop(c)
+	}()
+	ctx, stop := Signals(t.Context())
+	defer stop()
+	for _, s := range []unix.Signal{unix.SIGHUP, unix.SIGTERM} {
+		if err := unix.Kill(os.Getpid(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-ctx.Done()
+	if got := context.Cause(ctx).Error(); got != "stopped by a signal (terminated)" {
+		t.Errorf("got %q", got)
 	}
 }
 

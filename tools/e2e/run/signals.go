@@ -9,19 +9,21 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dind-cluster/dind-cluster/internal/cli"
 )
 
-// Signals returns a context that ends, with the reason as its cause, at the next signal that asks this program to stop: also
-// when nobody reads its output any more.
+// Signals returns a context that ends, with the reason as its cause, at the next signal that asks
+// this program to stop: also when its output has no reader any more.
 func Signals(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	signal.Notify(signals, append(cli.Signals(), unix.SIGPIPE)...)
 	go func() {
 		select {
 		case s := <-signals:
 			if s == unix.SIGPIPE {
-				cancel(errors.New("nobody reads the output any more"))
+				cancel(errors.New("its output was closed"))
 			} else {
 				cancel(fmt.Errorf("stopped by a signal (%s)", s))
 			}

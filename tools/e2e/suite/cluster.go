@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,37 +9,38 @@ import (
 	"time"
 )
 
-// Server asks the cluster for its version, and so finds out whether there is one: e2e.test itself would try for
-// minutes before it says so.
+// Server asks the cluster for its version, and so finds out whether there is one: e2e.test itself
+// would try for minutes before it says so.
 func (s *Suite) Server(ctx context.Context) (string, error) {
-	out, err := s.get(ctx, "/version")
+	out, err := s.Ask(ctx, "get", "--raw", "/version")
 	if err != nil {
 		return "", fmt.Errorf("the cluster of %s does not answer: %w", s.Kubeconfig, err)
 	}
 	var version struct{ GitVersion string }
-	if err := json.Unmarshal([]byte(out), &version); err != nil || version.GitVersion == "" {
-		return "", fmt.Errorf("the API server of %s does not tell its version: %.200q", s.Kubeconfig, strings.TrimSpace(out))
+	if err := json.Unmarshal(out, &version); err != nil || version.GitVersion == "" {
+		return "", fmt.Errorf("the API server of %s does not tell its version: %.200q", s.Kubeconfig, bytes.TrimSpace(out))
 	}
 	return version.GitVersion, nil
 }
 
-// Nodes returns the number of nodes that specs can start pods on. e2e.test would count them itself, but only in the first of
-// its processes; in the others every spec that needs two nodes skips itself for having -1:
-// https://github.com/kubernetes/kubernetes/blob/v1.37.2/test/e2e/e2e.go#L213
+// Nodes returns the number of nodes that specs can start pods on. e2e.test would count them itself,
+// but only in the first of its processes; in the others every spec that needs two nodes skips
+// itself for having -1: https://github.com/kubernetes/kubernetes/blob/v1.37.2/test/e2e/e2e.go#L213
 func (s *Suite) Nodes(ctx context.Context) (int, error) {
-	out, err := s.get(ctx, "/api/v1/nodes")
+	out, err := s.Ask(ctx, "get", "--raw", "/api/v1/nodes")
 	if err != nil {
 		return 0, fmt.Errorf("asking the cluster of %s for its nodes: %w", s.Kubeconfig, err)
 	}
-	n, err := schedulable([]byte(out))
+	n, err := schedulable(out)
 	if err != nil {
 		return 0, fmt.Errorf("reading the nodes of the cluster of %s: %w", s.Kubeconfig, err)
 	}
 	return n, nil
 }
 
-// schedulable counts the nodes of a list as e2e.test does (GetReadySchedulableNodes in test/e2e/framework/node): those that
-// are ready, not cordoned, and without a taint that keeps ordinary pods away.
+// schedulable counts the nodes of a list as e2e.test does (GetReadySchedulableNodes in
+// test/e2e/framework/node): those that are ready, not cordoned, and without a taint that keeps
+// ordinary pods away.
 func schedulable(list []byte) (n int, err error) {
 	var nodes struct {
 		Items []struct {
@@ -75,7 +77,15 @@ func schedulable(list []byte) (n int, err error) {
 	return n, nil
 }
 
-// get asks the API server.
-func (s *Suite) get(ctx context.Context, path string) (string, error) {
-	return output(ctx, 20*time.Second, s.Kubectl, "--kubeconfig", s.Kubeconfig, "--request-timeout", "10s", "get", "--raw", path)
+// askTime is how long kubectl may take: a cluster that has failed may not answer.
+const askTime = 20 * time.Second
+
+// Ask runs kubectl and returns what it prints, also if it fails.
+func (s *Suite) Ask(ctx context.Context, args ...string) ([]byte, error) {
+	args = append([]string{"--kubeconfig", s.Kubeconfig, "--request-timeout", "10s"}, args...)
+	out, err := output(ctx, askTime, s.Kubectl, args...)
+	if err != nil {
+		err = fmt.Errorf("kubectl %s: %w", strings.Join(args[4:], " "), err)
+	}
+	return out, err
 }

@@ -12,11 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// GuardVerb is the argument with which this program becomes the guard of a process group, see Guard.
+// GuardVerb is the argument with which this program becomes the guard of a process group, see
+// Guard.
 const GuardVerb = "guard"
 
-// Guard leads a process group, and kills it when its standard input ends: then whoever started it wants that, or is
-// no more. Without it the death of this program would leave ginkgo's processes to run their specs to the end.
+// Guard leads a process group, and kills it when its standard input ends: then the parent has
+// closed it, or is gone. Without it the death of this program would leave ginkgo's processes to run
+// their specs to the end.
 func Guard() {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	// From here on an interrupt of the group does not end it.

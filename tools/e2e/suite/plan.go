@@ -23,8 +23,8 @@ const (
 	labelSerial      = "Serial"
 )
 
-// description is what e2e.test calls its suite. Ginkgo puts it in front of each name that it compares with a regular
-// expression.
+// description is what e2e.test calls its suite. Ginkgo puts it in front of each name that it
+// compares with a regular expression.
 const description = "Kubernetes e2e suite"
 
 // Default completes a selection that names nothing: the conformance specs.
@@ -35,7 +35,8 @@ func Default(sel results.Selection) results.Selection {
 	return sel
 }
 
-// CheckSelection finds what e2e.test would stumble over: broken regular expressions and label filters.
+// CheckSelection finds what e2e.test would stumble over: broken regular expressions and label
+// filters.
 func CheckSelection(sel results.Selection) error {
 	for _, list := range []struct {
 		flag   string
@@ -71,7 +72,8 @@ func explain(err error) string {
 	return strings.Join(strings.Fields(strings.TrimPrefix(text, "Syntax Error Parsing Label Filter")), " ")
 }
 
-// selectionArgs are the flags that select the specs: with the prefix "ginkgo." for e2e.test itself, without it for ginkgo.
+// selectionArgs are the flags that select the specs: with the prefix "ginkgo." for e2e.test itself,
+// without it for ginkgo.
 func selectionArgs(sel results.Selection, prefix string) []string {
 	var args []string
 	for _, v := range sel.Focus {
@@ -98,7 +100,7 @@ type Plan struct {
 	Specs []results.Planned
 	// Total is the number of specs in e2e.test.
 	Total int
-	// Conformance tells that Specs are exactly the conformance specs.
+	// Conformance reports whether Specs are exactly the conformance specs.
 	Conformance bool
 }
 
@@ -126,7 +128,8 @@ func (p *Plan) Parallel() int {
 	return n
 }
 
-// Plan asks e2e.test which specs a selection runs. It is an error if that is none, or not what --spec names.
+// Plan asks e2e.test which specs a selection runs. It is an error if that is none, or not what
+// --spec names.
 func (s *Suite) Plan(ctx context.Context, sel results.Selection) (*Plan, error) {
 	dir, err := os.MkdirTemp("", "e2e-plan-")
 	if err != nil {

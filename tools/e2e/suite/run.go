@@ -16,8 +16,9 @@ import (
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 )
 
-// How long ginkgo has to clean up and to write its reports when it is told to stop: little when somebody waits for
-// our end, as `docker stop` does, more when only the time is up. On a busy machine the reports alone take seconds.
+// How long ginkgo has to clean up and to write its reports when it is told to stop: little when a
+// caller waits for our end, as `docker stop` does, more when only the time is up. On a busy machine
+// the reports alone take seconds.
 const (
 	Grace        = 10 * time.Second
 	TimeoutGrace = 30 * time.Second
@@ -44,9 +45,10 @@ type Options struct {
 	Output io.Writer
 }
 
-// DefaultProcesses is how many specs to run side by side. Specs mostly wait: for images, for probes, for a pod's end. So
-// there are two per CPU, and eight at least: on two CPUs, eight took four fifths of the time that four took for the
-// conformance specs. But one API server and one etcd serve them all, and 25 is what Kubernetes' own CI asks of a cluster.
+// DefaultProcesses is how many specs to run side by side. Specs mostly wait: for images, for
+// probes, for a pod's end. So there are two per CPU, and eight at least: on two CPUs, eight took
+// four fifths of the time that four took for the conformance specs. But one API server and one etcd
+// serve them all, and 25 is what Kubernetes' own CI asks of a cluster.
 func DefaultProcesses() int { return min(max(8, 2*runtime.GOMAXPROCS(0)), 25) }
 
 // Command is ginkgo's command line.
@@ -84,14 +86,15 @@ func (s *Suite) Command(o Options) []string {
 	return command
 }
 
-// Run runs the specs and returns ginkgo's exit status, -1 if it was killed. When the context ends, ginkgo and e2e.test get
-// some time to clean up and to write their reports, and are killed then. In no case a process is left.
+// Run runs the specs and returns ginkgo's exit status, -1 if it was killed. When the context ends,
+// ginkgo and e2e.test get some time to clean up and to write their reports, and are killed then. In
+// no case a process is left.
 func (s *Suite) Run(ctx context.Context, o Options) (status int, err error) {
 	g, err := startGuard()
 	if err != nil {
 		return -1, err
 	}
-	// After this nobody holds the output open, and Wait returns.
+	// After this no process holds the output open, and Wait returns.
 	defer g.close()
 	command := s.Command(o)
 	cmd := exec.Command(command[0], command[1:]...)
@@ -116,8 +119,9 @@ func (s *Suite) Run(ctx context.Context, o Options) (status int, err error) {
 	return -1, fmt.Errorf("running ginkgo: %w", err)
 }
 
-// wait waits until ginkgo ends, and stops it when the context has ended. To an interrupt Ginkgo's processes answer by
-// stopping their specs and cleaning up after them, to a second one by leaving the rest of that and writing the reports.
+// wait waits until ginkgo ends, and stops it when the context has ended. To an interrupt Ginkgo's
+// processes answer by stopping their specs and cleaning up after them, to a second one by leaving
+// the rest of that and writing the reports.
 func wait(ctx context.Context, g *guard, ended <-chan error) error {
 	select {
 	case err := <-ended:

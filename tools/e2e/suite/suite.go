@@ -1,9 +1,10 @@
-// Package suite runs Kubernetes' end-to-end specs with the programs that Kubernetes has for it: e2e.test, which holds
-// the specs, and ginkgo, which spreads them over processes.
+// Package suite runs Kubernetes' end-to-end specs with the programs that Kubernetes has for it:
+// e2e.test, which holds the specs, and ginkgo, which spreads them over processes.
 package suite
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,31 +90,24 @@ func (s *Suite) Version(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("asking e2e.test for its version: %w", err)
 	}
-	return strings.TrimSpace(out), nil
+	return string(bytes.TrimSpace(out)), nil
 }
 
 // output runs a command and returns what it prints; the error has what it said about it.
-func output(ctx context.Context, limit time.Duration, name string, args ...string) (string, error) {
+func output(ctx context.Context, limit time.Duration, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		text := strings.TrimSpace(stderr.String())
-		if text == "" {
-			text = strings.TrimSpace(stdout.String())
-		}
-		if text == "" {
-			return "", err
-		}
-		return "", errors.New(lastLines(text, 10))
+	err := cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	} else if text := cmp.Or(strings.TrimSpace(stderr.String()), strings.TrimSpace(stdout.String())); err != nil && text != "" {
+		err = errors.New(lastLines(text, 10))
 	}
-	return stdout.String(), nil
+	return stdout.Bytes(), err
 }
 
 func lastLines(s string, n int) string {

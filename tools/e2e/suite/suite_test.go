@@ -51,7 +51,8 @@ func TestCheckSelection(t *testing.T) {
 	}
 }
 
-// plan.json is what e2e.test's own dry run reports for the label Conformance, with few of its specs.
+// plan.json is what e2e.test's own dry run reports for the label Conformance, with few of its
+// specs.
 func readPlan(t *testing.T, sel results.Selection) (*Plan, error) {
 	t.Helper()
 	data, err := os.ReadFile("testdata/plan.json")
@@ -164,8 +165,8 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// nodes.json is what an API server answers: a control plane, three workers of which one is cordoned and one not ready, and a
-// node that waits for its cloud.
+// nodes.json is what an API server answers: a control plane, three workers of which one is cordoned
+// and one not ready, and a node that waits for its cloud.
 func TestSchedulable(t *testing.T) {
 	list, err := os.ReadFile("testdata/nodes.json")
 	if err != nil {
@@ -273,7 +274,8 @@ func TestRunInterrupted(t *testing.T) {
 	}
 }
 
-// Whoever does not stop is killed, with all children, and so are those who stay behind when ginkgo has ended.
+// Whoever does not stop is killed, with all children, and so are those who stay behind when ginkgo
+// has ended.
 func TestRunLeavesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the grace period")

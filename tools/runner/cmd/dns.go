@@ -1,7 +1,6 @@
 package cmd
 
 import (
-
 	"github.com/dind-cluster/dind-cluster/cluster/dns"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-
 	"github.com/dind-cluster/dind-cluster/cluster"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/spf13/cobra"

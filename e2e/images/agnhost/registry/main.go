@@ -1,7 +1,9 @@
-// Command registry lays an image out as agnhost's fake-registry-server serves it: a tar archive of var/registry.
+// Command registry lays an image out as agnhost's fake-registry-server serves it: a tar archive of
+// var/registry.
 //
-// Tests pull this image from inside the cluster, to see how the kubelet deals with registries. Upstream's image holds a
-// copy of the pause image from the public registry; ours holds the one built here.
+// Tests pull this image from inside the cluster, to see how the kubelet deals with registries.
+// Upstream's image holds a copy of the pause image from the public registry; ours holds the one
+// built here.
 package main
 
 import (

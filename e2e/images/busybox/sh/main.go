@@ -1,6 +1,6 @@
-// Sh becomes one of the two shells that are in its folder. That is busybox, but for an environment with variables whose
-// names are no names in a shell, such as data-1: Debian's busybox keeps those from the programs that it starts, upstream's
-// hands them on, and so does bash.
+// Sh becomes one of the two shells that are in its directory. That is busybox, but for an
+// environment with variables whose names are no names in a shell, such as data-1: Debian's busybox
+// keeps those from the programs that it starts, upstream's hands them on, and so does bash.
 package main
 
 import (
@@ -37,7 +37,8 @@ func choose(environ []string) string {
 	return "busybox"
 }
 
-// identifier tells whether a shell can have a variable of this name: POSIX, Base Definitions, 3.216 Name.
+// identifier reports whether a shell can have a variable of this name: POSIX, Base Definitions,
+// 3.216 Name.
 func identifier(name string) bool {
 	for i, r := range name {
 		letter := r == '_' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'

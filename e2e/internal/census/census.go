@@ -5,7 +5,7 @@
 // A count before and one after tell whether a removed cluster is gone altogether. Other
 // programs start and end things meanwhile, and not all of those are leaks: what a
 // container owns (Belongings, noted while it runs) is a leak wherever it shows up later;
-// what is merely new is one unless it can be somebody else's.
+// what is merely new is one unless it can belong to another program.
 package census
 
 import (
@@ -35,7 +35,7 @@ type Docker interface {
 type Counter struct {
 	Docker Docker
 	// Image is one with iptables-save and ip, for looking at the routes and packet filters of
-	// the engine's own network. Without it nobody looks.
+	// the engine's own network. Without it they are not counted.
 	Image string
 	// Proc, Cgroups and Blocks are /proc, /sys/fs/cgroup and /sys/block, except in tests.
 	Proc, Cgroups, Blocks string
@@ -135,7 +135,8 @@ func links(context.Context) (map[string]string, error) {
 	return things, nil
 }
 
-// routingScript prints the routes and packet filter rules of a network namespace, whatever program has made them.
+// routingScript prints the routes and packet filter rules of a network namespace, whatever program
+// has made them.
 const routingScript = `ip -4 route show table all; ip -6 route show table all
 for v in iptables-nft ip6tables-nft iptables-legacy ip6tables-legacy; do echo "== $v"; $v-save; done`
 
@@ -193,13 +194,14 @@ func (c *Counter) loops(context.Context) (map[string]string, error) {
 	return things, nil
 }
 
-// changing are the settings in /proc/sys that the kernel changes by itself, since they are counters and the like. The last
-// are those that a cluster raises, and says so (docs/how-it-works.md).
+// changing are the settings in /proc/sys that the kernel changes by itself, since they are counters
+// and the like. The last are those that a cluster raises, and says so (docs/how-it-works.md).
 var changing = regexp.MustCompile(`^(fs/(dentry-state|file-nr|inode-nr|inode-state|aio-nr|quota/.*)|` +
 	`kernel/(ns_last_pid|random/.*|pty/nr|perf_event_max_sample_rate|tainted)|net/netfilter/nf_conntrack_count|` +
 	`(fs/inotify/max_user|user/max_inotify)_(instances|watches))$`)
 
-// settings are all in /proc/sys: those of the whole machine, and those of the namespaces that we are in.
+// settings are all in /proc/sys: those of the whole machine, and those of the namespaces that we
+// are in.
 func (c *Counter) settings(context.Context) (map[string]string, error) {
 	root := filepath.Join(c.Proc, "sys")
 	things := map[string]string{}
@@ -300,7 +302,7 @@ func (c *Counter) Of(ctx context.Context, id string) (Belongings, error) {
 	var info struct {
 		ID    string `json:"Id"`
 		State struct{ Pid int }
-		// The layer's folder is in the mount's options and place.
+		// The layer's directory is in the mount's options and place.
 		GraphDriver struct{ Data map[string]string }
 		Mounts      []struct{ Type, Name string }
 	}
@@ -391,8 +393,8 @@ func Leaks(before, after Census, belongings Belongings) []string {
 			case Networks, Volumes, Links, Routing, Loops:
 				leak = leak || quiet
 			case Cgroups:
-				// A container's systemd that got hold of the machine's own tree makes cgroups at its
-				// top; people's sessions and services come and go below two of them.
+				// A container's systemd that got hold of the machine's own tree makes cgroups at
+				// its top; people's sessions and services come and go below two of them.
 				leak = leak || !containerID.MatchString(key) && !strings.Contains(key, "/user.slice/") && !strings.Contains(key, "/system.slice/")
 			}
 			if leak {
