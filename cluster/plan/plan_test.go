@@ -181,5 +181,16 @@ func FuzzFromEnv(f *testing.F) {
 		if err == nil && (c.Nodes < 1 || c.Nodes > MaxNodes || strings.Count(c.Env(), "\n") != len(variables)) {
 			t.Errorf("%v accepted as %+v", env, c)
 		}
+		if err != nil {
+			return
+		}
+		written := map[string]string{}
+		for line := range strings.Lines(c.Env()) {
+			k, v, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			written[k] = v
+		}
+		if again, err := FromEnv(func(k string) string { return written[k] }); err != nil || again.Env() != c.Env() {
+			t.Errorf("%v is written as\n%s and read as\n%s, %v", env, c.Env(), again.Env(), err)
+		}
 	})
 }

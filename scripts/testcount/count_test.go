@@ -75,18 +75,6 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-func FuzzReadEvents(f *testing.F) {
-	for _, line := range []string{configured, binary, passed, noXML, incapable, unbuilt} {
-		f.Add(line)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		targets, err := readEvents(strings.NewReader(text))
-		if err == nil && targets == nil {
-			t.Error("neither targets nor an error")
-		}
-	})
-}
-
 // eventFile writes events about one target, and the results they point at.
 func eventFile(t *testing.T, events ...string) string {
 	t.Helper()

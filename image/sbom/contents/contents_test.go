@@ -546,8 +546,7 @@ func FuzzRecords(f *testing.F) {
 	f.Add(status, `[{"Config":"c.json","RepoTags":["a:1"],"Layers":["l/layer.tar"]}]`, `{"schemaVersion":2,"manifests":[]}`, "ID=debian\n")
 	f.Fuzz(func(t *testing.T, status, manifest, index, os string) {
 		config := &scan.File{Text: []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`)}
-		i := &Image{}
-		_ = i.fill(tree{
+		files := tree{
 			"var/lib/dpkg/status": {Text: []byte(status)},
 			"usr/lib/os-release":  {Text: []byte(os)},
 			"a.tar":               {Archive: &scan.Archive{Files: tree{"manifest.json": {Text: []byte(manifest)}, "c.json": config}}},
@@ -557,6 +556,22 @@ func FuzzRecords(f *testing.F) {
 			"s/a" + storeDatabase:         {},
 			"s/a/index.json":              {Text: []byte(index)},
 			"s/a" + storeTrees + "1/fs/f": {},
-		}, Options{})
+		}
+		// A bill of materials is the same each time, and says where things are in the image.
+		var once, twice Image
+		err, again := once.fill(files, Options{}), twice.fill(files, Options{})
+		if (err == nil) != (again == nil) || err == nil && !reflect.DeepEqual(once, twice) {
+			t.Fatalf("%+v, %v, then %+v, %v", once, err, twice, again)
+		}
+		for _, p := range once.Packages {
+			if p.Name == "" {
+				t.Errorf("a package without a name: %+v", p)
+			}
+		}
+		for _, inner := range once.Images {
+			if !strings.HasPrefix(inner.Path, "/") {
+				t.Errorf("an image is at %q", inner.Path)
+			}
+		}
 	})
 }

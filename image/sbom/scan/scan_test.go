@@ -275,8 +275,17 @@ func FuzzBlob(f *testing.F) {
 		if (a == nil) == (err == nil) {
 			t.Fatalf("%v, %v", a, err)
 		}
-		if err == nil {
-			Squash([]*Archive{a, a})
+		if err != nil {
+			return
+		}
+		for p := range a.Files {
+			if p == "" || Clean(p) != p {
+				t.Errorf("a file is at %q", p)
+			}
+		}
+		// A layer over itself changes nothing, whatever it deletes.
+		if twice := Squash([]*Archive{a, a}); !maps.Equal(twice, a.Files) {
+			t.Errorf("twice: %v, once: %v", twice, a.Files)
 		}
 	})
 }
