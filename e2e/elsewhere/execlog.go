@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,7 +67,7 @@ func readExecutionLog(r io.Reader) ([]Spawn, error) {
 	var buf bytes.Buffer
 	for {
 		size, err := binary.ReadUvarint(b)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return spawns, nil
 		}
 		if err == nil && size > maxSpawn {
@@ -76,7 +77,7 @@ func readExecutionLog(r io.Reader) ([]Spawn, error) {
 			buf.Reset()
 			// Memory grows with what is there, not with what the size says.
 			_, err = io.CopyN(&buf, b, int64(size))
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 		}

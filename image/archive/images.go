@@ -575,7 +575,7 @@ func (r *reader) layer(b *blob, digest, diffID v1.Hash, mt types.MediaType) (*La
 	defer rc.Close()
 	head := make([]byte, compression.HeadSize)
 	n, err := io.ReadFull(rc, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fmt.Errorf("%s: %s: %w", r.archive, b.name, err)
 	}
 	l := &Layer{archive: r.archive, blob: b, digest: digest, diffID: diffID, mediaType: mt, compression: compression.Of(head[:n])}

@@ -156,8 +156,7 @@ func (c *closure) from(d *decl) *big.Int {
 	seen := map[*decl]*big.Int{}
 	targets := map[*decl][]*decl{}
 	var list []*decl
-	var add func(*decl)
-	add = func(d *decl) {
+	add := func(d *decl) {
 		if seen[d] != nil || c.reached[d] != nil {
 			return
 		}

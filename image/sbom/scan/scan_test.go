@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"os"
 	"reflect"
@@ -203,7 +204,7 @@ func TestDamaged(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Blob(ctx, "the layer", bytes.NewReader(layer)); err != context.Canceled {
+	if _, err := Blob(ctx, "the layer", bytes.NewReader(layer)); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
