@@ -81,6 +81,7 @@ func TestAdmits(t *testing.T) {
 
 func FuzzParseRelations(f *testing.F) {
 	f.Add("libc6 (>= 2.38), a:any | b (<< 1)")
+	f.Add("0\f:")
 	f.Fuzz(func(t *testing.T, field string) {
 		groups, err := deb.ParseRelations(field)
 		if err != nil {

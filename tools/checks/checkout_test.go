@@ -1,17 +1,23 @@
 // Package checks_test holds the tree's own sources against its rules: the form of Go, Starlark and shell, which folder uses
 // which, BUILD files against imports, and what static analysis finds.
 //
-// The tests read the whole checkout, which no target can name. So they leave Bazel's sandbox, and run each time.
+// The tests read the whole checkout, which no target can name. So they leave Bazel's sandbox, and Bazel does not know when
+// they would say the same again: the test program itself remembers which sources have passed.
 package checks_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,38 +25,98 @@ import (
 // build is a file of the checkout, or a link to one. The tests start in Bazel's runfiles, or in this folder.
 var build = flag.String("build", "../../BUILD.bazel", "the checkout's BUILD.bazel")
 
-// checkout returns the folder of the checkout.
-func checkout(t *testing.T) string {
-	t.Helper()
-	real, err := filepath.EvalSymlinks(*build)
-	if err != nil {
-		t.Fatal(err)
+func TestMain(m *testing.M) {
+	flag.Parse()
+	remembered := *sdk != "" && flag.Lookup("test.run").Value.String() == ""
+	home, err := user.Current()
+	if err != nil || !remembered {
+		os.Exit(m.Run())
 	}
-	real, err = filepath.Abs(real)
+	file := filepath.Join(home.HomeDir, ".cache/dind-cluster/checks")
+	sum, err := sumOf(os.Args[0], *buildifier, *gazelle, *shellcheck, *staticcheck, *errorlint, *deadcode)
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	return filepath.Dir(real)
+	if passed, err := os.ReadFile(file); err == nil && string(passed) == sum {
+		fmt.Println("The same sources have passed the same checks before:", file)
+		os.Exit(0)
+	}
+	status := m.Run()
+	if status == 0 {
+		// Without the file the next run takes longer, and that is all.
+		_ = os.MkdirAll(filepath.Dir(file), 0o755)
+		_ = os.WriteFile(file, []byte(sum), 0o644)
+	}
+	os.Exit(status)
 }
 
-// sources returns the files of the checkout that match, as paths in it. What Git and Bazel keep there, it leaves out.
-func sources(t *testing.T, match func(path string) bool) []string {
+// sumOf returns a hash of the checkout and of programs.
+func sumOf(programs ...string) (string, error) {
+	dir, err := checkoutDir()
+	if err != nil {
+		return "", err
+	}
+	paths, err := files(dir)
+	if err != nil {
+		return "", err
+	}
+	for i := range paths {
+		paths[i] = filepath.Join(dir, paths[i])
+	}
+	sum := sha256.New()
+	for _, path := range append(paths, programs...) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(sum, "%q %x\n", path, sha256.Sum256(data))
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// checkoutDir returns the folder of the checkout.
+func checkoutDir() (string, error) {
+	real, err := filepath.EvalSymlinks(*build)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(filepath.Dir(real))
+}
+
+func checkout(t *testing.T) string {
 	t.Helper()
-	var found []string
-	err := fs.WalkDir(os.DirFS(checkout(t)), ".", func(path string, d fs.DirEntry, err error) error {
+	dir, err := checkoutDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// files returns the files of the checkout, as paths in it. What Git and Bazel keep there, it leaves out.
+func files(dir string) (found []string, err error) {
+	err = fs.WalkDir(os.DirFS(dir), ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." && path != ".ci":
 			return fs.SkipDir
-		case d.Type().IsRegular() && match(path):
+		case d.Type().IsRegular():
 			found = append(found, path)
 		}
 		return nil
 	})
+	return found, err
+}
+
+// sources returns the files of the checkout that match.
+func sources(t *testing.T, match func(path string) bool) []string {
+	t.Helper()
+	all, err := files(checkout(t))
 	if err != nil {
 		t.Fatal(err)
 	}
+	found := slices.DeleteFunc(all, func(path string) bool { return !match(path) })
 	if len(found) == 0 {
 		t.Fatalf("no sources in %s", checkout(t))
 	}

@@ -58,6 +58,19 @@ func TestGazelle(t *testing.T) {
 	silent(t, nil, program(t, "gazelle", *gazelle), "update", "-mode=diff", "-repo_root=.", "-external=static", ".")
 }
 
+var fuzzFunction = regexp.MustCompile(`(?m)^func Fuzz\w+\(f \*testing\.F\)`)
+
+// What can be fuzzed is fuzzed.
+func TestFuzzed(t *testing.T) {
+	for _, path := range sources(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") }) {
+		build := filepath.Join(filepath.Dir(path), "BUILD.bazel")
+		// The fuzzer's own test fuzzes, too.
+		if filepath.Dir(path) != "tools/fuzz" && fuzzFunction.Match(read(t, path)) && !bytes.Contains(read(t, build), []byte("\nfuzz_test(")) {
+			t.Errorf("%s has a Fuzz function, but %s no fuzz_test", path, build)
+		}
+	}
+}
+
 // columns say how far to the right a folder stands in docs/how-it-works.md, "The tree".
 var columns = map[string]int{
 	"internal": 0,
