@@ -41,6 +41,14 @@ func TestParseMountinfo(t *testing.T) {
 	}
 }
 
+// The kernel leaves blanks that are not ASCII as they are, in the middle of a field.
+func TestMountinfoNoBreakSpace(t *testing.T) {
+	got, err := parseMountinfo(strings.NewReader("36 31 0:33 / /mnt/a\u00a0b rw - tmpfs x rw\n"))
+	if err != nil || len(got) != 1 || got[0].point != "/mnt/a\u00a0b" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func FuzzParseMountinfo(f *testing.F) {
 	f.Add(`36 31 0:33 /docker\040x /sys rw master:9 - cgroup cgroup rw,memory`)
 	// As the kernel escapes (show_mountinfo in fs/proc_namespace.c).
