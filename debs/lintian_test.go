@@ -1,14 +1,12 @@
 package debs
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
-// TestLintian checks the packages against Debian's policy.
+// TestLintian checks the packages against Debian's policy: warnings are mistakes, too. What is meant stands in the overrides,
+// tag by tag, with the reason.
 func TestLintian(t *testing.T) {
 	r := newRoot(t)
-	args := []string{"lintian", "--allow-root", "--fail-on", "error", "--tag-display-limit", "0", "--show-overrides"}
+	args := []string{"lintian", "--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0", "--show-overrides"}
 	for _, deb := range r.debs {
 		args = append(args, deb)
 	}
@@ -17,11 +15,5 @@ func TestLintian(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 		return
 	}
-	warnings := 0
-	for _, line := range strings.Split(out, "\n") {
-		if strings.HasPrefix(line, "W:") {
-			warnings++
-		}
-	}
-	t.Logf("no errors, %d warnings:\n%s", warnings, out)
+	t.Logf("%s", out)
 }
