@@ -5,10 +5,20 @@ import (
 	"testing"
 )
 
-// TestLintian checks the packages against Debian's policy.
+// suppressed are warnings that hold for every package, so that none carries an override.
+var suppressed = []string{
+	"initial-upload-closes-no-bugs", // None is uploaded to Debian, where a first upload answers a request for it.
+	"no-manual-page",                // Upstream writes none: its programs' help and its website are their manual.
+}
+
+// TestLintian checks the packages against Debian's policy: warnings are mistakes, too. What single packages mean stands in
+// their overrides, tag by tag, with the reason.
 func TestLintian(t *testing.T) {
 	r := newRoot(t)
-	args := []string{"lintian", "--allow-root", "--fail-on", "error", "--tag-display-limit", "0", "--show-overrides"}
+	args := []string{
+		"lintian", "--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0", "--show-overrides",
+		"--suppress-tags", strings.Join(suppressed, ","),
+	}
 	for _, deb := range r.debs {
 		args = append(args, deb)
 	}
@@ -17,11 +27,5 @@ func TestLintian(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 		return
 	}
-	warnings := 0
-	for _, line := range strings.Split(out, "\n") {
-		if strings.HasPrefix(line, "W:") {
-			warnings++
-		}
-	}
-	t.Logf("no errors, %d warnings:\n%s", warnings, out)
+	t.Logf("%s", out)
 }

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 func query(id byte) []byte {
@@ -174,8 +176,18 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, q []byte) {
 		forward := &forwarder{resolvConf: "/dev/null"}
 		answer := forward.answer(q, forward.askUDP)
-		if answer != nil && len(answer) != len(q) {
-			t.Errorf("got % x", answer)
+		var asked, got dnsmessage.Parser
+		header, err := asked.Start(q)
+		if isQuery := err == nil && !header.Response; !isQuery || answer == nil {
+			if isQuery || answer != nil {
+				t.Errorf("% x is answered by % x", q, answer)
+			}
+			return
+		}
+		// There is no server: the answer says so, and to which question.
+		reply, err := got.Start(answer)
+		if err != nil || reply.ID != header.ID || !reply.Response || reply.RCode != dnsmessage.RCodeServerFailure || !bytes.Equal(answer[4:], q[4:]) {
+			t.Errorf("% x is answered by % x, %v", q, answer, err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package entrypoint
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -40,12 +41,30 @@ func TestParseMountinfo(t *testing.T) {
 	}
 }
 
+// The kernel leaves blanks that are not ASCII as they are, in the middle of a field.
+func TestMountinfoNoBreakSpace(t *testing.T) {
+	got, err := parseMountinfo(strings.NewReader("36 31 0:33 / /mnt/a\u00a0b rw - tmpfs x rw\n"))
+	if err != nil || len(got) != 1 || got[0].point != "/mnt/a\u00a0b" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func FuzzParseMountinfo(f *testing.F) {
 	f.Add(`36 31 0:33 /docker\040x /sys rw master:9 - cgroup cgroup rw,memory`)
+	// As the kernel escapes (show_mountinfo in fs/proc_namespace.c).
+	escape := strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace
 	f.Fuzz(func(t *testing.T, text string) {
 		mounts, err := parseMountinfo(strings.NewReader(text))
-		if err == nil && len(mounts) > strings.Count(text, "\n")+1 {
-			t.Errorf("%d mounts from %q", len(mounts), text)
+		if err != nil || strings.Contains(text, "\r") {
+			return
+		}
+		var printed strings.Builder
+		for _, m := range mounts {
+			fmt.Fprintf(&printed, "1 1 0:1 %s %s %s - %s x %s\n", escape(m.root), escape(m.point), m.options, m.fsType, m.superOptions)
+		}
+		again, err := parseMountinfo(strings.NewReader(printed.String()))
+		if err != nil || !reflect.DeepEqual(again, mounts) {
+			t.Errorf("%q is printed as %q and read as %+v, %v", text, &printed, again, err)
 		}
 	})
 }

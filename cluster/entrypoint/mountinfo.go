@@ -33,7 +33,7 @@ func parseMountinfo(r io.Reader) ([]mount, error) {
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
-		fields := strings.Fields(s.Text())
+		fields := strings.Split(s.Text(), " ")
 		// After the sixth field come optional ones, then a dash.
 		dash := -1
 		for i := 6; i < len(fields); i++ {
@@ -42,8 +42,8 @@ func parseMountinfo(r io.Reader) ([]mount, error) {
 				break
 			}
 		}
-		// The source may be empty, which leaves only two fields after the dash.
-		if dash < 0 || len(fields) < dash+3 {
+		// The type, the source, which may be empty, and the options.
+		if dash < 0 || len(fields) < dash+4 {
 			return nil, fmt.Errorf("reading /proc/self/mountinfo: unexpected line %q", s.Text())
 		}
 		mounts = append(mounts, mount{

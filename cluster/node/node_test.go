@@ -58,7 +58,16 @@ func FuzzConfig(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, configFile), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = ReadConfig(dir)
+		c, err := ReadConfig(dir)
+		if err != nil {
+			return
+		}
+		if err := c.Write(dir); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ReadConfig(dir); err != nil || !reflect.DeepEqual(again, c) {
+			t.Errorf("written: %+v, read: %+v, %v", c, again, err)
+		}
 	})
 }
 

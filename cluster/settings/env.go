@@ -42,7 +42,9 @@ var variables = []variable{{
 		c.Networking.APIServerPort, err = number(s, 1, 65535)
 		return err
 	},
-	get: func(c v1alpha1.Cluster) string { return strconv.Itoa(cmp.Or(c.Networking.APIServerPort, v1alpha1.APIServerPort)) },
+	get: func(c v1alpha1.Cluster) string {
+		return strconv.Itoa(cmp.Or(c.Networking.APIServerPort, v1alpha1.APIServerPort))
+	},
 }, {
 	name:   "API_SANS",
 	field:  "networking.apiServerSANs",

@@ -209,6 +209,17 @@ func FuzzFromEnv(f *testing.F) {
 				t.Errorf("%v: %s=%q does not come back: %v", env, v.name, v.get(c), err)
 			}
 		}
+		if err != nil {
+			return
+		}
+		written := map[string]string{}
+		for line := range strings.Lines(c.Env()) {
+			k, v, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			written[k] = v
+		}
+		if again, err := FromEnv(func(k string) string { return written[k] }); err != nil || again.Env() != c.Env() {
+			t.Errorf("%v is written as\n%s and read as\n%s, %v", env, c.Env(), again.Env(), err)
+		}
 	})
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -337,10 +338,20 @@ func TestResultFile(t *testing.T) {
 }
 
 func FuzzCount(f *testing.F) {
-	f.Add([]byte(`{"manifests":[{"digest":"sha256:aa"},{"digest":"sha256:aa"}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if n, err := count(data); err == nil && n > strings.Count(string(data), "{") {
-			t.Errorf("%d images in %q", n, data)
+	f.Add("sha256:aa sha256:bb sha256:aa")
+	f.Fuzz(func(t *testing.T, text string) {
+		manifests := []map[string]string{}
+		digests := strings.Fields(strings.ToValidUTF8(text, ""))
+		for _, d := range digests {
+			manifests = append(manifests, map[string]string{"digest": d})
+		}
+		data, err := json.Marshal(map[string]any{"manifests": manifests})
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(digests)
+		if n, err := count(data); err != nil || n != len(slices.Compact(digests)) {
+			t.Errorf("%d images in %s, %v", n, data, err)
 		}
 	})
 }

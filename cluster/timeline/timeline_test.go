@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -63,6 +64,17 @@ func FuzzParse(f *testing.F) {
 			if s.End.Sub(s.Start) < 0 {
 				t.Errorf("%+v", s)
 			}
+		}
+		written, err := json.Marshal(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twice, err := json.Marshal(again); err != nil || string(twice) != string(written) {
+			t.Errorf("%s, then %s, %v", written, twice, err)
 		}
 	})
 }

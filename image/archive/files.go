@@ -146,7 +146,7 @@ func indexTar(name string, r io.ReaderAt, size int64) (*tarFiles, error) {
 	last := "its first header"
 	for n := 0; ; n++ {
 		hdr, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {

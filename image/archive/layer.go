@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -167,7 +168,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	}
 	n, err := v.r.Read(p)
 	v.h.Write(p[:n])
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		if bad := v.check(hashOf(v.h)); bad != nil {
 			err = bad
 		}
@@ -192,7 +193,7 @@ func (d *decompressed) Read(p []byte) (int, error) {
 	}
 	n, err := d.zr.Read(p)
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		if _, tail := io.Copy(io.Discard, d.blob); tail != nil {
 			err = tail
 		}

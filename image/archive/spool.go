@@ -31,7 +31,7 @@ func spooled(ctx context.Context, name string, r io.Reader, o Options) (*Archive
 	in := bufio.NewReaderSize(r, 1<<20)
 	head, err := in.Peek(compression.HeadSize)
 	if len(head) == 0 {
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		return nil, fmt.Errorf("%s %w", name, ErrEmpty)

@@ -39,7 +39,7 @@ func (a *arReader) next() (string, error) {
 		left := a.member.N + a.padding
 		n, err := io.CopyN(io.Discard, a.r, left)
 		// dpkg-deb pads the last member, too; other writers may not.
-		if err == io.EOF && n >= a.member.N {
+		if errors.Is(err, io.EOF) && n >= a.member.N {
 			return "", io.EOF
 		}
 		if err != nil {
@@ -81,7 +81,7 @@ func (a *arReader) Read(p []byte) (int, error) {
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

@@ -43,7 +43,7 @@ func Read(r io.Reader) (*Package, error) {
 	}
 	for {
 		name, err := ar.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil, errors.New("truncated: no data archive")
 		}
 		if err != nil {
@@ -97,7 +97,7 @@ func (p *Package) readControl(name string) error {
 	tr := tar.NewReader(limited)
 	for {
 		hdr, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

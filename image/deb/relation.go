@@ -3,6 +3,7 @@ package deb
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	debian "pault.ag/go/debian/version"
 )
@@ -69,7 +70,7 @@ func parseRelation(text string) (Relation, error) {
 	name = strings.TrimSpace(name)
 	// All packages are of one architecture, so that a qualifier makes no difference.
 	name, _, _ = strings.Cut(name, ":")
-	if name == "" || strings.ContainsAny(name, " \t\n") {
+	if name == "" || strings.ContainsFunc(name, unicode.IsSpace) {
 		return Relation{}, fmt.Errorf("%q names no package", text)
 	}
 	if !versioned {

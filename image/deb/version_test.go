@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/dind-cluster/dind-cluster/image/deb"
@@ -80,15 +81,26 @@ func TestAdmits(t *testing.T) {
 
 func FuzzParseRelations(f *testing.F) {
 	f.Add("libc6 (>= 2.38), a:any | b (<< 1)")
-	f.Fuzz(func(_ *testing.T, field string) {
+	f.Add("0\f:")
+	f.Fuzz(func(t *testing.T, field string) {
 		groups, err := deb.ParseRelations(field)
 		if err != nil {
 			return
 		}
+		var printed []string
 		for _, g := range groups {
+			var alternatives []string
 			for _, r := range g {
-				r.Admits(field)
+				alternatives = append(alternatives, r.String())
+				if got, want := r.Admits(r.Version), !strings.Contains("<<>>", r.Operator) || r.Operator == ""; got != want {
+					t.Errorf("%s admits its own version: %v", r, got)
+				}
 			}
+			printed = append(printed, strings.Join(alternatives, " | "))
+		}
+		again, err := deb.ParseRelations(strings.Join(printed, ", "))
+		if err != nil || !reflect.DeepEqual(again, groups) {
+			t.Errorf("%q is printed as %q and read as %q, %v", field, printed, again, err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package declare_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -31,13 +32,24 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add("packages: {a: {scripts: {postinst: x}, files: [{path: /a, content: b}]}}")
-	f.Add("exclude: [/a/*]\ntriggers: {ldconfig: no}\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		d, err := declare.Parse([]byte(text))
-		if err == nil && d == nil {
-			t.Error("neither a declaration nor an error")
+// FuzzMatch holds Match against the regular expression that a pattern stands for, byte by byte.
+func FuzzMatch(f *testing.F) {
+	f.Add("/usr/share/doc/*/copyright", "/usr/share/doc/a/copyright")
+	f.Add("*a?b*", "xxaxb")
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		form := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(latin1(pattern)))
+		want := regexp.MustCompile(`(?s)\A` + form + `\z`).MatchString(latin1(name))
+		if got := declare.Match(pattern, name); got != want {
+			t.Errorf("Match(%q, %q) = %v", pattern, name, got)
 		}
 	})
+}
+
+// latin1 has a character for each byte.
+func latin1(s string) string {
+	var runes []rune
+	for _, b := range []byte(s) {
+		runes = append(runes, rune(b))
+	}
+	return string(runes)
 }

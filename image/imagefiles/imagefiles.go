@@ -3,6 +3,7 @@ package imagefiles
 
 import (
 	"archive/tar"
+	"errors"
 	"io"
 	"path"
 
@@ -24,7 +25,7 @@ func ReadLayer(r io.Reader) (Files, error) {
 	files := Files{}
 	for tr := tar.NewReader(r); ; {
 		hdr, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files, nil
 		}
 		if err != nil {

@@ -2,6 +2,7 @@ package needs
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
 	"go/ast"
 	"io"
@@ -87,7 +88,7 @@ func ReadSources(file string) (fs.FS, error) {
 	files := fstest.MapFS{}
 	for tr := tar.NewReader(f); ; {
 		hdr, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files, nil
 		}
 		if err != nil {

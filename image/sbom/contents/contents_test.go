@@ -537,8 +537,7 @@ func FuzzRecords(f *testing.F) {
 			return &scan.File{Text: []byte(text), Size: int64(len(text)), SHA256: h.Hex}
 		}
 		config := document(`{"rootfs":{"type":"layers","diff_ids":[]}}`)
-		i := &Image{}
-		_ = i.fill(tree{
+		files := tree{
 			"var/lib/dpkg/status": {Text: []byte(status)},
 			"usr/lib/os-release":  {Text: []byte(os)},
 			"a.tar":               {Archive: &scan.Archive{Files: tree{"manifest.json": document(manifest), "c.json": config}}},
@@ -548,6 +547,22 @@ func FuzzRecords(f *testing.F) {
 			"s/a" + storeDatabase:         {},
 			"s/a/index.json":              {Text: []byte(index)},
 			"s/a" + storeTrees + "1/fs/f": {},
-		}, Options{})
+		}
+		// A bill of materials is the same each time, and says where things are in the image.
+		var once, twice Image
+		err, again := once.fill(files, Options{}), twice.fill(files, Options{})
+		if (err == nil) != (again == nil) || err == nil && !reflect.DeepEqual(once, twice) {
+			t.Fatalf("%+v, %v, then %+v, %v", once, err, twice, again)
+		}
+		for _, p := range once.Packages {
+			if p.Name == "" {
+				t.Errorf("a package without a name: %+v", p)
+			}
+		}
+		for _, inner := range once.Images {
+			if !strings.HasPrefix(inner.Path, "/") {
+				t.Errorf("an image is at %q", inner.Path)
+			}
+		}
 	})
 }

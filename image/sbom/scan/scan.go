@@ -98,7 +98,7 @@ func (s *scanner) blob(name string, r io.Reader) (*Archive, error) {
 	defer plain.Close()
 	content := bufio.NewReaderSize(plain, 1<<16)
 	head, err := content.Peek(headSize)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if !isTar(head) {
@@ -279,7 +279,7 @@ func isDocument(p string, head []byte) bool {
 
 // cut replaces the error of a stream that ended too early.
 func cut(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return errors.New("it is cut off")
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"os"
 	"reflect"
@@ -203,7 +204,7 @@ func TestDamaged(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Blob(ctx, "the layer", bytes.NewReader(layer)); err != context.Canceled {
+	if _, err := Blob(ctx, "the layer", bytes.NewReader(layer)); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -275,8 +276,17 @@ func FuzzBlob(f *testing.F) {
 		if (a == nil) == (err == nil) {
 			t.Fatalf("%v, %v", a, err)
 		}
-		if err == nil {
-			Squash([]*Archive{a, a})
+		if err != nil {
+			return
+		}
+		for p := range a.Files {
+			if p == "" || Clean(p) != p {
+				t.Errorf("a file is at %q", p)
+			}
+		}
+		// A layer over itself changes nothing, whatever it deletes.
+		if twice := Squash([]*Archive{a, a}); !maps.Equal(twice, a.Files) {
+			t.Errorf("twice: %v, once: %v", twice, a.Files)
 		}
 	})
 }

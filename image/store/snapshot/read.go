@@ -34,14 +34,14 @@ func Read(name string, r io.Reader, content *spool.Spool) (*Layer, error) {
 	tr := tar.NewReader(r)
 	for inode := 0; ; inode++ {
 		hdr, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
 			err = l.add(hdr, fmt.Sprintf("%s#%d", name, inode), tr, content)
 		}
 		if err != nil {
-			if err == io.ErrUnexpectedEOF {
+			if errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("the archive is cut off")
 			}
 			return nil, fmt.Errorf("layer %s: %w", name, err)

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,7 +49,7 @@ func Collect(ctx context.Context, dir string, o Options) error {
 		g.Go(func() error { return o.nodes(ctx, dir) })
 	}
 	err := g.Wait()
-	if ctx.Err() != nil && context.Cause(ctx) != context.Canceled && err == nil {
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled) && err == nil {
 		err = context.Cause(ctx)
 	}
 	return err

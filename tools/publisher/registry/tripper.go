@@ -173,7 +173,7 @@ func (t *tripper) once(in *http.Request) (*http.Response, error) {
 	resp, err := t.inner.RoundTrip(req)
 	if err != nil {
 		timer.Stop()
-		if in.Context().Err() == nil && context.Cause(ctx) == errStalled {
+		if in.Context().Err() == nil && errors.Is(context.Cause(ctx), errStalled) {
 			err = errStalled
 		}
 		cancel(nil)
