@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -204,21 +205,14 @@ func FuzzFromEnv(f *testing.F) {
 		if err != nil {
 			return
 		}
+		// What a variable shows is what it takes.
+		shown := map[string]string{}
 		for _, v := range variables {
-			if again, err := FromEnv(v1alpha1.Default(), func(k string) string { return map[string]string{v.name: v.get(c)}[k] }); err != nil && v.name != "POD_SUBNET" || v.get(again) != v.get(c) && err == nil {
-				t.Errorf("%v: %s=%q does not come back: %v", env, v.name, v.get(c), err)
-			}
+			shown[v.name] = v.get(c)
 		}
-		if err != nil {
-			return
-		}
-		written := map[string]string{}
-		for line := range strings.Lines(c.Env()) {
-			k, v, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-			written[k] = v
-		}
-		if again, err := FromEnv(func(k string) string { return written[k] }); err != nil || again.Env() != c.Env() {
-			t.Errorf("%v is written as\n%s and read as\n%s, %v", env, c.Env(), again.Env(), err)
+		again, err := FromEnv(v1alpha1.Default(), func(k string) string { return shown[k] })
+		if differences, _ := Differences(c, again); err != nil || !slices.Equal(differences, []string{"networking.apiServerPort: nothing (not 6443)"}) {
+			t.Errorf("%v is shown as %v and read with %v, %v", env, shown, differences, err)
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/image/rootfs"
 	"github.com/dind-cluster/dind-cluster/internal/compression/compresstest"
 )
 
@@ -280,7 +281,7 @@ func FuzzBlob(f *testing.F) {
 			return
 		}
 		for p := range a.Files {
-			if p == "" || Clean(p) != p {
+			if p == "" || rootfs.Clean(p) != p {
 				t.Errorf("a file is at %q", p)
 			}
 		}
