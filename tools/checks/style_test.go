@@ -74,7 +74,7 @@ func TestFuzzed(t *testing.T) {
 // columns say how far to the right a folder stands in docs/how-it-works.md, "The tree".
 var columns = map[string]int{
 	"internal": 0,
-	"image":    1, "cluster": 2, // It reads the layout of a store that image writes.
+	"image":    1, "api": 1, "cluster": 2, // It reads the layout of a store that image writes.
 	"tools":   3,
 	"scripts": 4, "rules": 4, "third_party": 4, "kubernetes": 4,
 	"debs": 5, "images": 5,
@@ -85,6 +85,7 @@ var columns = map[string]int{
 // against are the arrows to the right that there are.
 var against = map[string]string{
 	"images/reproducible/reproducible_test.go": "e2e/elsewhere", // It builds in another checkout, as //e2e/remote_cache does.
+	"e2e/docs_test.go":                         "docs/blocks",   // It runs the documents' commands.
 }
 
 // A folder imports only those to its left.
