@@ -6,12 +6,16 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +25,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	configfile "github.com/dind-cluster/dind-cluster/api/config"
 	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
@@ -30,6 +35,7 @@ import (
 func TestSettings(t *testing.T) {
 	t.Run("addresses, names, proxies", testAddressesAndProxies)
 	t.Run("no pod network", testNoPodNetwork)
+	t.Run("configuration file", testConfigFile)
 }
 
 // Addresses that differ in each part from the defaults.
@@ -172,8 +178,8 @@ func testProxy(ctx context.Context, t *testing.T, b *box, proxy *connectProxy, r
 	}
 }
 
-// testNoPodNetwork has a cluster without a pod network, made with Docker alone and of an image
-// without a name, to which a user brings a network.
+// testNoPodNetwork has a cluster without a pod network, made with Docker alone, by a file of kind's
+// and of an image without a name, to which a user brings a network.
 func testNoPodNetwork(t *testing.T) {
 	ctx, m := newMachine(t)
 	ref, err := m.image.Send(ctx)
@@ -191,7 +197,13 @@ func testNoPodNetwork(t *testing.T) {
 			m.dump(t, b.name)
 		}
 	})
-	if b.id, err = m.launcher.Docker.Run(ctx, "--privileged", "--name", b.name, "--env", "NODES=1", "--env", "POD_NETWORK=none",
+	// As kind's users have it: no nodes are one node.
+	file := filepath.Join(t.TempDir(), "kind.yaml")
+	const config = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnetworking:\n  disableDefaultCNI: true\n"
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if b.id, err = m.launcher.Docker.Run(ctx, "--privileged", "--name", b.name, "--volume", file+":/etc/dind-cluster/config.yaml:ro",
 		"--env", "TIMEOUT="+m.options(t, "none", 1).Wait.String(), image.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -235,6 +247,112 @@ func testNoPodNetwork(t *testing.T) {
 		if found, err := m.launcher.Delete(ctx, name); err != nil || found != want {
 			t.Fatalf("delete %s: found %v, %v, want %v", name, found, err, want)
 		}
+	}
+}
+
+// testConfigFile has a cluster in which every part of its configuration file shows.
+func testConfigFile(t *testing.T) {
+	ctx, m := newMachine(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "seed"), []byte("of the host"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := listener.Addr().(*net.TCPAddr).Port
+	listener.Close()
+	config := fmt.Sprintf(`
+apiVersion: dind-cluster.github.io/v1alpha1
+kind: Cluster
+nodes:
+- role: worker
+  name: storage
+  labels: {example.org/disk: fast}
+  taints: [{key: example.org/own, value: "1", effect: NoSchedule}]
+  extraMounts: [{hostPath: %s, containerPath: /srv/data, readOnly: true}]
+  extraPortMappings: [{containerPort: 10250, hostPort: %d}]
+  kubeadmConfigPatches:
+  - |
+    kind: KubeletConfiguration
+    maxPods: 60
+- role: control-plane
+  taints: []
+featureGates: {PodLogsQuerySplitStreams: true}
+runtimeConfig: {api/alpha: "true"}
+kubeadmConfigPatches:
+- |
+  kind: KubeletConfiguration
+  maxPods: 50
+kubeadmConfigPatchesJSON6902:
+- kind: ClusterConfiguration
+  patch: |
+    - {op: add, path: /apiServer/extraArgs/-, value: {name: event-ttl, value: 2h0m0s}}
+containerdConfigPatches:
+- |
+  [plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = '/etc/containerd/certs.d'
+openFiles: 4096
+`, dir, port)
+	o := m.options(t, "config", 0)
+	o.Config = &host.ConfigFile{Name: "cluster.yaml", Data: []byte(config)}
+	b := m.create(ctx, t, o)
+
+	field := func(want string, args ...string) {
+		t.Helper()
+		if got := b.kubectl(ctx, t, args...); got != want {
+			t.Errorf("kubectl %q: got %q, want %q", args, got, want)
+		}
+	}
+	field("storage", "get", "nodes", "--selector=example.org/disk=fast", "--output=jsonpath={.items[*].metadata.name}")
+	field("example.org/own=1:NoSchedule", "get", "node", "storage", "--output=jsonpath={range .spec.taints[*]}{.key}={.value}:{.effect}{end}")
+	field("", "get", "node", "control-plane", "--output=jsonpath={.spec.taints}")
+	field("60", "get", "node", "storage", "--output=jsonpath={.status.capacity.pods}")
+	field("50", "get", "node", "control-plane", "--output=jsonpath={.status.capacity.pods}")
+	if groups := b.kubectl(ctx, t, "api-versions"); !strings.Contains(groups, "alpha") {
+		t.Errorf("there is no alpha API: %s", groups)
+	}
+	if line := b.inNode(ctx, t, "sh", "-c", `tr '\0' ' ' < /proc/$(pidof kube-apiserver)/cmdline`); !strings.Contains(line, "--event-ttl=2h0m0s") || !strings.Contains(line, "--feature-gates=PodLogsQuerySplitStreams=true") {
+		t.Errorf("the API server was started as %s", line)
+	}
+	if metrics := b.kubectl(ctx, t, "get", "--raw=/api/v1/nodes/storage/proxy/metrics"); !strings.Contains(metrics, `kubernetes_feature_enabled{name="PodLogsQuerySplitStreams",stage="ALPHA"} 1`) {
+		t.Error("the kubelet's feature gate is not set")
+	}
+	inStorage := func(command ...string) string {
+		return b.exec(ctx, t, append([]string{"docker", "exec", "storage"}, command...)...)
+	}
+	if got := inStorage("cat", "/srv/data/seed"); got != "of the host" {
+		t.Errorf("the mount has %q", got)
+	}
+	if out, err := b.launcher.Docker.Exec(ctx, b.name, "docker", "exec", "storage", "touch", "/srv/data/x"); err == nil {
+		t.Errorf("the mount is not read-only: %s", out)
+	}
+	if text := inStorage("containerd", "config", "dump"); !strings.Contains(text, "config_path = '/etc/containerd/certs.d'") {
+		t.Error("containerd's configuration is without the patch")
+	}
+	if limit := inStorage("sh", "-c", "grep 'open files' /proc/$(pidof containerd)/limits"); !strings.Contains(limit, "4096") {
+		t.Errorf("containerd's limit is %s", limit)
+	}
+
+	// The published port leads to the node: its kubelet has a certificate with its name.
+	kubelet := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+	conn, err := kubelet.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		t.Fatalf("port %d: %v", port, err)
+	}
+	defer conn.Close()
+	if err := conn.(*tls.Conn).ConnectionState().PeerCertificates[0].VerifyHostname("storage"); err != nil {
+		t.Error(err)
+	}
+
+	// What came of it makes another such cluster.
+	if again, err := configfile.Read("runner config", []byte(b.exec(ctx, t, "runner", "config"))); err != nil || len(again.Expand()) != 2 || again.OpenFiles != 4096 {
+		t.Errorf("runner config prints %+v, %v", again, err)
+	}
+	// The cluster keeps its nodes, whatever is said later.
+	if out := b.exec(ctx, t, "kubeconfig"); !strings.Contains(out, "current-context: "+b.name+"\n") {
+		t.Errorf("the context is not the cluster's name: %s", out)
 	}
 }
 
