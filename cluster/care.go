@@ -57,6 +57,7 @@ func (c *cluster) settle(ctx context.Context) bool {
 func (c *cluster) completeNodes(ctx context.Context) {
 	for ctx.Err() == nil {
 		_ = kubeapi.Follow(ctx, c.api, "/api/v1/nodes", func(found map[string]kubeapi.Node) bool {
+			c.reroute(ctx, found)
 			// On an error, start again with a new list.
 			return c.complete(ctx, found) != nil
 		})

@@ -23,9 +23,12 @@ var errNoControlPlane = errors.New("the control plane's container is gone, and w
 	"Remove this container with its volume (`docker rm -f -v`) and start a new one; what the workers' containers have is in the volume until then")
 
 // difference compares the nodes of a topology with the containers that exist. Only containers of
-// nodes that have joined are worth keeping, and none without the control plane's.
+// nodes that have joined are worth keeping, and none without a control plane's.
 func difference(want []topology.Node, have []docker.Summary, joined []string) (changes, error) {
-	created := slices.Contains(joined, want[0].Name)
+	created := false
+	for _, n := range want {
+		created = created || n.Role == topology.ControlPlane && slices.Contains(joined, n.Name)
+	}
 	there := map[string]bool{}
 	var c changes
 	for _, container := range have {
@@ -36,15 +39,19 @@ func difference(want []topology.Node, have []docker.Summary, joined []string) (c
 			c.remove = append(c.remove, container)
 		}
 	}
-	if created && !there[want[0].Name] {
-		return changes{}, errNoControlPlane
-	}
+	controlPlanes := 0
 	for _, n := range want {
-		if there[n.Name] {
-			c.start = append(c.start, n)
-		} else {
+		if !there[n.Name] {
 			c.create = append(c.create, n)
+			continue
 		}
+		c.start = append(c.start, n)
+		if n.Role == topology.ControlPlane {
+			controlPlanes++
+		}
+	}
+	if created && controlPlanes == 0 {
+		return changes{}, errNoControlPlane
 	}
 	return c, nil
 }

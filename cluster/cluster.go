@@ -64,6 +64,8 @@ type cluster struct {
 	retries map[string]context.CancelCauseFunc
 	// running has the names of the actions that have begun and not ended.
 	running []string
+	// router is the control plane through which this container reaches services.
+	router string
 	// over reports whether the start has ended, well or badly.
 	over bool
 	// changes lists what to do about the nodes' containers.
@@ -265,7 +267,7 @@ func (c *cluster) lose(node string, err error) {
 	switch {
 	case c.over || c.fail == nil:
 		c.log.Printf("%v", err)
-	case !c.resumed || node == c.topology.Init().Name:
+	case !c.resumed || c.isLast(node):
 		c.fail(err)
 	case c.lost[node] == nil:
 		if c.lost == nil {
@@ -277,6 +279,19 @@ func (c *cluster) lose(node string, err error) {
 			retry(errLost)
 		}
 	}
+}
+
+// isLast reports whether a node is a control plane, and all others are lost.
+func (c *cluster) isLast(node string) bool {
+	is, others := false, 0
+	for _, n := range c.topology.ControlPlanes() {
+		if n.Name == node {
+			is = true
+		} else if c.lost[n.Name] == nil {
+			others++
+		}
+	}
+	return is && others == 0
 }
 
 // expected returns the nodes that are not lost.

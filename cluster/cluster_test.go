@@ -454,6 +454,55 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
+// Of several control planes any may be lost, but not all.
+func TestLostControlPlanes(t *testing.T) {
+	s := v1alpha1.Default()
+	three := 3
+	s.Nodes = []v1alpha1.Node{{Role: topology.ControlPlane, Count: &three}}
+	want := topology.Resolve(s)
+	have := func(names ...string) (out []docker.Summary) {
+		for _, name := range names {
+			out = append(out, docker.Summary{ID: name, Names: name})
+		}
+		return out
+	}
+	joined := topology.Names(want.Nodes)
+	got, err := difference(want.Nodes, have("control-plane2", "control-plane3"), joined)
+	if err != nil || !slices.Equal(topology.Names(got.create), []string{"control-plane"}) {
+		t.Errorf("the first is gone: got %+v, %v", got, err)
+	}
+	if _, err := difference(want.Nodes, nil, joined); !errors.Is(err, errNoControlPlane) {
+		t.Errorf("all are gone: got %v", err)
+	}
+	if st := (&state{Topology: want, Joined: []string{"control-plane2"}}); !st.created() {
+		t.Error("a cluster without its first control plane counts as none")
+	}
+
+	ctx, fail := context.WithCancelCause(t.Context())
+	defer fail(nil)
+	var out strings.Builder
+	c := &cluster{topology: want, resumed: true, fail: fail, log: progress.New(&out)}
+	c.lose("control-plane", errors.New("one"))
+	c.lose("control-plane3", errors.New("two"))
+	if ctx.Err() != nil {
+		t.Errorf("given up, with a control plane left: %v", context.Cause(ctx))
+	}
+	c.lose("control-plane2", errors.New("three"))
+	if err := context.Cause(ctx); err == nil || err.Error() != "three" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMemberID(t *testing.T) {
+	const list = "3dfd98e9da4c2ba4, started, control-plane3, https://10.250.0.4:2380, https://10.250.0.4:2379, false\n" +
+		"8211f1d0f64f3269, unstarted, , https://10.250.0.3:2380, , true\n91bc3c398fb3c146, started, control-plane, https://10.250.0.2:2380, https://10.250.0.2:2379, false\n"
+	for name, want := range map[string]string{"control-plane": "91bc3c398fb3c146", "control-plane3": "3dfd98e9da4c2ba4", "control-plane2": ""} {
+		if got := memberID(list, name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestDifference(t *testing.T) {
 	p := topology.Resolve(v1alpha1.Default()) // control-plane, worker1, worker2
 	all := []string{"control-plane", "worker1", "worker2"}

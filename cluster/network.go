@@ -45,12 +45,20 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	cmd := exec.CommandContext(ctx, "ip", "-batch", "-")
-	cmd.Stdin = strings.NewReader(routes(c.topology))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("adding routes into the cluster: %w: %s", err, out)
+	if err := runBatch(ctx, routes(c.topology)); err != nil {
+		return "", err
 	}
 	return networks.Nodes[0].String(), nil
+}
+
+// runBatch runs commands of ip.
+func runBatch(ctx context.Context, commands string) error {
+	cmd := exec.CommandContext(ctx, "ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(commands)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("adding routes into the cluster: %w: %s", err, out)
+	}
+	return nil
 }
 
 // routes returns the input of `ip -batch` that lets this container reach pods and services: `docker
@@ -58,15 +66,22 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 // services' addresses.
 func routes(t topology.Topology) string {
 	var out strings.Builder
-	for i, subnet := range t.Networks.Services {
-		fmt.Fprintf(&out, "route replace %s via %s dev %s\n", subnet, t.Init().IPs[i], bridgeName)
-	}
+	out.WriteString(serviceRoutes(t, t.Init()))
 	if t.Networks.PodNetwork == v1alpha1.PodNetworkPTP {
 		for _, n := range t.Nodes {
 			for i, cidr := range n.PodCIDRs {
 				fmt.Fprintf(&out, "route replace %s via %s dev %s\n", cidr, n.IPs[i], bridgeName)
 			}
 		}
+	}
+	return out.String()
+}
+
+// serviceRoutes returns the routes to services through a node.
+func serviceRoutes(t topology.Topology, via topology.Node) string {
+	var out strings.Builder
+	for i, subnet := range t.Networks.Services {
+		fmt.Fprintf(&out, "route replace %s via %s dev %s\n", subnet, via.IPs[i], bridgeName)
 	}
 	return out.String()
 }

@@ -39,16 +39,20 @@ func (c *cluster) plan(cores int) []action.Action {
 		return a.Name
 	}
 	network := add(action.Action{Name: "making the nodes' network", Run: c.makeNetwork})
-	var ready []string // to make nodes
+	ready := []string{network} // to make or start nodes
 	if !c.resumed {
-		keys := add(action.Action{Name: "making keys", Run: c.makeSecrets})
-		ready = []string{network, keys}
+		ready = append(ready, add(action.Action{Name: "making keys", Run: c.makeSecrets}))
+	}
+	if c.topology.Balanced() {
+		ready = append(ready, add(action.Action{Name: "starting the load balancer", Needs: ready, Run: c.startBalancer}))
+	}
+	if !c.resumed {
 		if len(c.changes.remove) > 0 {
 			ready = append(ready, add(action.Action{Name: "removing what is left of an interrupted start", Run: c.removeLeftovers}))
 		}
 		ready = []string{add(action.Action{Name: "starting the first node", Needs: ready, Run: c.startInit})}
 	} else {
-		ready = []string{add(action.Action{Name: "starting the nodes again", Needs: []string{network}, Run: c.restartNodes})}
+		ready = []string{add(action.Action{Name: "starting the nodes again", Needs: ready, Run: c.restartNodes})}
 	}
 	answers := add(action.Action{Name: "waiting for the API server", Needs: ready, Run: c.waitForServer})
 	control := add(action.Action{Name: "starting the control plane", Needs: []string{answers}, Run: c.waitForControlPlane})
@@ -168,7 +172,10 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 		CA:       c.state.Secrets.CA,
 		Kubelet:  *kubelet,
 	}
-	if n.Role != topology.ControlPlane {
+	if n.Role == topology.ControlPlane {
+		config.Shared = &c.state.Secrets.Shared
+		config.Join = c.resumed || n.Name != c.topology.Init().Name
+	} else {
 		config.CA.Key = nil
 	}
 	if err := config.Write(nodeDir(n.Name)); err != nil {
@@ -232,7 +239,7 @@ func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 				return nil
 			}
 			err = fmt.Errorf("starting node %s again: %w", n.Name, err)
-			if n.Role == topology.ControlPlane {
+			if n.Role == topology.ControlPlane && !c.topology.Balanced() {
 				return err
 			}
 			c.lose(n.Name, err)
@@ -280,8 +287,13 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("deleting node %s, whose container is gone: %w", name, err)
 		}
 	}
-	for _, name := range names {
-		c.log.Printf("    %s is missing: making it anew", name)
+	for _, n := range changes.create {
+		c.log.Printf("    %s is missing: making it anew", n.Name)
+		if n.Role == topology.ControlPlane {
+			if err := c.removeMember(ctx, n.Name); err != nil {
+				return "", err
+			}
+		}
 	}
 	return strings.Join(names, ", "), c.startNodes(ctx, changes.create, c.lose)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
@@ -23,6 +24,8 @@ type secrets struct {
 	// https://pkg.go.dev/k8s.io/apiserver/pkg/authentication/user).
 	Admin  pki.Pair `json:"admin"`
 	Runner pki.Pair `json:"runner"`
+	// Shared is what all control planes have besides the CA.
+	Shared node.Shared `json:"shared"`
 }
 
 func newSecrets(now time.Time) (*secrets, error) {
@@ -38,7 +41,22 @@ func newSecrets(now time.Time) (*secrets, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &secrets{CA: *ca, Admin: *admin, Runner: *runner}, nil
+	etcd, err := pki.NewCA("etcd-ca", now)
+	if err != nil {
+		return nil, err
+	}
+	frontProxy, err := pki.NewCA("front-proxy-ca", now)
+	if err != nil {
+		return nil, err
+	}
+	serviceAccounts, err := pki.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	return &secrets{
+		CA: *ca, Admin: *admin, Runner: *runner,
+		Shared: node.Shared{EtcdCA: *etcd, FrontProxyCA: *frontProxy, ServiceAccounts: *serviceAccounts},
+	}, nil
 }
 
 // makeSecrets makes the cluster's keys and saves them with the rest of the state, which must be on

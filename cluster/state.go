@@ -33,7 +33,9 @@ type state struct {
 }
 
 // created reports whether there is a cluster to save.
-func (s *state) created() bool { return slices.Contains(s.Joined, s.Topology.Init().Name) }
+func (s *state) created() bool {
+	return slices.ContainsFunc(s.Topology.ControlPlanes(), func(n topology.Node) bool { return slices.Contains(s.Joined, n.Name) })
+}
 
 func stateFile(dir string) string { return filepath.Join(dir, "cluster.json") }
 

@@ -8,11 +8,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/timeline"
+	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
@@ -75,7 +77,7 @@ func (c *cluster) receive(conn net.Conn) {
 		if r.Done {
 			// From now on there is a cluster to lose. Workers are saved when all are ready; those
 			// that are not saved are made anew.
-			if r.Node == c.topology.Init().Name {
+			if slices.ContainsFunc(c.topology.ControlPlanes(), func(n topology.Node) bool { return n.Name == r.Node }) {
 				if err := c.joined([]string{r.Node}, nil); err != nil {
 					c.lose(r.Node, err)
 				}

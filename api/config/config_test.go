@@ -84,7 +84,7 @@ x.yaml: line 13: start.timeout: "soon": want a duration such as 90s or 5m
 x.yaml: line 14: openFiles: 7: want a whole number from 256 to 1048576`},
 		{"overlap", head + "networking: {nodeSubnet: 10.96.1.0/24}", `x.yaml: line 3: networking.serviceSubnet: 10.96.0.0/16 overlaps networking.nodeSubnet 10.96.1.0/24: give each its own addresses`},
 		{"one name twice", head + "nodes:\n- {role: control-plane, name: a}\n- {role: worker, name: a}", `x.yaml: line 5: nodes[1].name: "a" is the name of nodes[0], too`},
-		{"no control plane", head + "nodes:\n- role: worker", `x.yaml: line 3: nodes: 0 control planes: want one`},
+		{"no control plane", head + "nodes:\n- role: worker", `x.yaml: line 3: nodes: there is no control plane: want at least one`},
 		{"too many", head + "nodes:\n- role: control-plane\n- {role: worker, count: 100}", `x.yaml: line 3: nodes: 101 nodes: want at most 100`},
 		{"patch of what", head + "kubeadmConfigPatches: ['kind: Pod']", `line 3: kubeadmConfigPatches[0]: kind: "Pod": want InitConfiguration or`},
 		{"patch of a worker", head + "nodes:\n- role: control-plane\n- role: worker\n  kubeadmConfigPatches: ['kind: ClusterConfiguration']", `line 6: nodes[1].kubeadmConfigPatches[0]: a worker has no ClusterConfiguration`},

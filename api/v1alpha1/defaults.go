@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -39,34 +40,29 @@ func Workers(n int) []Node {
 	return nodes
 }
 
-// Expand returns the nodes one by one, each with a name, the control plane first.
+// Expand returns the nodes one by one, each with a name, the control planes first.
 func (c Cluster) Expand() []Node {
-	var out []Node
-	worker := 0
 	taken := map[string]bool{}
 	for _, n := range c.Nodes {
 		taken[n.Name] = true
 	}
+	var out []Node
 	for _, role := range []string{RoleControlPlane, RoleWorker} {
+		number := 0
 		for _, n := range c.Nodes {
 			count := 1
 			if n.Count != nil {
 				count = *n.Count
 			}
+			if n.Role != role {
+				count = 0
+			}
 			for range count {
-				if n.Role != role {
-					continue
-				}
 				one := n
 				one.Count = nil
 				for one.Name == "" {
-					name := RoleControlPlane
-					if role == RoleWorker {
-						worker++
-						name = workerName(worker)
-					}
-					if !taken[name] || role == RoleControlPlane {
-						one.Name = name
+					if number++; !taken[nodeName(role, number)] {
+						one.Name = nodeName(role, number)
 					}
 				}
 				out = append(out, one)
@@ -74,4 +70,13 @@ func (c Cluster) Expand() []Node {
 		}
 	}
 	return out
+}
+
+// nodeName returns the name of the n-th node of a role, from 1, that has none of its own:
+// control-plane, control-plane2, …, worker1, worker2, …
+func nodeName(role string, n int) string {
+	if role == RoleControlPlane && n == 1 {
+		return role
+	}
+	return role + strconv.Itoa(n)
 }

@@ -20,7 +20,8 @@ type Cluster struct {
 
 	// Name is the name of the cluster in kubeconfigs, and of the container that bazel run makes. Default: dind-cluster.
 	Name string `json:"name,omitempty"`
-	// Nodes are the nodes: one control plane, and workers. Default: two workers.
+	// Nodes are the nodes: control planes, each with an etcd, and workers. With several control planes there is a load balancer
+	// before their API servers; three of them survive the loss of one. Default: one control plane and two workers.
 	Nodes []Node `json:"nodes"`
 	// Networking has the subnets, and how the cluster is reached.
 	Networking Networking `json:"networking"`

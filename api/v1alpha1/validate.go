@@ -9,7 +9,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,8 +26,6 @@ const (
 )
 
 var errDuration = errors.New("want a duration such as 90s or 5m")
-
-func workerName(n int) string { return "worker" + strconv.Itoa(n) }
 
 // Subnet is one of a cluster's subnets, with the field and the environment variable that set it.
 type Subnet struct {
@@ -162,8 +159,8 @@ func (v *validation) nodes(c Cluster) {
 	}
 	switch {
 	case len(v.errs) > 0:
-	case controlPlanes != 1:
-		v.fail("nodes", "%d control planes: want one", controlPlanes)
+	case controlPlanes == 0:
+		v.fail("nodes", "there is no control plane: want at least one")
 	case all > MaxNodes:
 		v.fail("nodes", "%d nodes: want at most %d", all, MaxNodes)
 	}

@@ -142,7 +142,7 @@ func Init(in Input) ([]byte, error) {
 			// Nodes join without a token. kubeadm makes one in any case. It is never printed, the
 			// runner deletes it at once, and if the runner dies before, the token expires soon.
 			"bootstrapTokens":  []object{{"ttl": "10m0s", "usages": []string{"authentication"}}},
-			"localAPIEndpoint": object{"advertiseAddress": in.Node.IPs[0].String(), "bindPort": v1alpha1.APIServerPort},
+			"localAPIEndpoint": localAPIEndpoint(in),
 			"nodeRegistration": nodeRegistration(in),
 			"timeouts":         timeouts(in.Timeout),
 			"patches":          object{"directory": in.PatchesDir},
@@ -180,8 +180,8 @@ func Init(in Input) ([]byte, error) {
 				// seconds.
 				{"kube-api-qps", "200"},
 				{"kube-api-burst", "400"},
-			}, slices.Concat(servingArgs("kube-controller-manager"), aloneArgs, gateArgs(in))...)},
-			"scheduler": object{"extraArgs": slices.Concat(servingArgs("kube-scheduler"), aloneArgs, gateArgs(in))},
+			}, slices.Concat(servingArgs("kube-controller-manager"), electionArgs(in), gateArgs(in))...)},
+			"scheduler": object{"extraArgs": slices.Concat(servingArgs("kube-scheduler"), electionArgs(in), gateArgs(in))},
 		},
 		kubeletConfiguration(in),
 		withGates(in, object{
@@ -242,7 +242,7 @@ func pairs[V any](m map[string]V) string {
 
 // Join writes the file for `kubeadm join`.
 func Join(in Input) ([]byte, error) {
-	return documents(in, object{
+	join := object{
 		"apiVersion":       "kubeadm.k8s.io/v1beta4",
 		"kind":             "JoinConfiguration",
 		"discovery":        object{"file": object{"kubeConfigPath": in.DiscoveryFile}},
@@ -250,7 +250,15 @@ func Join(in Input) ([]byte, error) {
 		"timeouts":         timeouts(in.Timeout),
 		"patches":          object{"directory": in.PatchesDir},
 		"skipPhases":       []string{"preflight"},
-	})
+	}
+	if in.Node.Role == topology.ControlPlane {
+		join["controlPlane"] = object{"localAPIEndpoint": localAPIEndpoint(in)}
+	}
+	return documents(in, join)
+}
+
+func localAPIEndpoint(in Input) object {
+	return object{"advertiseAddress": in.Node.IPs[0].String(), "bindPort": v1alpha1.APIServerPort}
 }
 
 // Patches returns, by file name, patches for kubeadm's static pods, kubelet configuration and
@@ -346,9 +354,15 @@ func startupTries(limit time.Duration) int {
 	return int(max(4*time.Minute, limit).Round(time.Second) / time.Second)
 }
 
-// aloneArgs are the flags of a controller with a single instance. Without leader election it starts
-// at once, also after a restart, when the lease of its predecessor has not expired yet.
-var aloneArgs = []arg{{"leader-elect", "false"}}
+// electionArgs returns the flags of a controller that has no second instance to elect a leader with.
+// Without leader election it starts at once, also after a restart, when the lease of its predecessor
+// has not expired yet.
+func electionArgs(in Input) []arg {
+	if in.Topology.Balanced() {
+		return nil
+	}
+	return []arg{{"leader-elect", "false"}}
+}
 
 // servingDir returns the directory, in the node and in the pod, with the serving certificate of one
 // component.

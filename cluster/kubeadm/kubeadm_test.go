@@ -33,6 +33,15 @@ func TestGoldens(t *testing.T) {
 	}
 	noSync := input(1, 0, false)
 	noSync.Topology.EtcdSync = false
+	several := func(index int) Input {
+		in := input(1, 0, false)
+		c := v1alpha1.Default()
+		three := 3
+		c.Nodes = []v1alpha1.Node{{Role: v1alpha1.RoleControlPlane, Count: &three}}
+		in.Topology = topology.Resolve(c)
+		in.Node = in.Topology.Nodes[index]
+		return in
+	}
 	gates := input(3, 0, false)
 	gates.Topology.FeatureGates = map[string]bool{"SomeAlpha": true, "OtherBeta": false}
 	gates.Topology.RuntimeConfig = map[string]string{"api/all": "true", "batch/v2alpha1": "false"}
@@ -56,6 +65,8 @@ func TestGoldens(t *testing.T) {
 		{"init-no-sync.yaml", Init, noSync},
 		{"init-gates-and-patches.yaml", Init, gates},
 		{"join.yaml", Join, input(3, 2, false)},
+		{"init-three-control-planes.yaml", Init, several(0)},
+		{"join-control-plane.yaml", Join, several(2)},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
 			got, err := test.write(test.in)

@@ -24,8 +24,21 @@ type Config struct {
 	MTU int `json:"mtu"`
 	// CA is the cluster's authority. Only control planes have its key.
 	CA pki.Pair `json:"ca"`
+	// Shared is what only control planes have; nil for workers.
+	Shared *Shared `json:"shared,omitempty"`
+	// Join reports whether a control plane joins others, rather than making the cluster.
+	Join bool `json:"join,omitempty"`
 	// Kubelet is the client certificate of the node's kubelet. With it a worker joins, too.
 	Kubelet pki.Pair `json:"kubelet"`
+}
+
+// Shared has the keys that all control planes of a cluster have in common, besides its CA's: what
+// `kubeadm init --upload-certs` would hand to those that join.
+type Shared struct {
+	EtcdCA       pki.Pair `json:"etcdCA"`
+	FrontProxyCA pki.Pair `json:"frontProxyCA"`
+	// ServiceAccounts signs tokens; its Cert is the public key.
+	ServiceAccounts pki.Pair `json:"serviceAccounts"`
 }
 
 const configFile = "node.json"

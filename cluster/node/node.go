@@ -22,6 +22,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
+	"github.com/dind-cluster/dind-cluster/internal/pki"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"golang.org/x/sync/errgroup"
 )
@@ -89,29 +90,47 @@ func (n *node) bringUp(ctx context.Context) error {
 		return err
 	}
 	if n.config.Node.Role == topology.ControlPlane {
-		return n.initControlPlane(ctx)
+		if err := n.prepareControlPlane(); err != nil {
+			return err
+		}
+		if !n.config.Join {
+			return n.initControlPlane(ctx)
+		}
 	}
-	return n.joinWorker(ctx)
+	return n.join(ctx)
 }
 
-func (n *node) initControlPlane(ctx context.Context) error {
-	if err := n.writeConfig(ctx, kubeadm.Init); err != nil {
+// prepareControlPlane writes what kubeadm would make, or download, were it not there.
+func (n *node) prepareControlPlane() error {
+	if err := os.MkdirAll(filepath.Join(pkiDir, "etcd"), 0o755); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(pkiDir, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(pkiDir, "ca.crt"), n.config.CA.Cert, 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(pkiDir, "ca.key"), n.config.CA.Key, 0o600); err != nil {
-		return err
+	shared := n.config.Shared
+	for _, p := range []struct {
+		pair      pki.Pair
+		cert, key string
+	}{
+		{n.config.CA, "ca.crt", "ca.key"},
+		{shared.EtcdCA, "etcd/ca.crt", "etcd/ca.key"},
+		{shared.FrontProxyCA, "front-proxy-ca.crt", "front-proxy-ca.key"},
+		{shared.ServiceAccounts, "sa.pub", "sa.key"},
+	} {
+		if err := os.WriteFile(filepath.Join(pkiDir, p.cert), p.pair.Cert, 0o644); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(pkiDir, p.key), p.pair.Key, 0o600); err != nil {
+			return err
+		}
 	}
 	if err := kubeadm.WriteServing("/", time.Now()); err != nil {
 		return err
 	}
 	// The kubelet watches the directory only if it exists when it starts.
-	if err := os.MkdirAll(manifestsDir, 0o755); err != nil {
+	return os.MkdirAll(manifestsDir, 0o755)
+}
+
+func (n *node) initControlPlane(ctx context.Context) error {
+	if err := n.writeConfig(ctx, kubeadm.Init); err != nil {
 		return err
 	}
 	// The group's context ends with the group.
@@ -227,9 +246,10 @@ func apiOf(file string) (*kubeapi.Client, error) {
 	return api, nil
 }
 
-// joinWorker joins as the node's kubelet, whose certificate is there already and may read what
-// kubeadm reads: kubeadm needs a token only to ask for such a certificate.
-func (n *node) joinWorker(ctx context.Context) error {
+// join joins as the node's kubelet, whose certificate is there already and may read what kubeadm
+// reads: kubeadm needs a token only to ask for such a certificate. A control plane has all keys
+// besides, so that there is nothing to download (kubeadm's --certificate-key).
+func (n *node) join(ctx context.Context) error {
 	kubelet := kubeconfig.Config{
 		Name:   "kubelet",
 		Server: "https://" + n.config.Topology.Endpoint.String(),

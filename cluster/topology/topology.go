@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/big"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
@@ -139,7 +140,6 @@ func Resolve(c v1alpha1.Cluster) Topology {
 			n.Mounts = append(n.Mounts, Mount{paths.Host + m.HostPath, m.ContainerPath, m.ReadOnly, cmp.Or(propagation, "rprivate")})
 		}
 		if n.Role == ControlPlane {
-			n.Ports = append(n.Ports, Port{v1alpha1.APIServerPort, v1alpha1.APIServerPort, "tcp"})
 			// As kubeadm's phase mark-control-plane adds them
 			// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/phases/markcontrolplane/markcontrolplane.go).
 			if n.Labels == nil {
@@ -153,8 +153,28 @@ func Resolve(c v1alpha1.Cluster) Topology {
 		}
 		t.Nodes = append(t.Nodes, n)
 	}
-	t.Endpoint = netip.AddrPortFrom(t.Nodes[0].IPs[0], v1alpha1.APIServerPort)
+	if t.Balanced() {
+		t.Endpoint = netip.AddrPortFrom(t.Networks.Gateway(), v1alpha1.APIServerPort)
+		return t
+	}
+	init := &t.Nodes[0]
+	init.Ports = append(init.Ports, Port{v1alpha1.APIServerPort, v1alpha1.APIServerPort, "tcp"})
+	t.Endpoint = netip.AddrPortFrom(init.IPs[0], v1alpha1.APIServerPort)
 	return t
+}
+
+// ControlPlanes returns the control planes, that of Init first.
+func (t Topology) ControlPlanes() []Node {
+	return slices.DeleteFunc(slices.Clone(t.Nodes), func(n Node) bool { return n.Role != ControlPlane })
+}
+
+// Balanced reports whether there are several control planes, and a load balancer in the top-level
+// container before them.
+func (t Topology) Balanced() bool { return len(t.ControlPlanes()) > 1 }
+
+// APIServer returns the address of a control plane's own API server.
+func (n Node) APIServer() netip.AddrPort {
+	return netip.AddrPortFrom(n.IPs[0], v1alpha1.APIServerPort)
 }
 
 // Init returns the control plane on which `kubeadm init` runs.

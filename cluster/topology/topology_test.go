@@ -2,7 +2,9 @@ package topology
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
@@ -63,6 +65,26 @@ func TestNodes(t *testing.T) {
 	}
 	if len(s.Nodes[1].Labels) != 1 {
 		t.Errorf("the configuration has changed: %+v", s.Nodes[1])
+	}
+}
+
+// With several control planes, the API servers are behind the top-level container's load balancer.
+func TestControlPlanes(t *testing.T) {
+	s := v1alpha1.Default()
+	three := 3
+	s.Nodes = []v1alpha1.Node{{Role: Worker}, {Role: ControlPlane, Count: &three}}
+	got := Resolve(s)
+	names := Names(got.ControlPlanes())
+	if !slices.Equal(names, []string{"control-plane", "control-plane2", "control-plane3"}) || !got.Balanced() || got.Endpoint.String() != "10.250.0.1:6443" {
+		t.Errorf("got %q, balanced %v, endpoint %s", names, got.Balanced(), got.Endpoint)
+	}
+	for i, n := range got.Nodes {
+		if len(n.Ports) != 0 || i < 3 && n.APIServer().String() != fmt.Sprintf("10.250.0.%d:6443", 2+i) || i < 3 && len(n.Taints) != 1 {
+			t.Errorf("node %d: got %+v", i, n)
+		}
+	}
+	if got.Nodes[3].Name != "worker1" || got.Nodes[3].Slot != 3 {
+		t.Errorf("got %+v", got.Nodes[3])
 	}
 }
 

@@ -52,6 +52,27 @@ func NewCA(name string, now time.Time) (*Pair, error) {
 	return sign(template, template, key, key)
 }
 
+// NewKey makes a key pair without a certificate: what signs service accounts' tokens. Its Cert is the
+// public key.
+func NewKey() (*Pair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making a key: %w", err)
+	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a key: %w", err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		return nil, fmt.Errorf("encoding a key: %w", err)
+	}
+	return &Pair{
+		Cert: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}),
+		Key:  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}),
+	}, nil
+}
+
 // NewClient makes a client certificate for a user in some groups, signed by the authority.
 func (ca *Pair) NewClient(user string, groups []string, now time.Time) (*Pair, error) {
 	caCert, caKey, err := ca.parse()

@@ -26,6 +26,7 @@ func Main(ctx context.Context, args []string) int {
 		newCluster(),
 		newNode(),
 		newDNS(),
+		newBalance(),
 		newHealth(),
 		newKubeconfig(),
 		newConfig(),
