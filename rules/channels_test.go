@@ -204,7 +204,7 @@ func TestGoModule(t *testing.T) {
 	proxy := t.TempDir()
 	sum := publish(t, proxy, "example.org/demo", map[string]string{"go.mod": "module example.org/demo\n", "hello.txt": "hello\n"})
 	gone := filepath.Join(t.TempDir(), "gone")
-	changed := []string{"example.org/demo@v1.0.0 as it was published", "changed the files in Go's module cache", "locked: " + sum, "there:  "}
+	changed := []string{"example.org/demo@v1.0.0 as it was published", "the files in Go's module cache were changed", "locked: " + sum, "there:  "}
 
 	for _, tc := range []struct {
 		name, proxy, sum string

@@ -156,9 +156,13 @@ func (s *scanner) tar(name string, r io.Reader) (*Archive, error) {
 			}
 			continue
 		}
-		switch h.Typeflag {
-		case tar.TypeDir, tar.TypeXGlobalHeader:
+		if h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeXGlobalHeader {
 			continue
+		}
+		if p == "" {
+			return nil, fmt.Errorf("%s: the entry %q stands where the root directory is, and is none", name, h.Name)
+		}
+		switch h.Typeflag {
 		case tar.TypeSymlink:
 			a.Files[p] = &File{Link: h.Linkname}
 		case tar.TypeLink:

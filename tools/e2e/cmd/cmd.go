@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
@@ -149,7 +150,7 @@ func (f *flags) complete(cmd *cobra.Command) error {
 		return errors.New("--missing: only inside a dind-cluster is it known what the nodes and the kernel have")
 	}
 	if f.Product {
-		if err := f.reachDirectly(os.Getenv); err != nil {
+		if err := f.reachDirectly(os.Getenv, settings.Load); err != nil {
 			return err
 		}
 	}
@@ -166,16 +167,16 @@ func (f *flags) complete(cmd *cobra.Command) error {
 // reachDirectly has the specs talk to the API server itself, without the proxies that the container
 // may have for the sake of images. The kubeconfig in the container has 127.0.0.1, for which no
 // client takes a proxy: a spec wants to see just that.
-func (f *flags) reachDirectly(getenv func(string) string) error {
+func (f *flags) reachDirectly(getenv func(string) string, load func() (v1alpha1.Cluster, error)) error {
 	proxy.Clear()
 	if f.Suite.Kubeconfig != "" || getenv("KUBECONFIG") != "" {
 		return nil
 	}
-	p, err := settings.Load()
+	c, err := load()
 	if err != nil {
 		return err
 	}
-	f.Suite.Host = "https://" + topology.Resolve(p).Endpoint.String()
+	f.Suite.Host = "https://" + topology.Resolve(c).Endpoint.String()
 	return nil
 }
 

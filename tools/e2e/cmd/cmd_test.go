@@ -3,11 +3,13 @@ package cmd
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/results"
 	"github.com/dind-cluster/dind-cluster/tools/e2e/run"
 )
@@ -83,13 +85,17 @@ func TestReachDirectly(t *testing.T) {
 		t.Setenv(name, "x")
 	}
 	var other flags
-	if err := other.reachDirectly(os.Getenv); err != nil || other.Suite.Host != "" {
+	if err := other.reachDirectly(os.Getenv, nil); err != nil || other.Suite.Host != "" {
 		t.Errorf("with a kubeconfig of one's own: %q, %v", other.Suite.Host, err)
 	}
 	t.Setenv("KUBECONFIG", "")
-	t.Setenv("NODE_SUBNET", "10.9.0.0/24")
+	load := func() (v1alpha1.Cluster, error) {
+		c := v1alpha1.Default()
+		c.Networking.NodeSubnet = netip.MustParsePrefix("10.9.0.0/24")
+		return c, nil
+	}
 	var f flags
-	if err := f.reachDirectly(os.Getenv); err != nil || f.Suite.Host != "https://10.9.0.2:6443" {
+	if err := f.reachDirectly(os.Getenv, load); err != nil || f.Suite.Host != "https://10.9.0.2:6443" {
 		t.Errorf("got %q, %v", f.Suite.Host, err)
 	}
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY"} {
