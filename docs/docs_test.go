@@ -144,7 +144,8 @@ func TestLabels(t *testing.T) {
 				continue
 			}
 			if strings.HasSuffix(label[0], "...") {
-				if info, err := os.Stat(filepath.Join(root, pkg)); err != nil || !info.IsDir() {
+				// Among a test's files with Bazel there are only those that it names.
+				if info, err := os.Stat(filepath.Join(root, pkg)); os.Getenv("TEST_SRCDIR") == "" && (err != nil || !info.IsDir()) {
 					t.Errorf("%s: %s: no such directory", d.name, label[0])
 				}
 				continue

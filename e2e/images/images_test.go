@@ -25,8 +25,8 @@ func listed(t *testing.T) []string {
 	return images
 }
 
-// conformance returns the conformance specs.
-func conformance(t *testing.T) (specs []results.Planned) {
+// planned returns all specs that e2e.test has.
+func planned(t *testing.T) (specs []results.Planned) {
 	t.Helper()
 	f, err := needs.DryRun(*e2e, filepath.Join(t.TempDir(), "report.json"))
 	if err != nil {
@@ -38,10 +38,15 @@ func conformance(t *testing.T) (specs []results.Planned) {
 		t.Fatal(err)
 	}
 	for _, s := range reports[0].SpecReports {
-		if slices.Contains(s.Labels(), "Conformance") {
-			specs = append(specs, results.Planned{Name: s.FullText(), Labels: s.Labels()})
-		}
+		specs = append(specs, results.Planned{Name: s.FullText(), Labels: s.Labels()})
 	}
+	return specs
+}
+
+// conformance returns the conformance specs.
+func conformance(t *testing.T) []results.Planned {
+	t.Helper()
+	specs := slices.DeleteFunc(planned(t), func(s results.Planned) bool { return !slices.Contains(s.Labels, "Conformance") })
 	if len(specs) == 0 {
 		t.Fatal("e2e.test has no conformance specs")
 	}
@@ -80,7 +85,7 @@ Build it, as docs/add-a-test-image.md tells. If none of them starts it, add the 
 // TestFeatures checks that each feature of the kernel that the e2e program looks for is one that a
 // spec needs.
 func TestFeatures(t *testing.T) {
-	specs := conformance(t)
+	specs := planned(t)
 	for _, f := range missing.Features {
 		if !slices.ContainsFunc(specs, f.Needs) {
 			t.Errorf("no spec needs %s: correct tools/e2e/missing/kernel.go", f.Name)

@@ -68,7 +68,7 @@ func (b *Blob) compression() (string, error) {
 	defer rc.Close()
 	head := make([]byte, compression.HeadSize)
 	n, err := io.ReadFull(rc, head)
-	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return "", err
 	}
 	return compression.Of(head[:n]), nil
