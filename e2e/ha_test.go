@@ -59,19 +59,31 @@ func (b *box) restart(ctx context.Context, t *testing.T) {
 	}
 }
 
-// checkMembers checks that just these are members of etcd, and that each has all pods of a control
-// plane.
+// checkMembers checks that just these are members of etcd, all of them healthy within a minute, and
+// that each has all pods of a control plane.
 func (b *box) checkMembers(ctx context.Context, t *testing.T, want []string) {
 	t.Helper()
-	list := b.exec(ctx, t, "docker", "exec", want[len(want)-1], "sh", "-c",
-		`crictl exec "$(crictl ps --quiet --name '^etcd$')" etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt `+
-			`--cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key member list`)
-	if n := strings.Count(list, ", started, "); n != len(want) || strings.Count(list, "\n") != len(want) {
-		t.Errorf("want the members %q, there are\n%s", want, list)
-	}
+	const etcdctl = `crictl exec "$(crictl ps --quiet --name '^etcd$')" etcdctl --endpoints=https://127.0.0.1:2379 ` +
+		`--cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key `
+	deadline := time.Now().Add(b.patience * time.Minute)
 	for _, node := range want {
-		if !strings.Contains(list, ", "+node+", ") {
-			t.Errorf("%s is no member:\n%s", node, list)
+		for {
+			// A node that has just started again has no etcd for a moment.
+			out, err := b.launcher.Docker.Exec(ctx, b.name, "docker", "exec", node, "sh", "-c",
+				etcdctl+"member list && "+etcdctl+"endpoint health --cluster")
+			list := string(out)
+			if err == nil && strings.Count(list, ", started, ") == len(want) {
+				for _, n := range want {
+					if !strings.Contains(list, ", "+n+", ") {
+						t.Errorf("%s is no member:\n%s", n, list)
+					}
+				}
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("want the members %q, there are\n%s%v", want, list, err)
+			}
+			time.Sleep(50 * time.Millisecond)
 		}
 		for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
 			b.kubectl(ctx, t, "wait", "--namespace=kube-system", "--for=condition=Ready", "pod/"+component+"-"+node, "--timeout=60s")
