@@ -217,7 +217,7 @@ func testNodeDown(ctx context.Context, t *testing.T, b *box) {
 		t.Errorf("health: %v", err)
 	}
 	// A caller that cares for the API server only.
-	if out, err := b.launcher.Docker.Exec(ctx, b.name, "env", "HEALTH=api", "runner", "health"); err != nil {
+	if out, err := b.launcher.Docker.Exec(ctx, b.name, "runner", "health", "--of=api"); err != nil {
 		t.Errorf("health of the API server: %s, %v", out, err)
 	}
 	b.waitHealth(ctx, t, "unhealthy")
