@@ -109,7 +109,10 @@ func TestRefused(t *testing.T) {
 	server := m.run + "-server"
 	t.Cleanup(func() { m.remove(t, server) })
 	// The forwarder listens at an address that need not exist.
-	if _, err := m.launcher.Docker.Run(ctx, "--pull", "never", "--name", server, "--entrypoint", "runner", ref, "dns"); err != nil {
+	const forwarder = `mkdir -p /run/dind-cluster
+printf 'apiVersion: dind-cluster.github.io/v1alpha1\nkind: Cluster\n' > /run/dind-cluster/settings.yaml
+exec runner dns`
+	if _, err := m.launcher.Docker.Run(ctx, "--pull", "never", "--name", server, "--entrypoint", "sh", ref, "-c", forwarder); err != nil {
 		t.Fatal(err)
 	}
 	before, err := m.counter.Take(ctx)
