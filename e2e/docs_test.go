@@ -186,6 +186,9 @@ func (r *reader) do(ctx context.Context, t *testing.T, b blocks.Block) {
 			t.Fatal(err)
 		}
 		if len(c) == 0 {
+			if b.Kind == blocks.New && b.Argument == name && !strings.Contains(b.Text, "rm -f") && !strings.Contains(b.Text, "delete") {
+				t.Fatalf("the block has made no container %s: is its name one that this test puts its own in place of?", r.container(name))
+			}
 			delete(r.made, name)
 		} else if err := r.launcher.WaitReady(ctx, r.container(name)); err != nil {
 			t.Fatal(err)
@@ -197,7 +200,7 @@ var (
 	ownName     = regexp.MustCompile(`(^|[^\w./-])k8s($|[^\w.-])`)
 	placeholder = regexp.MustCompile(`\bNAME\b([^=]|$)`)
 	afterExec   = regexp.MustCompile(`\b(exec|logs) ` + host.DefaultName + ` `)
-	secondName  = regexp.MustCompile(`--name second\b`)
+	otherName   = regexp.MustCompile(`--name (second|described)\b`)
 	secondEntry = regexp.MustCompile(`--context ` + host.DefaultName + `-second\b`)
 	publish     = regexp.MustCompile(`-p 127\.0\.0\.1:6443:6443`)
 	follow      = regexp.MustCompile(`(?m)^docker logs -f (\S+).*$`)
@@ -210,7 +213,7 @@ func (r *reader) own(text string) string {
 	text = placeholder.ReplaceAllString(text, k8s+"$1")
 	text = ownName.ReplaceAllString(text, "${1}"+k8s+"${2}")
 	text = afterExec.ReplaceAllString(text, "$1 "+r.container(host.DefaultName)+" ")
-	text = secondName.ReplaceAllString(text, "--name "+r.container("second"))
+	text = otherName.ReplaceAllString(text, "--name "+r.container("$1"))
 	text = secondEntry.ReplaceAllString(text, "--context "+host.ContextName(r.container("second")))
 	text = publish.ReplaceAllString(text, fmt.Sprintf("-p 127.0.0.1:%d:6443 --env API_PORT=%d", r.port, r.port))
 	text = strings.ReplaceAll(text, "my-operator:dev", r.operator())
@@ -249,6 +252,7 @@ func TestDocsNames(t *testing.T) {
 		"docker run --env NAME=VALUE":                                  "docker run --env NAME=VALUE",
 		"scripts/docker exec dind-cluster kubectl get nodes":           "scripts/docker exec run-dind-cluster kubectl get nodes",
 		"scripts/bazel run //images:dind-cluster -- --name second":     "scripts/bazel run //images:dind-cluster -- --name run-second",
+		"dind-cluster -- --config x.yaml --name described":             "dind-cluster -- --config x.yaml --name run-described",
 		"kubectl --context dind-cluster-second get nodes":              "kubectl --context dind-cluster-run-second get nodes",
 		"docker save my-operator:dev":                                  "docker save run-operator:dev",
 		"state=\"$(docker inspect -f '{{.State}}' k8s)\"":              "state=\"$(docker inspect -f '{{.State}}' run-k8s)\"",
