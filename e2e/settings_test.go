@@ -331,7 +331,7 @@ openFiles: 4096
 	if text := inStorage("containerd", "config", "dump"); !strings.Contains(text, "config_path = '/etc/containerd/certs.d'") {
 		t.Error("containerd's configuration is without the patch")
 	}
-	if limit := inStorage("sh", "-c", "grep 'open files' /proc/$(pidof containerd)/limits"); !strings.Contains(limit, "4096") {
+	if limit := strings.TrimSpace(inStorage("systemctl", "show", "--property=LimitNOFILESoft", "--value", "containerd.service")); limit != "4096" {
 		t.Errorf("containerd's limit is %s", limit)
 	}
 
