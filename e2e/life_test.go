@@ -252,7 +252,7 @@ func testWorkerRemoved(ctx context.Context, t *testing.T, b *box) {
 	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "node/worker1", "--timeout=30s")
 	b.kubectl(ctx, t, "wait", "--for=jsonpath={.spec.podCIDR}=10.244.1.0/24", "node/worker1", "--timeout=10s")
 	log := b.log(ctx, t)
-	for _, want := range []string{"worker1 is missing: making it anew", "does not wait for: kube-system/no-image: ErrImageNeverPull"} {
+	for _, want := range []string{"worker1 is missing: making it anew", "not waited for: kube-system/no-image: ErrImageNeverPull"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log does not say %q", want)
 		}
