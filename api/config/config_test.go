@@ -147,7 +147,7 @@ runtimeConfig: {"api/alpha": "false"}
 - role: control-plane
   extraMounts: [{hostPath: /a, containerPath: ../b}]
 - role: control-plane
-  image: kindest/node:v1.30.0
+  image: example/node:v1.30.0
 networking: {ipFamily: dual}
 containerdConfigPatches: [x]
 `))
