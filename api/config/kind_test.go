@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 )
 
 // The files are like those that people have for kind.
@@ -19,14 +21,14 @@ func TestKindFiles(t *testing.T) {
 	}{
 		"minimal":                   {is: "1 0 0 0"},
 		"ingress-single":            {is: "1 2 0 0"},
-		"ingress-workers":           {is: "3 2 0 0", warnings: "nodes[0].image nodes[1].image nodes[2].image"},
+		"ingress-workers":           {is: "3 2 0 0", warnings: "nodes[0].image"},
 		"ha":                        {is: "6 0 0 0"},
 		"default-role":              {is: "2 0 0 0"},
 		"documented-everything":     {is: "2 0 0 0"},
 		"explicit-defaults":         {is: "3 0 0 0"},
 		"calico":                    {is: "3 0 0 0"},
 		"cilium-without-proxy":      {is: `line 5: networking.kubeProxyMode: "none": only iptables and nftables`},
-		"cilium-beside-proxy":       {is: "2 0 0 0", warnings: "nodes[0].image nodes[1].image"},
+		"cilium-beside-proxy":       {is: "2 0 0 0", warnings: "nodes[0].image"},
 		"dual-stack":                {is: `line 5: networking.ipFamily: "dual": only ipv4`},
 		"ipv6":                      {is: `line 4: networking.ipFamily: "ipv6": only ipv4`},
 		"ipvs":                      {is: `line 4: networking.kubeProxyMode: "ipvs": only iptables and nftables`},
@@ -50,20 +52,20 @@ func TestKindFiles(t *testing.T) {
 		"oidc":                      {is: "1 0 0 0"},
 		"components-exposed":        {is: "1 0 0 0"},
 		"kubelets-tuned":            {is: "2 0 0 0"},
-		"zones": {is: "4 0 0 0", warnings: "nodes[0].image nodes[1].image nodes[1].kubeadmConfigPatches " +
-			"nodes[2].image nodes[2].kubeadmConfigPatches nodes[3].image nodes[3].kubeadmConfigPatches"},
-		"gates-and-apis":          {is: "1 0 0 3"},
-		"docker-socket":           {is: "1 1 1 0"},
-		"mount-working-directory": {is: "2 0 2 0"},
-		"mount-propagation":       {is: "2 0 3 0", warnings: "nodes[1].extraMounts[1].selinuxRelabel"},
-		"mount-template":          {is: "line 6: nodes[0].image: all nodes are made from the image"},
-		"ports-protocols":         {is: "1 3 0 0"},
-		"ports-chosen":            {is: "nodes[0].extraPortMappings[1].hostPort: want a port"},
-		"ports-sctp":              {is: `nodes[0].extraPortMappings[0].protocol: "SCTP": want TCP or UDP`},
-		"api-everywhere":          {is: `line 4: networking.apiServerAddress: "0.0.0.0": the launcher publishes`},
-		"image-own":               {is: "line 4: nodes[0].image: all nodes are made from the image"},
-		"old-version":             {is: `line 3: apiVersion: "kind.sigs.k8s.io/v1alpha3": want`},
-		"unknown-field":           {is: "line 6: nodes[0].taints: no such field"},
+		"zones":                     {is: "4 0 0 0", warnings: "nodes[0].image nodes[1].kubeadmConfigPatches nodes[2].kubeadmConfigPatches nodes[3].kubeadmConfigPatches"},
+		"gates-and-apis":            {is: "1 0 0 3"},
+		"taints":                    {is: "3 0 0 0"},
+		"docker-socket":             {is: "1 1 1 0"},
+		"mount-working-directory":   {is: "2 0 2 0"},
+		"mount-propagation":         {is: "2 0 3 0", warnings: "nodes[1].extraMounts[1].selinuxRelabel"},
+		"mount-template":            {is: "line 6: nodes[0].image: all nodes are made from the image"},
+		"ports-protocols":           {is: "1 3 0 0"},
+		"ports-chosen":              {is: "nodes[0].extraPortMappings[1].hostPort: want a port"},
+		"ports-sctp":                {is: `nodes[0].extraPortMappings[0].protocol: "SCTP": want TCP or UDP`},
+		"api-everywhere":            {is: `line 4: networking.apiServerAddress: "0.0.0.0": the launcher publishes`},
+		"image-own":                 {is: "line 4: nodes[0].image: all nodes are made from the image"},
+		"old-version":               {is: `line 3: apiVersion: "kind.sigs.k8s.io/v1alpha3": want`},
+		"unknown-field":             {is: "line 6: nodes[0].taints: no such field"},
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil || len(files) != len(tests) {
@@ -107,6 +109,27 @@ func TestKindFiles(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A control plane's taints are those of the patch for what becomes of it.
+func TestKindTaints(t *testing.T) {
+	data, err := os.ReadFile("../kind/testdata/taints.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Read("kind.yaml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := c.Nodes[0].Taints; a == nil || len(a) != 0 {
+		t.Errorf("the first has %v, want none", a)
+	}
+	if b := c.Nodes[1].Taints; len(b) != 1 || b[0] != (v1alpha1.Taint{Key: "example.org/infra", Value: "yes", Effect: "PreferNoSchedule"}) {
+		t.Errorf("the second has %v", b)
+	}
+	if w := c.Nodes[2].Taints; w != nil {
+		t.Errorf("the worker has %v", w)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/strictyaml"
+	"sigs.k8s.io/yaml"
 )
 
 // APIVersion is that of the files that Convert takes.
@@ -82,10 +83,13 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 	c.Name = in.Name
 	// Without a list, kind makes a single node; without a role, a control plane.
 	c.Nodes = nil
+	patches := splitPatches(in.KubeadmConfigPatches)
+	image, initialized := "", false
 	for i, n := range in.Nodes {
 		field := fmt.Sprintf("nodes[%d].", i)
-		warn(kindImage(n.Image), field+"image", "%s is left away: all nodes are made from the image that dind-cluster has inside", n.Image)
+		warn(kindImage(n.Image) && n.Image != image, field+"image", "%s is left away: all nodes are made from the image that dind-cluster has inside", n.Image)
 		refuse(n.Image != "" && !kindImage(n.Image), field+"image", "all nodes are made from the image that dind-cluster has inside: leave it away")
+		image = n.Image
 		var mounts []v1alpha1.Mount
 		for i, m := range n.ExtraMounts {
 			warn(m.SELinuxRelabel, fmt.Sprintf("%sextraMounts[%d].selinuxRelabel", field, i), "is left away: labels of the host stay as they are")
@@ -104,12 +108,18 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 			n.KubeadmConfigPatches = slices.DeleteFunc(n.KubeadmConfigPatches, func(text string) bool {
 				kind, err := v1alpha1.PatchKind(text)
 				lost := err == nil && slices.Contains([]string{"InitConfiguration", "ClusterConfiguration", "KubeProxyConfiguration"}, kind)
-				warn(lost, field+"kubeadmConfigPatches", "a worker has no %s: its patch is left away, as by kind", kind)
+				warn(lost, field+"kubeadmConfigPatches", "a worker has no %s: its patch is left away, as kind does", kind)
 				return lost
 			})
 		}
+		var own []v1alpha1.Taint
+		if n.Role == v1alpha1.RoleControlPlane && len(in.Nodes) > 1 {
+			own = taints(initialized, append(slices.Clone(patches), n.KubeadmConfigPatches...))
+			initialized = true
+		}
 		c.Nodes = append(c.Nodes, v1alpha1.Node{
 			Role:                         n.Role,
+			Taints:                       own,
 			Labels:                       n.Labels,
 			ExtraMounts:                  mounts,
 			ExtraPortMappings:            n.ExtraPortMappings,
@@ -121,7 +131,7 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 		c.Nodes = v1alpha1.Workers(0)
 	}
 	c.FeatureGates, c.RuntimeConfig = in.FeatureGates, in.RuntimeConfig
-	c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902 = splitPatches(in.KubeadmConfigPatches), in.KubeadmConfigPatchesJSON6902
+	c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902 = patches, in.KubeadmConfigPatchesJSON6902
 	c.ContainerdConfigPatches = in.ContainerdConfigPatches
 	refuse(len(in.ContainerdConfigPatchesJSON6902) > 0, "containerdConfigPatchesJSON6902", "only containerdConfigPatches are possible yet")
 
@@ -147,6 +157,29 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 		to.KubeProxyMode = from.KubeProxyMode
 	}
 	return c, warnings, errors.Join(errs...)
+}
+
+// taints returns the taints that patches give to a control plane, which joins or is initialized, in
+// the place of kubeadm's; nil if there are none. Those of a worker are left to kubeadm.
+func taints(joins bool, patches []string) []v1alpha1.Taint {
+	var out []v1alpha1.Taint
+	for _, text := range patches {
+		var patch struct {
+			Kind             string `json:"kind"`
+			NodeRegistration struct {
+				Taints []v1alpha1.Taint `json:"taints"`
+			} `json:"nodeRegistration"`
+		}
+		err := yaml.Unmarshal([]byte(text), &patch)
+		is := "InitConfiguration"
+		if joins {
+			is = "JoinConfiguration"
+		}
+		if err == nil && patch.Kind == is && patch.NodeRegistration.Taints != nil {
+			out = patch.NodeRegistration.Taints
+		}
+	}
+	return out
 }
 
 // kindImage reports whether an image is one of kind's own, perhaps by way of a mirror: beside the

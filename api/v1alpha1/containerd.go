@@ -38,7 +38,9 @@ var criSettings = map[string][]string{
 	"containerd.discard_unpacked_layers":      {imagesPlugin, "discard_unpacked_layers"},
 	"containerd.default_runtime_name":         {runtimePlugin, "containerd", "default_runtime_name"},
 	"containerd.runtimes":                     {runtimePlugin, "containerd", "runtimes"},
-	"cni":                                     {runtimePlugin, "cni"},
+	"cni.conf_dir":                            {runtimePlugin, "cni", "conf_dir"},
+	"cni.conf_template":                       {runtimePlugin, "cni", "conf_template"},
+	"cni.max_conf_num":                        {runtimePlugin, "cni", "max_conf_num"},
 	"enable_cdi":                              {runtimePlugin, "enable_cdi"},
 	"cdi_spec_dirs":                           {runtimePlugin, "cdi_spec_dirs"},
 	"enable_selinux":                          {runtimePlugin, "enable_selinux"},
@@ -109,7 +111,7 @@ func moveSettings(plugins, old map[string]any, below string) error {
 				value = map[string]any{name: value}
 			}
 			merge(plugins, value.(map[string]any))
-		} else if !ok || path != "containerd" {
+		} else if !ok || path != "containerd" && path != "cni" {
 			return fmt.Errorf("plugin %q, which containerd has no more, has the setting %s, of which it is not known where it went: patch \"%s\" or \"%s\" (https://github.com/containerd/containerd/blob/v2.3.0/docs/cri/config.md)", criPlugin, path, imagesPlugin, runtimePlugin)
 		} else if err := moveSettings(plugins, table, path+"."); err != nil {
 			return err
