@@ -66,7 +66,7 @@ type Node struct {
 	// leaves it away.
 	Taints []Taint `json:"taints,omitzero"`
 	// ExtraMounts are directories and files of the Docker host that the nodes have, too.
-	ExtraMounts []Mount `json:"mounts,omitempty"`
+	ExtraMounts []Mount `json:"extraMounts,omitempty"`
 	// ExtraPortMappings are ports of the node that are published on the Docker host.
 	ExtraPortMappings []Port `json:"extraPortMappings,omitempty"`
 	// KubeadmConfigPatches and KubeadmConfigPatchesJSON6902 are for these nodes, made after those of the cluster.
