@@ -112,7 +112,7 @@ func moveSettings(plugins, old map[string]any, below string) error {
 			}
 			merge(plugins, value.(map[string]any))
 		} else if !ok || path != "containerd" && path != "cni" {
-			return fmt.Errorf("plugin %q, which containerd has no more, has the setting %s, of which it is not known where it went: patch \"%s\" or \"%s\" (https://github.com/containerd/containerd/blob/v2.3.0/docs/cri/config.md)", criPlugin, path, imagesPlugin, runtimePlugin)
+			return fmt.Errorf("plugin %q: %s: it is not known where containerd has this setting now: patch \"%s\" or \"%s\" (https://github.com/containerd/containerd/blob/v2.3.0/docs/cri/config.md)", criPlugin, path, imagesPlugin, runtimePlugin)
 		} else if err := moveSettings(plugins, table, path+"."); err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func TestPatchContainerd(t *testing.T) {
 	for text, want := range map[string]string{
 		"a = ": "not TOML",
 		"version = 1\n[plugins.'io.containerd.grpc.v1.cri']\nx = 1":                               "",
-		"[plugins.'io.containerd.grpc.v1.cri'.containerd]\nx = 1":                                 "setting containerd.x",
+		"[plugins.'io.containerd.grpc.v1.cri'.containerd]\nx = 1":                                 "containerd.x: it is not known",
 		"[plugins.'io.containerd.grpc.v1.cri'.registry.configs.'r.example'.auth]\nusername = 'x'": "hosts.toml",
 		"[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.'../x']\nendpoint = ['http://y']":  "want a registry",
 		"[plugins.'io.containerd.cri.v1.images'.registry.mirrors.x]\nendpoint = ['y']":            "want a URL",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 
@@ -152,13 +153,14 @@ func mergeLists(object, patch map[string]any) {
 		}
 		switch key {
 		case "extraArgs", "kubeletExtraArgs":
-			named := map[any]bool{}
+			named := map[string]bool{}
 			for _, item := range list {
-				named[item.(map[string]any)["name"]] = true
+				named[item.(map[string]any)["name"].(string)] = true // as listArgs has checked
 			}
 			var all []any
 			for _, item := range old {
-				if arg, ok := item.(map[string]any); ok && !named[arg["name"]] {
+				arg, _ := item.(map[string]any)
+				if name, _ := arg["name"].(string); !named[name] {
 					all = append(all, item)
 				}
 			}
@@ -171,7 +173,7 @@ func mergeLists(object, patch map[string]any) {
 		case "certSANs":
 			all := slices.Clone(old)
 			for _, item := range list {
-				if !slices.Contains(all, item) {
+				if !slices.ContainsFunc(all, func(have any) bool { return reflect.DeepEqual(have, item) }) {
 					all = append(all, item)
 				}
 			}

@@ -15,6 +15,7 @@ func TestPatchMerges(t *testing.T) {
 		{"apiServer: {extraArgs: [{name: d, value: x}, {name: d, value: z}, {name: a}]}", `[{"name":"b","value":"2"},{"name":"d","value":"x"},{"name":"d","value":"z"}]`},
 		{"apiServer: {extraArgs: null}", `"apiServer":{"certSANs":["localhost"]}`},
 		{"apiServer: {certSANs: [localhost, x.example]}", `"certSANs":["localhost","x.example"]`},
+		{"apiServer: {certSANs: [{a: b}, {a: b}]}", `"certSANs":["localhost",{"a":"b"}]`}, // for kubeadm to refuse
 		{"scheduler: {extraArgs: {v: 4}}", `"scheduler":{"extraArgs":[{"name":"v","value":"4"}]}`},
 		{"apiVersion: kubeadm.k8s.io/v1beta5\nclusterName: x", `"b","value":"2"}]}}`},
 	} {
