@@ -285,6 +285,10 @@ kubeadmConfigPatches:
 - |
   kind: KubeletConfiguration
   maxPods: 50
+- |
+  apiVersion: kubeadm.k8s.io/v1beta3
+  kind: ClusterConfiguration
+  apiServer: {extraArgs: {max-requests-inflight: 500}}
 kubeadmConfigPatchesJSON6902:
 - kind: ClusterConfiguration
   patch: |
@@ -293,6 +297,9 @@ containerdConfigPatches:
 - |
   [plugins.'io.containerd.cri.v1.images'.registry]
   config_path = '/etc/containerd/certs.d'
+- |
+  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."localhost:5005"]
+  endpoint = ["http://mirror.example:5000"]
 openFiles: 4096
 `, dir, port)
 	o := m.options(t, "config", 0)
@@ -313,7 +320,7 @@ openFiles: 4096
 	if groups := b.kubectl(ctx, t, "api-versions"); !strings.Contains(groups, "alpha") {
 		t.Errorf("there is no alpha API: %s", groups)
 	}
-	if line := b.inNode(ctx, t, "sh", "-c", `tr '\0' ' ' < /proc/$(pidof kube-apiserver)/cmdline`); !strings.Contains(line, "--event-ttl=2h0m0s") || !strings.Contains(line, "--feature-gates=PodLogsQuerySplitStreams=true") {
+	if line := b.inNode(ctx, t, "sh", "-c", `tr '\0' ' ' < /proc/$(pidof kube-apiserver)/cmdline`); !strings.Contains(line, "--event-ttl=2h0m0s") || !strings.Contains(line, "--max-requests-inflight=500") || !strings.Contains(line, "--feature-gates=PodLogsQuerySplitStreams=true") {
 		t.Errorf("the API server was started as %s", line)
 	}
 	if metrics := b.kubectl(ctx, t, "get", "--raw=/api/v1/nodes/storage/proxy/metrics"); !strings.Contains(metrics, `kubernetes_feature_enabled{name="PodLogsQuerySplitStreams",stage="ALPHA"} 1`) {
@@ -330,6 +337,9 @@ openFiles: 4096
 	}
 	if text := inStorage("containerd", "config", "dump"); !strings.Contains(text, "config_path = '/etc/containerd/certs.d'") {
 		t.Error("containerd's configuration is without the patch")
+	}
+	if text := inStorage("cat", "/etc/containerd/certs.d/localhost:5005/hosts.toml"); !strings.Contains(text, "http://mirror.example:5000") {
+		t.Errorf("the mirror is %s", text)
 	}
 	if limit := strings.TrimSpace(inStorage("systemctl", "show", "--property=LimitNOFILESoft", "--value", "containerd.service")); limit != "4096" {
 		t.Errorf("containerd's limit is %s", limit)

@@ -4,6 +4,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/dind-cluster/dind-cluster/api/kind"
@@ -18,23 +19,43 @@ const MaxSize = 1 << 20
 // Read returns the cluster that a file describes, in any of the formats that there are: our own, and kind's. The error has one
 // line for each mistake in the file, with the file's name, the line and the field in front.
 func Read(name string, data []byte) (v1alpha1.Cluster, error) {
+	c, _, err := ReadIn("", name, data)
+	return c, err
+}
+
+// ReadIn is Read for a file of a user who works in a directory: host paths that are not absolute
+// start there, unless it is empty. Warnings say, with name and line in front, what of the file is
+// left away.
+func ReadIn(dir, name string, data []byte) (c v1alpha1.Cluster, warnings []string, err error) {
 	if len(data) > MaxSize {
-		return v1alpha1.Cluster{}, fmt.Errorf("%s: %d bytes are no configuration of a cluster: want at most %d", name, len(data), MaxSize)
+		return v1alpha1.Cluster{}, nil, fmt.Errorf("%s: %d bytes are no configuration of a cluster: want at most %d", name, len(data), MaxSize)
 	}
 	doc, err := strictyaml.Parse(data)
 	if err != nil {
-		return v1alpha1.Cluster{}, fmt.Errorf("%s: %w", name, err)
+		return v1alpha1.Cluster{}, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	c := v1alpha1.Default()
+	c = v1alpha1.Default()
+	var left []*strictyaml.Error
 	switch version := doc.String("apiVersion"); version {
 	case v1alpha1.APIVersion:
 		err = doc.Decode(&c)
 	case kind.APIVersion:
-		c, err = kind.Convert(doc)
+		c, left, err = kind.Convert(doc)
 	case "":
 		err = &strictyaml.Error{Path: "apiVersion", Text: fmt.Sprintf("is missing: want %s or %s", v1alpha1.APIVersion, kind.APIVersion)}
 	default:
 		err = &strictyaml.Error{Path: "apiVersion", Text: fmt.Sprintf("%q: want %s or %s", version, v1alpha1.APIVersion, kind.APIVersion)}
+	}
+	for _, w := range left {
+		w.Line = line(doc, w)
+		warnings = append(warnings, fmt.Sprintf("%s: %v", name, w))
+	}
+	for _, n := range c.Nodes {
+		for i, m := range n.ExtraMounts {
+			if dir != "" && m.HostPath != "" && !filepath.IsAbs(m.HostPath) {
+				n.ExtraMounts[i].HostPath = filepath.Join(dir, m.HostPath)
+			}
+		}
 	}
 	// Fields that could not be read have their defaults, so that all others can be checked at the same time.
 	all := mistakes(err)
@@ -44,7 +65,7 @@ func Read(name string, data []byte) (v1alpha1.Cluster, error) {
 		}
 	}
 	if len(all) == 0 {
-		return c, nil
+		return c, warnings, nil
 	}
 	slices.SortStableFunc(all, func(a, b *strictyaml.Error) int { return line(doc, a) - line(doc, b) })
 	var errs []error
@@ -52,7 +73,7 @@ func Read(name string, data []byte) (v1alpha1.Cluster, error) {
 		m.Line = line(doc, m)
 		errs = append(errs, fmt.Errorf("%s: %w", name, m))
 	}
-	return v1alpha1.Cluster{}, errors.Join(errs...)
+	return v1alpha1.Cluster{}, warnings, errors.Join(errs...)
 }
 
 func line(doc *strictyaml.Document, e *strictyaml.Error) int {

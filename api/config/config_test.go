@@ -1,6 +1,8 @@
 package config
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -147,7 +149,7 @@ runtimeConfig: {"api/alpha": "false"}
 - role: control-plane
   extraMounts: [{hostPath: /a, containerPath: ../b}]
 - role: control-plane
-  image: kindest/node:v1.30.0
+  image: example/node:v1.30.0
 networking: {ipFamily: dual}
 containerdConfigPatches: [x]
 `))
@@ -165,6 +167,17 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(head))
 	f.Add([]byte(head + "nodes: [{role: control-plane, count: 1}]\nfeatureGates: {A: true}"))
 	f.Add([]byte("apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\nnodes: [{role: worker}, {}]"))
+	files, err := filepath.Glob("../kind/testdata/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := Read("x", data)
 		if err != nil {

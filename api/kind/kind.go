@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path"
+	"slices"
+	"strings"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/strictyaml"
+	"sigs.k8s.io/yaml"
 )
 
 // APIVersion is that of the files that Convert takes.
@@ -55,38 +59,67 @@ type networking struct {
 }
 
 // Convert returns the cluster that a file describes. What it asks for and cannot be had is an error; so is what kind would not
-// take.
-func Convert(doc *strictyaml.Document) (v1alpha1.Cluster, error) {
-	c := v1alpha1.Default()
+// take. What can be left away without harm is a warning.
+func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictyaml.Error, err error) {
+	c = v1alpha1.Default()
 	var in cluster
-	if err := doc.Decode(&in); err != nil {
-		return c, err
-	}
+	decodeErr := doc.Decode(&in)
 	var errs []error
+	warn := func(is bool, path, format string, args ...any) {
+		if is {
+			warnings = append(warnings, &strictyaml.Error{Path: path, Text: fmt.Sprintf(format, args...)})
+		}
+	}
 	refuse := func(is bool, path, format string, args ...any) {
 		if is {
 			errs = append(errs, &strictyaml.Error{Path: path, Text: fmt.Sprintf(format, args...)})
 		}
 	}
+	from := in.Networking
+	refuse(from.IPFamily != "" && from.IPFamily != "ipv4", "networking.ipFamily", "%q: only ipv4 is possible yet", from.IPFamily)
+	if decodeErr != nil { // of subnets of two families, for example
+		return c, nil, errors.Join(append(errs, decodeErr)...)
+	}
 	c.Name = in.Name
 	// Without a list, kind makes a single node; without a role, a control plane.
 	c.Nodes = nil
+	patches := splitPatches(in.KubeadmConfigPatches)
+	image, initialized := "", false
 	for i, n := range in.Nodes {
-		path := fmt.Sprintf("nodes[%d].", i)
-		refuse(n.Image != "", path+"image", "all nodes are made from the image that dind-cluster has inside: leave it away")
+		field := fmt.Sprintf("nodes[%d].", i)
+		warn(kindImage(n.Image) && n.Image != image, field+"image", "%s is left away: all nodes are made from the image that dind-cluster has inside", n.Image)
+		refuse(n.Image != "" && !kindImage(n.Image), field+"image", "all nodes are made from the image that dind-cluster has inside: leave it away")
+		image = n.Image
 		var mounts []v1alpha1.Mount
 		for i, m := range n.ExtraMounts {
-			refuse(m.SELinuxRelabel, fmt.Sprintf("%sextraMounts[%d].selinuxRelabel", path, i), "labels of the host stay as they are")
+			warn(m.SELinuxRelabel, fmt.Sprintf("%sextraMounts[%d].selinuxRelabel", field, i), "is left away: labels of the host stay as they are")
+			m.HostPath, m.ContainerPath = cleanPath(m.HostPath), cleanPath(m.ContainerPath)
 			mounts = append(mounts, m.Mount)
 		}
 		for i, p := range n.ExtraPortMappings {
-			refuse(p.HostPort <= 0, fmt.Sprintf("%sextraPortMappings[%d].hostPort", path, i), "want a port: none is chosen by itself")
+			refuse(p.HostPort <= 0, fmt.Sprintf("%sextraPortMappings[%d].hostPort", field, i), "want a port: none is chosen by itself")
+			n.ExtraPortMappings[i].Protocol = strings.ToUpper(p.Protocol)
 		}
 		if n.Role == "" {
 			n.Role = v1alpha1.RoleControlPlane
 		}
+		n.KubeadmConfigPatches = splitPatches(n.KubeadmConfigPatches)
+		if n.Role == v1alpha1.RoleWorker {
+			n.KubeadmConfigPatches = slices.DeleteFunc(n.KubeadmConfigPatches, func(text string) bool {
+				kind, err := v1alpha1.PatchKind(text)
+				lost := err == nil && slices.Contains([]string{"InitConfiguration", "ClusterConfiguration", "KubeProxyConfiguration"}, kind)
+				warn(lost, field+"kubeadmConfigPatches", "a worker has no %s: its patch is left away, as kind does", kind)
+				return lost
+			})
+		}
+		var own []v1alpha1.Taint
+		if n.Role == v1alpha1.RoleControlPlane && len(in.Nodes) > 1 {
+			own = taints(initialized, append(slices.Clone(patches), n.KubeadmConfigPatches...))
+			initialized = true
+		}
 		c.Nodes = append(c.Nodes, v1alpha1.Node{
 			Role:                         n.Role,
+			Taints:                       own,
 			Labels:                       n.Labels,
 			ExtraMounts:                  mounts,
 			ExtraPortMappings:            n.ExtraPortMappings,
@@ -98,22 +131,20 @@ func Convert(doc *strictyaml.Document) (v1alpha1.Cluster, error) {
 		c.Nodes = v1alpha1.Workers(0)
 	}
 	c.FeatureGates, c.RuntimeConfig = in.FeatureGates, in.RuntimeConfig
-	c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902 = in.KubeadmConfigPatches, in.KubeadmConfigPatchesJSON6902
+	c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902 = patches, in.KubeadmConfigPatchesJSON6902
 	c.ContainerdConfigPatches = in.ContainerdConfigPatches
 	refuse(len(in.ContainerdConfigPatchesJSON6902) > 0, "containerdConfigPatchesJSON6902", "only containerdConfigPatches are possible yet")
 
-	from := in.Networking
-	refuse(from.IPFamily != "" && from.IPFamily != "ipv4", "networking.ipFamily", "%q: only ipv4 is possible yet", from.IPFamily)
 	refuse(from.APIServerAddress != "" && from.APIServerAddress != "127.0.0.1", "networking.apiServerAddress",
 		"%q: the launcher publishes the API server at 127.0.0.1 alone; with plain Docker, -p says where", from.APIServerAddress)
 	refuse(from.KubeProxyMode == "ipvs" || from.KubeProxyMode == "none", "networking.kubeProxyMode", "%q: only iptables and nftables are possible yet", from.KubeProxyMode)
 	refuse(len(from.DNSSearch) > 0, "networking.dnsSearch", "the search domains cannot be set yet")
 	to := &c.Networking
 	if from.PodSubnet.IsValid() {
-		to.PodSubnet = from.PodSubnet
+		to.PodSubnet = from.PodSubnet.Masked()
 	}
 	if from.ServiceSubnet.IsValid() {
-		to.ServiceSubnet = from.ServiceSubnet
+		to.ServiceSubnet = from.ServiceSubnet.Masked()
 	}
 	// kind has a free port chosen for 0 and -1. Here it is a cluster's own, as it is without a file.
 	if from.APIServerPort > 0 {
@@ -125,5 +156,56 @@ func Convert(doc *strictyaml.Document) (v1alpha1.Cluster, error) {
 	if from.KubeProxyMode != "" {
 		to.KubeProxyMode = from.KubeProxyMode
 	}
-	return c, errors.Join(errs...)
+	return c, warnings, errors.Join(errs...)
+}
+
+// taints returns the taints that patches give to a control plane, which joins or is initialized, in
+// the place of kubeadm's; nil if there are none. Those of a worker are left to kubeadm.
+func taints(joins bool, patches []string) []v1alpha1.Taint {
+	var out []v1alpha1.Taint
+	for _, text := range patches {
+		var patch struct {
+			Kind             string `json:"kind"`
+			NodeRegistration struct {
+				Taints []v1alpha1.Taint `json:"taints"`
+			} `json:"nodeRegistration"`
+		}
+		err := yaml.Unmarshal([]byte(text), &patch)
+		is := "InitConfiguration"
+		if joins {
+			is = "JoinConfiguration"
+		}
+		if err == nil && patch.Kind == is && patch.NodeRegistration.Taints != nil {
+			out = patch.NodeRegistration.Taints
+		}
+	}
+	return out
+}
+
+// kindImage reports whether an image is one of kind's own, perhaps by way of a mirror: beside the
+// version, there is nothing in it that a node here has not.
+func kindImage(image string) bool {
+	name, _, _ := strings.Cut(image, "@")
+	if i := strings.LastIndex(name, ":"); i > strings.LastIndex(name, "/") {
+		name = name[:i]
+	}
+	return name == "kindest/node" || strings.HasSuffix(name, "/kindest/node")
+}
+
+// cleanPath returns an absolute path without what Docker takes away from it, such as a slash at the
+// end.
+func cleanPath(p string) string {
+	if path.IsAbs(p) && !strings.Contains(p, "..") {
+		return path.Clean(p)
+	}
+	return p
+}
+
+// splitPatches returns each YAML document of patches as one of its own, as kind has them.
+func splitPatches(patches []string) []string {
+	var out []string
+	for _, p := range patches {
+		out = append(out, v1alpha1.Documents(p)...)
+	}
+	return out
 }

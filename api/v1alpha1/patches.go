@@ -1,8 +1,13 @@
 package v1alpha1
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
 	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
@@ -15,18 +20,164 @@ var patchKinds = []string{"InitConfiguration", "ClusterConfiguration", "JoinConf
 func (v *validation) patches(prefix string, merge []string, json6902 []JSON6902Patch) {
 	for i, text := range merge {
 		path := fmt.Sprintf("%skubeadmConfigPatches[%d]", prefix, i)
-		kind, err := PatchKind(text)
+		p, err := parseMergePatch(text)
 		if err != nil {
 			v.fail(path, "%v", err)
 			continue
 		}
-		v.check(path+": kind", kind, OneOf(kind, patchKinds...))
+		v.check(path+": kind", p.kind, OneOf(p.kind, patchKinds...))
 	}
 	for i, p := range json6902 {
 		path := fmt.Sprintf("%skubeadmConfigPatchesJSON6902[%d]", prefix, i)
 		v.check(path+".kind", p.Kind, OneOf(p.Kind, patchKinds...))
-		if _, err := p.decode(); err != nil {
+		ops, err := p.decode()
+		if err != nil {
 			v.fail(path+".patch", "%v", err)
+		}
+		if p.Version == "" || p.apiVersion() == kubeadmVersion {
+			for _, op := range ops {
+				if at, err := op.Path(); err == nil && argByName.MatchString(at) {
+					v.fail(path+".patch", "%s: in %s this is a list of objects with name and value: add one with a path that ends in /-, or write a merge patch", at, kubeadmVersion)
+				}
+			}
+		}
+		replaces := func(other JSON6902Patch) bool {
+			return other.Kind == p.Kind && (other.Version == "" || other.apiVersion() == kubeadmVersion)
+		}
+		if slices.Contains(olderKubeadm, p.apiVersion()) && !slices.ContainsFunc(json6902, replaces) {
+			v.fail(path+".version", "%q: kubeadm's configuration is of %s here", p.Version, kubeadmVersion)
+		}
+	}
+}
+
+// kubeadmVersion is the API version of the configuration that package kubeadm writes.
+const kubeadmVersion = "kubeadm.k8s.io/v1beta4"
+
+// olderKubeadm are the API versions whose merge patches are applied as well: they have extraArgs and
+// kubeletExtraArgs as maps.
+var olderKubeadm = []string{"kubeadm.k8s.io/v1beta3", "kubeadm.k8s.io/v1beta2", "kubeadm.k8s.io/v1beta1"}
+
+// argByName matches JSON pointers to a flag as older versions have it.
+var argByName = regexp.MustCompile(`/(extraArgs|kubeletExtraArgs)/[^/0-9-]`)
+
+// mergePatch is a merge patch with flags as v1beta4 has them.
+type mergePatch struct {
+	apiVersion, kind string
+	fields           map[string]any
+}
+
+func parseMergePatch(text string) (mergePatch, error) {
+	if len(Documents(text)) > 1 {
+		return mergePatch{}, errors.New("more than one YAML document: write each as a patch of its own")
+	}
+	data, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		return mergePatch{}, fmt.Errorf("not YAML: %w", err)
+	}
+	var p mergePatch
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	if err := decoder.Decode(&p.fields); err != nil {
+		return mergePatch{}, errors.New("no YAML object")
+	}
+	p.apiVersion, _ = p.fields["apiVersion"].(string)
+	p.kind, _ = p.fields["kind"].(string)
+	// The object keeps its own version, and has no metadata: kind's patches once needed its name.
+	for _, field := range []string{"apiVersion", "kind", "metadata"} {
+		delete(p.fields, field)
+	}
+	return p, listArgs(p.fields)
+}
+
+var (
+	separator = regexp.MustCompile(`(?m)^---.*$`)
+	content   = regexp.MustCompile(`(?m)^\s*[^#\s]`)
+)
+
+// Documents returns the YAML documents in a text that have more in them than comments.
+func Documents(text string) []string {
+	return slices.DeleteFunc(separator.Split(text, -1), func(one string) bool { return !content.MatchString(one) })
+}
+
+// listArgs turns the flags in a patch into lists, sorted by name, wherever they are maps.
+func listArgs(fields map[string]any) error {
+	for key, value := range fields {
+		table, isMap := value.(map[string]any)
+		if key != "extraArgs" && key != "kubeletExtraArgs" {
+			if err := listArgs(table); err != nil {
+				return err
+			}
+			continue
+		}
+		list, isList := value.([]any)
+		if isMap {
+			for _, name := range slices.Sorted(maps.Keys(table)) {
+				list = append(list, map[string]any{"name": name, "value": table[name]})
+			}
+		} else if !isList && value != nil {
+			return fmt.Errorf("%s: want a list of objects with name and value", key)
+		}
+		for _, item := range list {
+			arg, _ := item.(map[string]any)
+			if name, _ := arg["name"].(string); name == "" {
+				return fmt.Errorf("%s: want each to be an object with name and value", key)
+			}
+			switch value := arg["value"].(type) {
+			case nil, string:
+			case bool, json.Number:
+				arg["value"] = fmt.Sprint(value)
+			default:
+				return fmt.Errorf("%s: %s: want a text as its value", key, arg["name"])
+			}
+		}
+		if value != nil {
+			fields[key] = list
+		}
+	}
+	return nil
+}
+
+// mergeLists completes the lists of a patch by what the object has in them, since a merge patch
+// replaces a whole list: flags of other names, and all certSANs.
+func mergeLists(object, patch map[string]any) {
+	for key, value := range patch {
+		if table, ok := value.(map[string]any); ok {
+			inner, _ := object[key].(map[string]any)
+			mergeLists(inner, table)
+			continue
+		}
+		list, ok := value.([]any)
+		old, _ := object[key].([]any)
+		if !ok {
+			continue
+		}
+		switch key {
+		case "extraArgs", "kubeletExtraArgs":
+			named := map[string]bool{}
+			for _, item := range list {
+				named[item.(map[string]any)["name"].(string)] = true // as listArgs has checked
+			}
+			var all []any
+			for _, item := range old {
+				arg, _ := item.(map[string]any)
+				if name, _ := arg["name"].(string); !named[name] {
+					all = append(all, item)
+				}
+			}
+			for _, item := range list {
+				if item.(map[string]any)["value"] != nil { // null takes the flag away
+					all = append(all, item)
+				}
+			}
+			patch[key] = all
+		case "certSANs":
+			all := slices.Clone(old)
+			for _, item := range list {
+				if !slices.ContainsFunc(all, func(have any) bool { return reflect.DeepEqual(have, item) }) {
+					all = append(all, item)
+				}
+			}
+			patch[key] = all
 		}
 	}
 }
@@ -56,6 +207,8 @@ func PatchKind(patch string) (string, error) {
 	return head.Kind, nil
 }
 
+func (p JSON6902Patch) apiVersion() string { return p.Group + "/" + p.Version }
+
 func (p JSON6902Patch) decode() (jsonpatch.Patch, error) {
 	text, err := yaml.YAMLToJSON([]byte(p.Patch))
 	if err != nil {
@@ -69,22 +222,30 @@ func (p JSON6902Patch) decode() (jsonpatch.Patch, error) {
 }
 
 // Patch changes an object as patches for its kind say, and returns it as JSON. An object of another API version than a patch
-// names stays as it is.
+// names stays as it is, but merge patches for older versions of kubeadm's are applied.
+//
+// Flags (extraArgs, kubeletExtraArgs) and certSANs are merged with those of the object, as kind does: a flag replaces those of
+// the same name, and one whose value is null takes them away.
 func Patch(object []byte, merge []string, json6902 []JSON6902Patch) ([]byte, error) {
-	type head struct{ APIVersion, Kind string }
-	var is head
+	var is struct{ APIVersion, Kind string }
 	if err := json.Unmarshal(object, &is); err != nil {
 		return nil, err
 	}
 	for i, text := range merge {
-		var want head
-		if err := yaml.Unmarshal([]byte(text), &want); err != nil {
+		p, err := parseMergePatch(text)
+		if err != nil {
 			return nil, fmt.Errorf("patch %d: %w", i, err)
 		}
-		if want.Kind != is.Kind || want.APIVersion != "" && want.APIVersion != is.APIVersion {
+		older := is.APIVersion == kubeadmVersion && slices.Contains(olderKubeadm, p.apiVersion)
+		if p.kind != is.Kind || p.apiVersion != "" && p.apiVersion != is.APIVersion && !older {
 			continue
 		}
-		patch, err := yaml.YAMLToJSON([]byte(text))
+		var fields map[string]any
+		if err := json.Unmarshal(object, &fields); err != nil {
+			return nil, err
+		}
+		mergeLists(fields, p.fields)
+		patch, err := json.Marshal(p.fields)
 		if err == nil {
 			object, err = jsonpatch.MergePatch(object, patch)
 		}
@@ -93,7 +254,7 @@ func Patch(object []byte, merge []string, json6902 []JSON6902Patch) ([]byte, err
 		}
 	}
 	for _, p := range json6902 {
-		if p.Kind != is.Kind || p.Group+p.Version != "" && p.Group+"/"+p.Version != is.APIVersion {
+		if p.Kind != is.Kind || p.Group+p.Version != "" && p.apiVersion() != is.APIVersion {
 			continue
 		}
 		patch, err := p.decode()

@@ -31,12 +31,14 @@ type Cluster struct {
 	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
 	// KubeadmConfigPatches are JSON merge patches (RFC 7386) of kubeadm's configuration, as YAML. Their field kind says what
 	// they change: InitConfiguration, ClusterConfiguration, JoinConfiguration, KubeletConfiguration or KubeProxyConfiguration.
+	// Unlike other lists, extraArgs, kubeletExtraArgs and certSANs are added to; the former may be maps.
 	KubeadmConfigPatches []string `json:"kubeadmConfigPatches,omitempty"`
 	// KubeadmConfigPatchesJSON6902 are JSON patches (RFC 6902) of the same, made after the others.
 	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
 
-	// ContainerdConfigPatches are merged into the configuration of the nodes' containerd, one after the other: TOML, in the version
-	// of its configuration, 3. One that says another version is left away.
+	// ContainerdConfigPatches are merged into the configuration of the nodes' containerd, one after the other: TOML, in
+	// version 2, 3 or 4 of its configuration. One that says another version is left away. Mirrors of registries become files
+	// /etc/containerd/certs.d/REGISTRY/hosts.toml.
 	ContainerdConfigPatches []string `json:"containerdConfigPatches,omitempty"`
 
 	// Etcd has settings of etcd.

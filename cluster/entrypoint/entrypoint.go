@@ -258,8 +258,18 @@ func writeContainerdConfig(mayRaiseLimits bool) error {
 	}
 	// Without a configuration there are no patches either; the node's runner says that it is missing.
 	if node, err := node.ReadConfig(paths.NodeConfig); err == nil {
-		if config, err = v1alpha1.PatchContainerd(config, node.Topology.ContainerdPatches); err != nil {
+		var hosts map[string][]byte
+		if config, hosts, err = v1alpha1.PatchContainerd(config, node.Topology.ContainerdPatches); err != nil {
 			return err
+		}
+		for registry, file := range hosts {
+			dir := filepath.Join(filepath.Dir(paths.ContainerdConfig), "certs.d", registry)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, "hosts.toml"), file, 0o644); err != nil {
+				return err
+			}
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(paths.ContainerdConfig), 0o755); err != nil {

@@ -8,16 +8,18 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
 // heedSurroundings hands on to the nodes what they need to know of what is outside the cluster, and
-// warns of what they will not reach there.
+// warns of what they will not reach there, and of what they will not have of the configuration file.
 func heedSurroundings(getenv func(string) string, c v1alpha1.Cluster, out io.Writer) error {
 	proxies, err := proxy.FromEnv(getenv)
 	if err != nil {
@@ -31,7 +33,7 @@ func heedSurroundings(getenv func(string) string, c v1alpha1.Cluster, out io.Wri
 		return err
 	}
 	log := progress.New(out)
-	for _, warning := range append(shadowedServers(resolvConf, c.Networking), proxies.Warnings(context.Background(), c.Networking)...) {
+	for _, warning := range slices.Concat(settings.Warnings(paths.Config), shadowedServers(resolvConf, c.Networking), proxies.Warnings(context.Background(), c.Networking)) {
 		log.Printf("%s", warning)
 	}
 	return nil

@@ -48,7 +48,8 @@ func TestGoldens(t *testing.T) {
 	gates.Topology.Patches.Merge = []string{
 		"kind: ClusterConfiguration\napiServer: {certSANs: null}",
 		"kind: KubeletConfiguration\nmaxPods: 50",
-		"kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/v1beta3\nclusterName: of another version",
+		"kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/v1beta5\nclusterName: of another version",
+		"kind: ClusterConfiguration\napiVersion: kubeadm.k8s.io/v1beta3\nmetadata: {name: config}\nscheduler: {extraArgs: {v: 4, leader-elect: true}}",
 	}
 	gates.Node.Patches.Merge = []string{"kind: InitConfiguration\nnodeRegistration: {name: patched}", "kind: KubeletConfiguration\nmaxPods: 60"}
 	gates.Node.Patches.JSON6902 = []v1alpha1.JSON6902Patch{

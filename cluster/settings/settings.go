@@ -43,6 +43,16 @@ func Read(file string, environ []string) (v1alpha1.Cluster, error) {
 	return c, nil
 }
 
+// Warnings returns what is left away of a configuration file, which may be missing.
+func Warnings(file string) []string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	_, warnings, _ := config.ReadIn("", file, data) // Read has returned the errors
+	return warnings
+}
+
 // Save writes the settings for the programs in the container.
 func Save(c v1alpha1.Cluster) error {
 	data, err := config.Write(c)

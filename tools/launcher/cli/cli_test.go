@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -92,6 +93,25 @@ func TestUsage(t *testing.T) {
 				t.Errorf("docker was called: %q", calls[2:])
 			}
 		})
+	}
+}
+
+// A file of kind with a path that starts in the user's directory, and another image.
+func TestKindFile(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("HOME", dir)
+	t.Setenv("BUILD_WORKING_DIRECTORY", dir)
+	const config = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n" +
+		"- image: kindest/node:v1.30.0\n  extraMounts: [{hostPath: ./, containerPath: /src}]\n"
+	if err := os.WriteFile(filepath.Join(dir, "kind.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, stderr, engine := run(t, "--name", "kinds", "--image", "dind-cluster:v1", "--config", "kind.yaml")
+	if want := "warning: kind.yaml: line 4: nodes[0].image: kindest/node:v1.30.0 is left away"; !strings.Contains(stderr, want) {
+		t.Errorf("got %q, want %q", stderr, want)
+	}
+	if calls, want := fmt.Sprint(engine.Calls()), "--volume "+dir+":/host"+dir; !strings.Contains(calls, want) {
+		t.Errorf("docker was called: %s, want %s; %s", calls, want, stderr)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,9 +73,22 @@ func (a *app) runCreate(ctx context.Context, flags createFlags, named bool) erro
 		return err
 	}
 	if r.Config != nil {
-		c, err := config.Read(r.Config.Name, r.Config.Data)
+		dir, err := filepath.Abs(userPath("."))
+		if err != nil {
+			return err
+		}
+		c, warnings, err := config.ReadIn(dir, r.Config.Name, r.Config.Data)
 		if err != nil {
 			return usageError{err}
+		}
+		for _, w := range warnings {
+			fmt.Fprintf(a.stderr, "warning: %s\n", w)
+		}
+		// In the container, paths that start in the user's directory mean nothing.
+		if _, err := config.Read(r.Config.Name, r.Config.Data); err != nil {
+			if r.Config.Data, err = config.Write(c); err != nil {
+				return err
+			}
 		}
 		if !named && c.Name != "" {
 			r.Name = c.Name
