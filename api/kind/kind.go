@@ -59,16 +59,14 @@ type networking struct {
 func Convert(doc *strictyaml.Document) (v1alpha1.Cluster, error) {
 	c := v1alpha1.Default()
 	var in cluster
-	if err := doc.Decode(&in); err != nil {
-		return c, err
-	}
-	var errs []error
+	// What could not be read has the value that it has if it is not said, so that all mistakes are found at once.
+	errs := []error{doc.Decode(&in)}
 	refuse := func(is bool, path, format string, args ...any) {
 		if is {
 			errs = append(errs, &strictyaml.Error{Path: path, Text: fmt.Sprintf(format, args...)})
 		}
 	}
-	c.Name = in.Name
+	c.Kind, c.Name = in.Kind, in.Name
 	// Without a list, kind makes a single node; without a role, a control plane.
 	c.Nodes = nil
 	for i, n := range in.Nodes {

@@ -33,7 +33,11 @@ func parseContainerdPatch(text string) (map[string]any, error) {
 	if err := toml.Unmarshal([]byte(text), &patch); err != nil {
 		return nil, fmt.Errorf("not TOML: %w", err)
 	}
-	if version, ok := patch["version"]; ok && version != containerdVersion {
+	version, ok := patch["version"]
+	if _, number := version.(int64); ok && !number {
+		return nil, fmt.Errorf("version: %v: want a whole number", version)
+	}
+	if ok && version != containerdVersion {
 		return nil, nil
 	}
 	return patch, nil

@@ -31,6 +31,7 @@ type Cluster struct {
 	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
 	// KubeadmConfigPatches are JSON merge patches (RFC 7386) of kubeadm's configuration, as YAML. Their field kind says what
 	// they change: InitConfiguration, ClusterConfiguration, JoinConfiguration, KubeletConfiguration or KubeProxyConfiguration.
+	// One whose apiVersion is another version is left away.
 	KubeadmConfigPatches []string `json:"kubeadmConfigPatches,omitempty"`
 	// KubeadmConfigPatchesJSON6902 are JSON patches (RFC 6902) of the same, made after the others.
 	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
@@ -64,7 +65,7 @@ type Node struct {
 	// leaves it away.
 	Taints []Taint `json:"taints,omitzero"`
 	// ExtraMounts are directories and files of the Docker host that the nodes have, too.
-	ExtraMounts []Mount `json:"mounts,omitempty"`
+	ExtraMounts []Mount `json:"extraMounts,omitempty"`
 	// ExtraPortMappings are ports of the node that are published on the Docker host.
 	ExtraPortMappings []Port `json:"extraPortMappings,omitempty"`
 	// KubeadmConfigPatches and KubeadmConfigPatchesJSON6902 are for these nodes, made after those of the cluster.

@@ -59,19 +59,19 @@ func Parse(data []byte) (*Document, error) {
 	var doc, more yaml.Node
 	switch err := decoder.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("the file is empty")
+		return nil, errors.New("the YAML document is empty")
 	case err != nil:
 		return nil, fmt.Errorf("not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, errors.New("the file has more than one YAML document: want one")
+		return nil, errors.New("there is more than one YAML document: want one")
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.ShortTag() == nullTag {
-		return nil, errors.New("the file is empty")
+		return nil, errors.New("the YAML document is empty")
 	}
 	if root.Kind != yaml.MappingNode {
-		return nil, &Error{Line: root.Line, Text: fmt.Sprintf("the file is %s, want fields with values", describe(root))}
+		return nil, &Error{Line: root.Line, Text: fmt.Sprintf("the YAML document is %s, want fields with values", describe(root))}
 	}
 	return &Document{root: root, lines: map[string]int{}}, nil
 }

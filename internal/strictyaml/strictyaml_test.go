@@ -82,13 +82,13 @@ func TestDecode(t *testing.T) {
 
 func TestMistakes(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
-		{"empty", "# nothing\n", "the file is empty"},
-		{"nothing in the document", "---\n...\n", "the file is empty"},
-		{"null", "~", "the file is empty"},
+		{"empty", "# nothing\n", "the YAML document is empty"},
+		{"nothing in the document", "---\n...\n", "the YAML document is empty"},
+		{"null", "~", "the YAML document is empty"},
 		{"two documents", "a: b\n---\n", "more than one YAML document"},
 		{"unknown alias", "a: *b", "not YAML: "},
 		{"control characters", "a: \x01", "not YAML: "},
-		{"text", "abc", `line 1: the file is "abc", want fields`},
+		{"text", "abc", `line 1: the YAML document is "abc", want fields`},
 		{"near", "sise: 1", "line 1: sise: no such field: did you mean size?"},
 		{"far", "frobnicate: 1", "line 1: frobnicate: no such field: there are items, kind,"},
 		{"field of the program", "hidden: 1", "hidden: no such field"},
