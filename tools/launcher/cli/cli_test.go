@@ -124,10 +124,19 @@ func TestConfigName(t *testing.T) {
 	for _, test := range []struct{ want, args string }{{"described", ""}, {"other", "--name other"}} {
 		t.Setenv("HOME", t.TempDir())
 		t.Setenv("KUBECONFIG", "")
-		// The container has no process that gets healthy.
-		status, _, stderr, engine := run(t, append([]string{"--image", "dind-cluster:v1", "--retain", "--wait", "1s", "--config", file}, strings.Fields(test.args)...)...)
+		client, engine := dockertest.New(t)
+		i := image()
+		i.Main = func(p *dockertest.Process) docker.State {
+			p.Health("healthy")
+			<-p.Context.Done()
+			return docker.State{}
+		}
+		engine.AddImage(i)
+		var out, errs bytes.Buffer
+		a := &app{stdout: &out, stderr: &errs, newLauncher: with(client)}
+		status := a.main(t.Context(), append([]string{"--image", "dind-cluster:v1", "--config", file}, strings.Fields(test.args)...))
 		if engine.Container(test.want) == nil {
-			t.Errorf("%s: status %d, %q, there is %q", test.args, status, stderr, engine.Leftovers())
+			t.Errorf("%s: status %d, %q, there is %q", test.args, status, &errs, engine.Leftovers())
 		}
 	}
 }
