@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"reflect"
 	"strings"
 	"testing"
@@ -129,32 +130,34 @@ x.yaml: line 14: openFiles: 7: want a whole number from 256 to 1048576`},
 
 // Ports and mounts that contradict each other, or what a node needs.
 func TestPortsAndMounts(t *testing.T) {
-	for _, test := range []struct{ name, node, want string }{
-		{"port twice", "extraPortMappings: [{containerPort: 80, hostPort: 80}, {containerPort: 81, hostPort: 80}]", "extraPortMappings[1].hostPort: 80/TCP is that of nodes[0].extraPortMappings[0], too"},
-		{"one port of each protocol", "extraPortMappings: [{containerPort: 80, hostPort: 80}, {containerPort: 81, hostPort: 80, protocol: UDP}]", ""},
-		{"port in the container", "extraPortMappings: [{containerPort: 80, hostPort: 6443}]", "hostPort: 6443 is the API server's"},
-		{"UDP", "extraPortMappings: [{containerPort: 80, hostPort: 6443, protocol: UDP}]", ""},
-		{"DNS", "extraPortMappings: [{containerPort: 80, hostPort: 53, protocol: UDP}]", "hostPort: 53 is the nodes' name server's"},
-		{"port of the host", "extraPortMappings: [{containerPort: 80, hostPort: 7443}]", "hostPort: 7443/TCP is that of networking.apiServerPort, too"},
-		{"port of all addresses", "extraPortMappings: [{containerPort: 80, hostPort: 7443, listenAddress: '::'}]", "is that of networking.apiServerPort, too"},
-		{"port of another address", "extraPortMappings: [{containerPort: 80, hostPort: 7443, listenAddress: 192.168.1.1}]", ""},
-		{"IPv6", "extraPortMappings: [{containerPort: 80, hostPort: 80, listenAddress: '::1'}]", ""},
-		{"zone", "extraPortMappings: [{containerPort: 80, hostPort: 80, listenAddress: 'fe80::1%eth0'}]", `listenAddress: "fe80::1%eth0": want an IP address`},
-		{"several nodes", "count: 2\n  extraPortMappings: [{containerPort: 80, hostPort: 80}]", "2 nodes cannot have one port"},
-		{"mount", "extraMounts: [{hostPath: /a, containerPath: /b}, {hostPath: /a, containerPath: /var/lib/kubelet/x}, {hostPath: /a, containerPath: /tmp/x}, {hostPath: /a, containerPath: /var/lib/etcd}]", ""},
-		{"relative", "extraMounts: [{hostPath: ./a, containerPath: /b}]", `hostPath: "./a": want an absolute path`},
-		{"slash", "extraMounts: [{hostPath: /a/, containerPath: /b}]", `hostPath: "/a/": want it in its shortest form, /a`},
-		{"root", "extraMounts: [{hostPath: /, containerPath: /}]", `containerPath: "/": want a directory`},
-		{"colon", "extraMounts: [{hostPath: '/a:b', containerPath: /b}]", `hostPath: "/a:b": want a path without colons`},
-		{"twice", "extraMounts: [{hostPath: /a, containerPath: /b}, {hostPath: /c, containerPath: /b}]", `extraMounts[1].containerPath: "/b": something else is mounted there`},
-		{"nothing", "extraMounts: [~]", `extraMounts[0].hostPath: "": want an absolute path`},
-		{"the node's own", "extraMounts: [{hostPath: /a, containerPath: /etc/dind-cluster}]", "the node needs its own /etc/dind-cluster"},
-		{"below", "extraMounts: [{hostPath: /a, containerPath: /usr/lib/dind-cluster/store}]", "the node needs its own /usr/lib/dind-cluster"},
-		{"above", "extraMounts: [{hostPath: /a, containerPath: /run}]", "the node needs its own /run/dind-cluster"},
-		{"link", "extraMounts: [{hostPath: /a, containerPath: /var/run/dind-cluster}]", "the node needs its own /run/dind-cluster"},
-		{"images", "extraMounts: [{hostPath: /a, containerPath: /var/lib/containerd}]", "the node needs its own /var/lib/containerd"},
+	for _, test := range []struct{ name, node, want, network string }{
+		{"port twice", "extraPortMappings: [{containerPort: 80, hostPort: 80}, {containerPort: 81, hostPort: 80}]", "extraPortMappings[1].hostPort: 80/TCP is that of nodes[0].extraPortMappings[0], too", ""},
+		{"one port of each protocol", "extraPortMappings: [{containerPort: 80, hostPort: 80}, {containerPort: 81, hostPort: 80, protocol: UDP}]", "", ""},
+		{"port in the container", "extraPortMappings: [{containerPort: 80, hostPort: 6443}]", "hostPort: 6443 is the API server's", ""},
+		{"UDP", "extraPortMappings: [{containerPort: 80, hostPort: 6443, protocol: UDP}]", "", ""},
+		{"DNS", "extraPortMappings: [{containerPort: 80, hostPort: 53, protocol: UDP}]", "hostPort: 53 is the nodes' name server's", ""},
+		{"port of the host", "extraPortMappings: [{containerPort: 80, hostPort: 7443}]", "hostPort: 7443/TCP is that of networking.apiServerPort, too", ""},
+		{"port of all addresses", "extraPortMappings: [{containerPort: 80, hostPort: 7443, listenAddress: '::'}]", "is that of networking.apiServerPort, too", ""},
+		{"port of another address", "extraPortMappings: [{containerPort: 80, hostPort: 7443, listenAddress: 192.168.1.1}]", "", ""},
+		{"IPv6", "extraPortMappings: [{containerPort: 80, hostPort: 80, listenAddress: '::1'}]", "", ""},
+		{"zone", "extraPortMappings: [{containerPort: 80, hostPort: 80, listenAddress: 'fe80::1%eth0'}]", `listenAddress: "fe80::1%eth0": want an IP address`, ""},
+		{"several nodes", "count: 2\n  extraPortMappings: [{containerPort: 80, hostPort: 80}]", "2 nodes cannot have one port", ""},
+		{"mount", "extraMounts: [{hostPath: /a, containerPath: /b}, {hostPath: /a, containerPath: /var/lib/kubelet/x}, {hostPath: /a, containerPath: /tmp/x}, {hostPath: /a, containerPath: /var/lib/etcd}]", "", ""},
+		{"relative", "extraMounts: [{hostPath: ./a, containerPath: /b}]", `hostPath: "./a": want an absolute path`, ""},
+		{"slash", "extraMounts: [{hostPath: /a/, containerPath: /b}]", `hostPath: "/a/": want it in its shortest form, /a`, ""},
+		{"root", "extraMounts: [{hostPath: /, containerPath: /}]", `containerPath: "/": want a directory`, ""},
+		{"colon", "extraMounts: [{hostPath: '/a:b', containerPath: /b}]", `hostPath: "/a:b": want a path without colons`, ""},
+		{"twice", "extraMounts: [{hostPath: /a, containerPath: /b}, {hostPath: /c, containerPath: /b}]", `extraMounts[1].containerPath: "/b": something else is mounted there`, ""},
+		{"nothing", "extraMounts: [~]", `extraMounts[0].hostPath: "": want an absolute path`, ""},
+		{"the node's own", "extraMounts: [{hostPath: /a, containerPath: /etc/dind-cluster}]", "the node needs its own /etc/dind-cluster", ""},
+		{"below", "extraMounts: [{hostPath: /a, containerPath: /usr/lib/dind-cluster/store}]", "the node needs its own /usr/lib/dind-cluster", ""},
+		{"above", "extraMounts: [{hostPath: /a, containerPath: /run}]", "the node needs its own /run/dind-cluster", ""},
+		{"link", "extraMounts: [{hostPath: /a, containerPath: /var/run/dind-cluster}]", "the node needs its own /run/dind-cluster", ""},
+		{"plugins", "extraMounts: [{hostPath: /a, containerPath: /opt/cni/bin}]", "the node needs its own /opt/cni/bin", ""},
+		{"plugins of another pod network", "extraMounts: [{hostPath: /a, containerPath: /opt/cni/bin}]", "", "none"},
+		{"images", "extraMounts: [{hostPath: /a, containerPath: /var/lib/containerd}]", "the node needs its own /var/lib/containerd", ""},
 	} {
-		_, err := Read("x.yaml", []byte(head+"networking: {apiServerPort: 7443}\nnodes:\n- role: control-plane\n  "+test.node+"\n"))
+		_, err := Read("x.yaml", []byte(head+"networking:\n  apiServerPort: 7443\n  podNetwork: "+cmp.Or(test.network, "ptp")+"\nnodes:\n- role: control-plane\n  "+test.node+"\n"))
 		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}

@@ -107,6 +107,7 @@ var (
 	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 )
 
+// isKey reports whether a text is the key of a label or of a taint.
 func isKey(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
 	return labelKey.MatchString(key) && len(prefix) <= 253
@@ -165,7 +166,7 @@ func (v *validation) nodes(c Cluster) {
 				v.fail(path, "there is another taint %s:%s: a node can have one of them", t.Key, t.Effect)
 			}
 		}
-		v.mounts(path, n)
+		v.mounts(path, n, c.Networking.PodNetwork)
 		v.ports(path, n, count, ports)
 		v.patches(path+".", n.KubeadmConfigPatches, n.KubeadmConfigPatchesJSON6902)
 		if n.Role == RoleWorker {
@@ -198,14 +199,20 @@ func checkPath(p string) error {
 
 // What a node needs of its own files. Nothing can be mounted on any of this or on a directory above it, nor below ownTrees.
 var (
-	ownTrees = []string{"/etc/dind-cluster", "/proc", "/run/dind-cluster", "/sys", "/usr/lib/dind-cluster", "/var/lib/containerd", "/var/lib/dind-cluster"}
-	ownPaths = []string{
-		"/bin", "/dev", "/etc/containerd", "/etc/kubernetes", "/etc/systemd", "/lib", "/lib64", "/run/containerd", "/run/systemd", "/sbin",
-		"/usr/bin", "/usr/lib/systemd", "/usr/sbin", "/var/lib/kubelet", "/var/run",
+	ownTrees = []string{
+		"/etc/dind-cluster", "/proc", "/run/dind-cluster", "/sys", "/usr/lib/dind-cluster", "/var/lib/containerd",
+		"/var/lib/dind-cluster",
 	}
+	ownPaths = []string{
+		"/bin", "/dev", "/etc/containerd", "/etc/kubernetes", "/etc/systemd", "/lib", "/lib64",
+		"/run/containerd", "/run/systemd", "/sbin", "/usr/bin", "/usr/lib/systemd", "/usr/sbin", "/var/lib/kubelet", "/var/run",
+	}
+	// With a pod network of ours.
+	ownNetwork = []string{"/etc/cni/net.d", "/opt/cni/bin"}
 )
 
-func checkTarget(p string) error {
+// checkTarget reports whether something can be mounted on a path of a node.
+func checkTarget(p, podNetwork string) error {
 	if err := checkPath(p); err != nil {
 		return err
 	}
@@ -213,7 +220,11 @@ func checkTarget(p string) error {
 	if rest, ok := strings.CutPrefix(p, "/var/run/"); ok {
 		real = "/run/" + rest
 	}
-	for _, own := range slices.Concat(ownTrees, ownPaths) {
+	all := slices.Concat(ownTrees, ownPaths)
+	if podNetwork != PodNetworkNone {
+		all = append(all, ownNetwork...)
+	}
+	for _, own := range all {
 		if own == real || strings.HasPrefix(own, real+"/") || slices.Contains(ownTrees, own) && strings.HasPrefix(real, own+"/") {
 			return fmt.Errorf("the node needs its own %s: choose another path", own)
 		}
@@ -221,11 +232,11 @@ func checkTarget(p string) error {
 	return nil
 }
 
-func (v *validation) mounts(node string, n Node) {
+func (v *validation) mounts(node string, n Node, podNetwork string) {
 	for i, m := range n.ExtraMounts {
 		field := fmt.Sprintf("%s.extraMounts[%d]", node, i)
 		v.check(field+".hostPath", m.HostPath, checkPath(m.HostPath))
-		v.check(field+".containerPath", m.ContainerPath, checkTarget(m.ContainerPath))
+		v.check(field+".containerPath", m.ContainerPath, checkTarget(m.ContainerPath, podNetwork))
 		if slices.ContainsFunc(n.ExtraMounts[:i], func(o Mount) bool { return o.ContainerPath == m.ContainerPath }) {
 			v.fail(field+".containerPath", "%q: something else is mounted there, too", m.ContainerPath)
 		}

@@ -76,10 +76,11 @@ func Parse(data []byte) (*Document, error) {
 	return &Document{root: root, lines: map[string]int{}}, nil
 }
 
-// String returns the value of a field of the document, or "" if it has none or one that is no text.
+// String returns the value of a field of the document, or "" if it has none or one that is no text. A field that is merged (<<)
+// does not count.
 func (d *Document) String(field string) string {
 	for i := 0; i+1 < len(d.root.Content); i += 2 {
-		if v := resolve(d.root.Content[i+1]); d.root.Content[i].Value == field && v.Kind == yaml.ScalarNode {
+		if v := resolve(d.root.Content[i+1]); resolve(d.root.Content[i]).Value == field && v.Kind == yaml.ScalarNode {
 			if v.ShortTag() == nullTag {
 				return ""
 			}
