@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -112,9 +113,31 @@ func run(t *testing.T, l *Launcher, args ...string) {
 	}
 }
 
+// once closes a channel when something is written.
+type once struct {
+	sync.Once
+	c chan struct{}
+}
+
+func (o *once) Write(p []byte) (int, error) {
+	o.Do(func() { close(o.c) })
+	return len(p), nil
+}
+
 func TestCreate(t *testing.T) {
 	l, engine, log := launcher(t)
-	engine.AddImage(image(nil))
+	// The cluster gets ready some time after its first line.
+	shown := make(chan struct{})
+	l.Log = io.MultiWriter(log, &once{c: shown})
+	engine.AddImage(image(func(p *dockertest.Process) docker.State {
+		p.Log("[  0.1s] + doing things")
+		select {
+		case <-shown:
+		case <-p.Context.Done():
+		}
+		p.Health("healthy")
+		return untilStopped(p)
+	}))
 	r := request(t)
 	r.Env = []string{"POD_NETWORK=none"}
 	r.RunArgs = []string{"--network", "quiet"}
