@@ -44,9 +44,18 @@ func Balance(ctx context.Context) error {
 	return b.Serve(ctx, listener)
 }
 
+// balancerVerb returns what to do with the unit that calls Balance. One that runs belongs to a start
+// that was interrupted: in a new cluster it knows none of the new keys.
+func (c *cluster) balancerVerb() string {
+	if c.resumed {
+		return "start"
+	}
+	return "restart"
+}
+
 // startBalancer starts the unit that calls Balance.
 func (c *cluster) startBalancer(ctx context.Context) (string, error) {
-	if out, err := exec.CommandContext(ctx, "systemctl", "start", "dind-balancer.service").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "systemctl", c.balancerVerb(), "dind-balancer.service").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("starting the load balancer: %w: %s", err, out)
 	}
 	return fmt.Sprintf("%d control planes", len(c.topology.ControlPlanes())), nil

@@ -110,6 +110,41 @@ func TestRunArgs(t *testing.T) {
 	}
 }
 
+// What a node mounts below /run and /tmp lies on their tmpfs.
+func TestRunArgsTmpfs(t *testing.T) {
+	for targets, want := range map[string][]string{
+		"/srv/a /var/tmp/a /runs/a": nil,
+		"/tmp/a /tmp/b":             {"/tmp:exec,mode=1777"},
+		"/tmp /tmp/a":               nil,
+		"/var/run/docker.sock":      {"/run:exec,mode=755"},
+		"/run/a/b /tmp/c":           {"/run:exec,mode=755", "/tmp:exec,mode=1777"},
+	} {
+		n := topology.Resolve(v1alpha1.Default()).Nodes[1]
+		for _, target := range strings.Fields(targets) {
+			n.Mounts = append(n.Mounts, topology.Mount{Source: "/host/x", Target: target, Propagation: "rprivate"})
+		}
+		var got []string
+		args := runArgs(n)
+		for i, a := range args {
+			if a == "--tmpfs" {
+				got = append(got, args[i+1])
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", targets, got, want)
+		}
+	}
+}
+
+// A load balancer that runs on from an interrupted start has none of the keys of the next one.
+func TestBalancerVerb(t *testing.T) {
+	for resumed, want := range map[bool]string{false: "restart", true: "start"} {
+		if got := (&cluster{resumed: resumed}).balancerVerb(); got != want {
+			t.Errorf("resumed %v: got %s, want %s", resumed, got, want)
+		}
+	}
+}
+
 // A node that dies ends the start at once, whatever is being waited for.
 func TestNodeDies(t *testing.T) {
 	client, _ := dockertest.New(t, dockertest.Reply{

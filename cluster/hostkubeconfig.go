@@ -16,8 +16,7 @@ import (
 var localServer = fmt.Sprintf("https://127.0.0.1:%d", v1alpha1.APIServerPort)
 
 // HostKubeconfig returns the administrator's kubeconfig as it works on the Docker host. An empty
-// server means the port of the settings on 127.0.0.1, an empty name what defaultName makes of the
-// container's host name.
+// server means the port of the settings on 127.0.0.1, an empty name that of defaultName.
 func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 	config, err := adminKubeconfig()
 	if err != nil {
@@ -27,14 +26,11 @@ func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 		server = fmt.Sprintf("https://127.0.0.1:%d", cmp.Or(s.Networking.APIServerPort, v1alpha1.APIServerPort))
 	}
 	if name == "" {
-		name = s.Name
-	}
-	if name == "" {
 		host, err := os.Hostname()
 		if err != nil {
 			return nil, err
 		}
-		name = defaultName(host)
+		name = defaultName(host, s.Name)
 	}
 	config.Server, config.Name = server, name
 	return config.Marshal()
@@ -45,10 +41,10 @@ func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 var generated = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
 // defaultName returns a cluster's name in a kubeconfig: the container's host name, if the user
-// chose one. The container's own name cannot be known inside of it.
-func defaultName(host string) string {
+// chose one, or what the configuration says. The container's own name cannot be known inside of it.
+func defaultName(host, configured string) string {
 	if generated.MatchString(host) {
-		return "dind-cluster"
+		return cmp.Or(configured, "dind-cluster")
 	}
 	return host
 }

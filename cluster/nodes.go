@@ -217,6 +217,17 @@ func runArgs(n topology.Node) []string {
 	for _, p := range n.Ports {
 		args = append(args, "--publish", fmt.Sprintf("%d:%d/%s", p.Host, p.Node, p.Protocol))
 	}
+	// The entrypoint's own tmpfs would hide what is mounted below.
+	for _, t := range []struct{ path, link, options string }{{"/run", "/var/run", "exec,mode=755"}, {"/tmp", "/tmp", "exec,mode=1777"}} {
+		itself, below := false, false
+		for _, m := range n.Mounts {
+			itself = itself || m.Target == t.path
+			below = below || strings.HasPrefix(m.Target, t.path+"/") || strings.HasPrefix(m.Target, t.link+"/")
+		}
+		if below && !itself {
+			args = append(args, "--tmpfs", t.path+":"+t.options)
+		}
+	}
 	for _, m := range n.Mounts {
 		options := m.Propagation
 		if m.ReadOnly {

@@ -16,6 +16,9 @@ import (
 // MaxSize bounds a file, in bytes.
 const MaxSize = 1 << 20
 
+// maxMistakes bounds how many an error names.
+const maxMistakes = 50
+
 // Read returns the cluster that a file describes, in any of the formats that there are: our own, and kind's. The error has one
 // line for each mistake in the file, with the file's name, the line and the field in front.
 func Read(name string, data []byte) (v1alpha1.Cluster, error) {
@@ -58,9 +61,16 @@ func ReadIn(dir, name string, data []byte) (c v1alpha1.Cluster, warnings []strin
 		}
 	}
 	// Fields that could not be read have their defaults, so that all others can be checked at the same time.
-	all := mistakes(err)
-	for _, m := range mistakes(c.Validate()) {
-		if !slices.ContainsFunc(all, func(known *strictyaml.Error) bool { return known.Path == m.Path }) {
+	all, known := mistakes(err), map[string]bool{}
+	for _, m := range all {
+		known[m.Path] = true
+	}
+	more := mistakes(c.Validate())
+	if doc.String("kind") == "" {
+		more = append(more, &strictyaml.Error{Path: "kind", Text: "is missing: want " + v1alpha1.Kind})
+	}
+	for _, m := range more {
+		if !known[m.Path] {
 			all = append(all, m)
 		}
 	}
@@ -69,7 +79,11 @@ func ReadIn(dir, name string, data []byte) (c v1alpha1.Cluster, warnings []strin
 	}
 	slices.SortStableFunc(all, func(a, b *strictyaml.Error) int { return line(doc, a) - line(doc, b) })
 	var errs []error
-	for _, m := range all {
+	for i, m := range all {
+		if i == maxMistakes {
+			errs = append(errs, fmt.Errorf("%s: and %d more", name, len(all)-i))
+			break
+		}
 		m.Line = line(doc, m)
 		errs = append(errs, fmt.Errorf("%s: %w", name, m))
 	}

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -77,7 +79,7 @@ openFiles: 7
 x.yaml: line 4: nodes[0].role: "": want control-plane or worker
 x.yaml: line 5: nodes[1].role: "wrker": want control-plane or worker
 x.yaml: line 6: nodes[1].count: "many", want a whole number
-x.yaml: line 7: nodes[2].name: "A_b": want at most 63 lower case letters, digits and hyphens
+x.yaml: line 7: nodes[2].name: "A_b": want 2 to 63 lower case letters, digits and hyphens
 x.yaml: line 9: networking.podSubnet: 10.1.2.3/16: the subnet with this address is 10.1.0.0/16: want its first address
 x.yaml: line 10: networking.serviceSubnet: fd00::/108: want an IPv4 subnet of /12 to /24, such as 10.32.0.0/24
 x.yaml: line 11: networking.apiServerPort: 70000: want a whole number from 1 to 65535
@@ -85,7 +87,7 @@ x.yaml: line 12: featuregates: no such field: did you mean featureGates?
 x.yaml: line 13: start.timeout: "soon": want a duration such as 90s or 5m
 x.yaml: line 14: openFiles: 7: want a whole number from 256 to 1048576`},
 		{"overlap", head + "networking: {nodeSubnet: 10.96.1.0/24}", `x.yaml: line 3: networking.serviceSubnet: 10.96.0.0/16 overlaps networking.nodeSubnet 10.96.1.0/24: give each its own addresses`},
-		{"one name twice", head + "nodes:\n- {role: control-plane, name: a}\n- {role: worker, name: a}", `x.yaml: line 5: nodes[1].name: "a" is the name of nodes[0], too`},
+		{"one name twice", head + "nodes:\n- {role: control-plane, name: ab}\n- {role: worker, name: ab}", `x.yaml: line 5: nodes[1].name: "ab" is the name of nodes[0], too`},
 		{"no control plane", head + "nodes:\n- role: worker", `x.yaml: line 3: nodes: there is no control plane: want at least one`},
 		{"too many", head + "nodes:\n- role: control-plane\n- {role: worker, count: 100}", `x.yaml: line 3: nodes: 101 nodes: want at most 100`},
 		{"patch of what", head + "kubeadmConfigPatches: ['kind: Pod']", `line 3: kubeadmConfigPatches[0]: kind: "Pod": want InitConfiguration or`},
@@ -94,18 +96,82 @@ x.yaml: line 14: openFiles: 7: want a whole number from 256 to 1048576`},
 		{"twice", head + "kind: Cluster", `x.yaml: line 3: kind: stands here and in line 2`},
 		{"no version", "kind: Cluster", `x.yaml: apiVersion: is missing: want dind-cluster.github.io/v1alpha1 or kind.x-k8s.io/v1alpha4`},
 		{"other version", "apiVersion: apps/v1", `x.yaml: line 1: apiVersion: "apps/v1": want dind`},
-		{"list", "[]", `x.yaml: line 1: the file is a list, want fields with values`},
-		{"empty", "", `x.yaml: the file is empty`},
-		{"two documents", head + "---\n" + head, `x.yaml: the file has more than one YAML document`},
+		{"list", "[]", `x.yaml: line 1: the YAML document is a list, want fields with values`},
+		{"empty", "", `x.yaml: the YAML document is empty`},
+		{"two documents", head + "---\n" + head, `x.yaml: there is more than one YAML document`},
 		{"no YAML", "a: [", `x.yaml: not YAML: line 1: did not find`},
 		{"bomb", head + "x: &a [1,1,1,1,1,1,1,1,1,1]\ny: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nz: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n" +
 			"u: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\nv: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nkubeadmConfigPatches: [*e,*e]", `kubeadmConfigPatches[0]: a list, want a text`},
+		{"no kind", "apiVersion: dind-cluster.github.io/v1alpha1", `x.yaml: kind: is missing: want Cluster`},
+		{"other kind", "apiVersion: kind.x-k8s.io/v1alpha4\nkind: Pod", `x.yaml: line 2: kind: "Pod": want Cluster`},
+		{"no kind, of kind", "apiVersion: kind.x-k8s.io/v1alpha4", `x.yaml: kind: is missing: want Cluster`},
+		{"no control plane left", head + "nodes: [{role: control-plane, count: 0}, {role: worker}]", `line 3: nodes: there is no control plane`},
+		{"no nodes", head + "nodes: []", `line 3: nodes: there is no control plane`},
+		{"count", head + "nodes: [{role: control-plane, count: 9223372036854775807}, {role: worker, count: -1}]", `line 3: nodes[0].count: 9223372036854775807: want`},
+		{"short name", head + "nodes: [{role: control-plane, name: a}]", `nodes[0].name: "a": want 2 to 63`},
+		{"name of each node", head + "nodes: [{role: control-plane, name: localhost}]", `nodes[0].name: "localhost" is each node's`},
+		{"many mistakes", head + "nodes: [" + strings.Repeat("~,", 40000) + "]", `x.yaml: and 39950 more`},
+		{"labels", head + "nodes:\n- role: control-plane\n  labels:\n    example.org/a: b\n    a..b/c: d\n    example.org/b: a b\n", "line 7: nodes[0].labels[\"a..b/c\"]: \"a..b/c\": want the key of a label, as in example.org/name\n" +
+			"x.yaml: line 8: nodes[0].labels[\"example.org/b\"]: \"a b\": want at most 63"},
+		{"runtimeConfig", head + "runtimeConfig:\n  api/all: true\n  a.b/v1: maybe", `line 5: runtimeConfig["a.b/v1"]: "maybe": want true or false`},
+		{"taint twice", head + "nodes: [{role: control-plane, taints: [{key: a, effect: NoSchedule}, {key: a, value: b, effect: NoSchedule}]}]", `nodes[0].taints[1]: there is another taint a:NoSchedule`},
+		{"two documents in a patch", head + "kubeadmConfigPatches:\n- |\n  kind: KubeletConfiguration\n  ---\n  kind: InitConfiguration\n", `line 4: kubeadmConfigPatches[0]: more than one YAML document`},
+		{"group of a patch", head + "kubeadmConfigPatches:\n- 'x: y'\n- '{kind: KubeletConfiguration, apiVersion: kubeadm.k8s.io/v1beta4}'\n", `line 5: kubeadmConfigPatches[1]: apiVersion: "kubeadm.k8s.io/v1beta4": want the group kubelet.config.k8s.io`},
+		{"group of a JSON patch", head + "kubeadmConfigPatchesJSON6902: [{kind: InitConfiguration, group: kubeadm, patch: '[{op: remove, path: /a}]'}]", `kubeadmConfigPatchesJSON6902[0].group: "kubeadm": want the group kubeadm.k8s.io`},
+		{"empty JSON patch", head + "kubeadmConfigPatchesJSON6902: [{kind: InitConfiguration}]", `kubeadmConfigPatchesJSON6902[0].patch: there are no operations`},
+		{"operation", head + "kubeadmConfigPatchesJSON6902: [{kind: InitConfiguration, patch: '[{op: put, path: /a}]'}]", `.patch: operation 1: op: want add or copy`},
+		{"operation without a value", head + "kubeadmConfigPatchesJSON6902: [{kind: InitConfiguration, patch: '[{op: add, path: /a}]'}]", `.patch: operation 1: add needs the field value`},
+		{"operation without a path", head + "kubeadmConfigPatchesJSON6902: [{kind: InitConfiguration, patch: '[{op: add, value: ~, path: /a}, ~, {op: remove, path: a}]'}]", `.patch: operation 2: op: want`},
 		{"merge of nothing", head + "networking: {<<: 3}", `networking: "3" cannot be merged`},
 	} {
 		_, err := Read("x.yaml", []byte(test.text))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got\n%v\nwant\n%s", test.name, err, test.want)
 		}
+	}
+}
+
+// Ports and mounts that contradict each other, or what a node needs.
+func TestPortsAndMounts(t *testing.T) {
+	for _, test := range []struct{ name, node, want, network string }{
+		{"port twice", "extraPortMappings: [{containerPort: 80, hostPort: 80}, {containerPort: 81, hostPort: 80}]", "extraPortMappings[1].hostPort: 80/TCP is that of nodes[0].extraPortMappings[0], too", ""},
+		{"one port of each protocol", "extraPortMappings: [{containerPort: 80, hostPort: 80}, {containerPort: 81, hostPort: 80, protocol: UDP}]", "", ""},
+		{"port in the container", "extraPortMappings: [{containerPort: 80, hostPort: 6443}]", "hostPort: 6443 is the API server's", ""},
+		{"UDP", "extraPortMappings: [{containerPort: 80, hostPort: 6443, protocol: UDP}]", "", ""},
+		{"DNS", "extraPortMappings: [{containerPort: 80, hostPort: 53, protocol: UDP}]", "hostPort: 53 is the nodes' name server's", ""},
+		{"port of the host", "extraPortMappings: [{containerPort: 80, hostPort: 7443}]", "hostPort: 7443/TCP is that of networking.apiServerPort, too", ""},
+		{"port of all addresses", "extraPortMappings: [{containerPort: 80, hostPort: 7443, listenAddress: '::'}]", "is that of networking.apiServerPort, too", ""},
+		{"port of another address", "extraPortMappings: [{containerPort: 80, hostPort: 7443, listenAddress: 192.168.1.1}]", "", ""},
+		{"IPv6", "extraPortMappings: [{containerPort: 80, hostPort: 80, listenAddress: '::1'}]", "", ""},
+		{"zone", "extraPortMappings: [{containerPort: 80, hostPort: 80, listenAddress: 'fe80::1%eth0'}]", `listenAddress: "fe80::1%eth0": want an IP address`, ""},
+		{"several nodes", "count: 2\n  extraPortMappings: [{containerPort: 80, hostPort: 80}]", "2 nodes cannot have one port", ""},
+		{"mount", "extraMounts: [{hostPath: /a, containerPath: /b}, {hostPath: /a, containerPath: /var/lib/kubelet/x}, {hostPath: /a, containerPath: /tmp/x}, {hostPath: /a, containerPath: /var/lib/etcd}]", "", ""},
+		{"relative", "extraMounts: [{hostPath: ./a, containerPath: /b}]", `hostPath: "./a": want an absolute path`, ""},
+		{"slash", "extraMounts: [{hostPath: /a/, containerPath: /b}]", `hostPath: "/a/": want it in its shortest form, /a`, ""},
+		{"root", "extraMounts: [{hostPath: /, containerPath: /}]", `containerPath: "/": want a directory`, ""},
+		{"colon", "extraMounts: [{hostPath: '/a:b', containerPath: /b}]", `hostPath: "/a:b": want a path without colons`, ""},
+		{"twice", "extraMounts: [{hostPath: /a, containerPath: /b}, {hostPath: /c, containerPath: /b}]", `extraMounts[1].containerPath: "/b": something else is mounted there`, ""},
+		{"nothing", "extraMounts: [~]", `extraMounts[0].hostPath: "": want an absolute path`, ""},
+		{"the node's own", "extraMounts: [{hostPath: /a, containerPath: /etc/dind-cluster}]", "the node needs its own /etc/dind-cluster", ""},
+		{"below", "extraMounts: [{hostPath: /a, containerPath: /usr/lib/dind-cluster/store}]", "the node needs its own /usr/lib/dind-cluster", ""},
+		{"above", "extraMounts: [{hostPath: /a, containerPath: /run}]", "the node needs its own /run/dind-cluster", ""},
+		{"link", "extraMounts: [{hostPath: /a, containerPath: /var/run/dind-cluster}]", "the node needs its own /run/dind-cluster", ""},
+		{"plugins", "extraMounts: [{hostPath: /a, containerPath: /opt/cni/bin}]", "the node needs its own /opt/cni/bin", ""},
+		{"plugins of another pod network", "extraMounts: [{hostPath: /a, containerPath: /opt/cni/bin}]", "", "none"},
+		{"images", "extraMounts: [{hostPath: /a, containerPath: /var/lib/containerd}]", "the node needs its own /var/lib/containerd", ""},
+	} {
+		_, err := Read("x.yaml", []byte(head+"networking:\n  apiServerPort: 7443\n  podNetwork: "+cmp.Or(test.network, "ptp")+"\nnodes:\n- role: control-plane\n  "+test.node+"\n"))
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
+		}
+	}
+}
+
+// Mounts have the same name in both formats.
+func TestExtraMounts(t *testing.T) {
+	c, err := Read("x.yaml", []byte(head+"nodes: [{role: control-plane, extraMounts: [{hostPath: /a, containerPath: /b}]}]"))
+	if err != nil || len(c.Nodes[0].ExtraMounts) != 1 {
+		t.Errorf("got %+v, %v", c, err)
 	}
 }
 
@@ -187,8 +253,12 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := Read("y", text); err != nil || len(again.Expand()) != len(c.Expand()) {
-			t.Errorf("%q comes back as %v, %v", text, again, err)
+		again, err := Read("y", text)
+		if err != nil {
+			t.Fatalf("%q is refused: %v", text, err)
+		}
+		if second, err := Write(again); err != nil || !bytes.Equal(second, text) {
+			t.Errorf("%q comes back as %q, %v", text, second, err)
 		}
 	})
 }

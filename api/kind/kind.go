@@ -63,8 +63,8 @@ type networking struct {
 func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictyaml.Error, err error) {
 	c = v1alpha1.Default()
 	var in cluster
-	decodeErr := doc.Decode(&in)
-	var errs []error
+	// What could not be read has the value that it has if it is not said, so that all mistakes are found at once.
+	errs := []error{doc.Decode(&in)}
 	warn := func(is bool, path, format string, args ...any) {
 		if is {
 			warnings = append(warnings, &strictyaml.Error{Path: path, Text: fmt.Sprintf(format, args...)})
@@ -77,10 +77,7 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 	}
 	from := in.Networking
 	refuse(from.IPFamily != "" && from.IPFamily != "ipv4", "networking.ipFamily", "%q: only ipv4 is possible yet", from.IPFamily)
-	if decodeErr != nil { // of subnets of two families, for example
-		return c, nil, errors.Join(append(errs, decodeErr)...)
-	}
-	c.Name = in.Name
+	c.Kind, c.Name = in.Kind, in.Name
 	// Without a list, kind makes a single node; without a role, a control plane.
 	c.Nodes = nil
 	patches := splitPatches(in.KubeadmConfigPatches)
@@ -111,6 +108,9 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 				warn(lost, field+"kubeadmConfigPatches", "a worker has no %s: its patch is left away, as kind does", kind)
 				return lost
 			})
+		}
+		if len(n.KubeadmConfigPatches) == 0 {
+			n.KubeadmConfigPatches = nil
 		}
 		var own []v1alpha1.Taint
 		if n.Role == v1alpha1.RoleControlPlane && len(in.Nodes) > 1 {
@@ -203,7 +203,10 @@ func cleanPath(p string) string {
 
 // splitPatches returns each YAML document of patches as one of its own, as kind has them.
 func splitPatches(patches []string) []string {
-	var out []string
+	if len(patches) == 0 {
+		return nil
+	}
+	out := []string{}
 	for _, p := range patches {
 		out = append(out, v1alpha1.Documents(p)...)
 	}

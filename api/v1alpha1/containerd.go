@@ -64,7 +64,11 @@ func parseContainerdPatch(text string) (patch map[string]any, hosts map[string][
 		return nil, nil, fmt.Errorf("not TOML: %w", err)
 	}
 	if version, ok := patch["version"]; ok {
-		if n, _ := version.(int64); !slices.Contains(containerdVersions, n) {
+		n, number := version.(int64)
+		if !number {
+			return nil, nil, fmt.Errorf("version: %v: want a whole number", version)
+		}
+		if !slices.Contains(containerdVersions, n) {
 			return nil, nil, nil
 		}
 		delete(patch, "version")

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,27 +10,50 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 
+	"github.com/dind-cluster/dind-cluster/internal/strictyaml"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	"sigs.k8s.io/yaml"
 )
 
-// patchKinds are the objects of kubeadm's configuration files.
-var patchKinds = []string{"InitConfiguration", "ClusterConfiguration", "JoinConfiguration", "KubeletConfiguration", "KubeProxyConfiguration"}
+// patchKinds are the objects of kubeadm's configuration files, and patchGroups their API groups.
+var (
+	patchKinds  = []string{"InitConfiguration", "ClusterConfiguration", "JoinConfiguration", "KubeletConfiguration", "KubeProxyConfiguration"}
+	patchGroups = map[string]string{"KubeletConfiguration": "kubelet.config.k8s.io", "KubeProxyConfiguration": "kubeproxy.config.k8s.io"}
+)
+
+// checkGroup reports whether objects of a kind have an API group, which may be unsaid.
+func checkGroup(kind, group string) error {
+	if want := cmp.Or(patchGroups[kind], "kubeadm.k8s.io"); group != "" && group != want && slices.Contains(patchKinds, kind) {
+		return fmt.Errorf("want the group %s, which %s belongs to", want, kind)
+	}
+	return nil
+}
 
 func (v *validation) patches(prefix string, merge []string, json6902 []JSON6902Patch) {
 	for i, text := range merge {
 		path := fmt.Sprintf("%skubeadmConfigPatches[%d]", prefix, i)
-		p, err := parseMergePatch(text)
+		if _, err := parseMergePatch(text); err != nil {
+			v.fail(path, "%v", err)
+			continue
+		}
+		head, err := patchHead(text)
 		if err != nil {
 			v.fail(path, "%v", err)
 			continue
 		}
-		v.check(path+": kind", p.kind, OneOf(p.kind, patchKinds...))
+		if err := OneOf(head.kind, patchKinds...); err != nil {
+			v.fail(path, "kind: %q: %v", head.kind, err)
+		}
+		if err := checkGroup(head.kind, head.group); err != nil {
+			v.fail(path, "apiVersion: %q: %v", head.group+"/"+head.version, err)
+		}
 	}
 	for i, p := range json6902 {
 		path := fmt.Sprintf("%skubeadmConfigPatchesJSON6902[%d]", prefix, i)
 		v.check(path+".kind", p.Kind, OneOf(p.Kind, patchKinds...))
+		v.check(path+".group", p.Group, checkGroup(p.Kind, p.Group))
 		ops, err := p.decode()
 		if err != nil {
 			v.fail(path+".patch", "%v", err)
@@ -190,8 +214,8 @@ func (v *validation) workerPatches(path string, n Node) {
 		}
 	}
 	for i, text := range n.KubeadmConfigPatches {
-		kind, _ := PatchKind(text) // what is no patch has been said
-		check(fmt.Sprintf("%s.kubeadmConfigPatches[%d]", path, i), kind)
+		head, _ := patchHead(text) // what is no patch has been said
+		check(fmt.Sprintf("%s.kubeadmConfigPatches[%d]", path, i), head.kind)
 	}
 	for i, p := range n.KubeadmConfigPatchesJSON6902 {
 		check(fmt.Sprintf("%s.kubeadmConfigPatchesJSON6902[%d]", path, i), p.Kind)
@@ -200,11 +224,57 @@ func (v *validation) workerPatches(path string, n Node) {
 
 // PatchKind returns the kind of objects that a merge patch is for.
 func PatchKind(patch string) (string, error) {
-	var head struct{ Kind string }
-	if err := yaml.Unmarshal([]byte(patch), &head); err != nil {
-		return "", fmt.Errorf("not YAML: %w", err)
+	h, err := patchHead(patch)
+	return h.kind, err
+}
+
+// head says which objects a patch is for. An empty group or version means any.
+type head struct{ group, version, kind string }
+
+func patchHead(patch string) (head, error) {
+	doc, err := strictyaml.Parse([]byte(patch))
+	if err != nil {
+		return head{}, err
 	}
-	return head.Kind, nil
+	h := head{kind: doc.String("kind")}
+	var ok bool
+	if h.group, h.version, ok = strings.Cut(doc.String("apiVersion"), "/"); !ok {
+		h.group, h.version = "", h.group
+	}
+	return h, nil
+}
+
+// has reports whether an object is among those that the patch is for.
+func (h head) has(apiVersion, kind string) bool {
+	group, version, _ := strings.Cut(apiVersion, "/")
+	return h.kind == kind && (h.group == "" || h.group == group) && (h.version == "" || h.version == version)
+}
+
+// older reports whether the patch is for an earlier version of kubeadm's objects.
+func (h head) older(apiVersion, kind string) bool {
+	return h.kind == kind && apiVersion == kubeadmVersion && slices.Contains(olderKubeadm, h.group+"/"+h.version)
+}
+
+// MergePatches returns those of merge patches that are for an object.
+func MergePatches(patches []string, apiVersion, kind string) ([]string, error) {
+	var out []string
+	for i, text := range patches {
+		h, err := patchHead(text)
+		if err != nil {
+			return nil, fmt.Errorf("kubeadmConfigPatches[%d]: %w", i, err)
+		}
+		if h.has(apiVersion, kind) || h.older(apiVersion, kind) {
+			out = append(out, text)
+		}
+	}
+	return out, nil
+}
+
+// JSONPatches returns those of JSON patches that are for an object.
+func JSONPatches(patches []JSON6902Patch, apiVersion, kind string) []JSON6902Patch {
+	return slices.DeleteFunc(slices.Clone(patches), func(p JSON6902Patch) bool {
+		return !head{p.Group, p.Version, p.Kind}.has(apiVersion, kind)
+	})
 }
 
 func (p JSON6902Patch) apiVersion() string { return p.Group + "/" + p.Version }
@@ -218,7 +288,32 @@ func (p JSON6902Patch) decode() (jsonpatch.Patch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a JSON patch (RFC 6902): %w", err)
 	}
+	if len(patch) == 0 {
+		return nil, errors.New("there are no operations: want a list of them, as in [{op: remove, path: /a/b}]")
+	}
+	for i, op := range patch {
+		if err := checkOperation(op); err != nil {
+			return nil, fmt.Errorf("operation %d: %w", i+1, err)
+		}
+	}
 	return patch, nil
+}
+
+// needs are the fields that operations have beside op and path: https://www.rfc-editor.org/rfc/rfc6902#section-4.
+var needs = map[string]string{"add": "value", "remove": "", "replace": "value", "move": "from", "copy": "from", "test": "value"}
+
+func checkOperation(op jsonpatch.Operation) error {
+	field, ok := needs[op.Kind()]
+	if !ok {
+		return fmt.Errorf("op: want %s", strings.Join(slices.Sorted(maps.Keys(needs)), " or "))
+	}
+	if path, err := op.Path(); err != nil || path != "" && !strings.HasPrefix(path, "/") {
+		return errors.New("path: want one that begins with /, as in /a/b")
+	}
+	if _, ok := op[field]; field != "" && !ok {
+		return fmt.Errorf("%s needs the field %s", op.Kind(), field)
+	}
+	return nil
 }
 
 // Patch changes an object as patches for its kind say, and returns it as JSON. An object of another API version than a patch
@@ -231,14 +326,14 @@ func Patch(object []byte, merge []string, json6902 []JSON6902Patch) ([]byte, err
 	if err := json.Unmarshal(object, &is); err != nil {
 		return nil, err
 	}
-	for i, text := range merge {
+	merge, err := MergePatches(merge, is.APIVersion, is.Kind)
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range merge {
 		p, err := parseMergePatch(text)
 		if err != nil {
-			return nil, fmt.Errorf("patch %d: %w", i, err)
-		}
-		older := is.APIVersion == kubeadmVersion && slices.Contains(olderKubeadm, p.apiVersion)
-		if p.kind != is.Kind || p.apiVersion != "" && p.apiVersion != is.APIVersion && !older {
-			continue
+			return nil, fmt.Errorf("applying a patch of %s: %w", is.Kind, err)
 		}
 		var fields map[string]any
 		if err := json.Unmarshal(object, &fields); err != nil {
@@ -253,10 +348,7 @@ func Patch(object []byte, merge []string, json6902 []JSON6902Patch) ([]byte, err
 			return nil, fmt.Errorf("applying a patch of %s: %w", is.Kind, err)
 		}
 	}
-	for _, p := range json6902 {
-		if p.Kind != is.Kind || p.Group+p.Version != "" && p.apiVersion() != is.APIVersion {
-			continue
-		}
+	for _, p := range JSONPatches(json6902, is.APIVersion, is.Kind) {
 		patch, err := p.decode()
 		if err == nil {
 			object, err = patch.Apply(object)

@@ -31,7 +31,8 @@ type Cluster struct {
 	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
 	// KubeadmConfigPatches are JSON merge patches (RFC 7386) of kubeadm's configuration, as YAML. Their field kind says what
 	// they change: InitConfiguration, ClusterConfiguration, JoinConfiguration, KubeletConfiguration or KubeProxyConfiguration.
-	// Unlike other lists, extraArgs, kubeletExtraArgs and certSANs are added to; the former may be maps.
+	// Unlike other lists, extraArgs, kubeletExtraArgs and certSANs are added to; the former may be maps. One whose apiVersion is
+	// that of an earlier v1beta is applied as well, any other is left away.
 	KubeadmConfigPatches []string `json:"kubeadmConfigPatches,omitempty"`
 	// KubeadmConfigPatchesJSON6902 are JSON patches (RFC 6902) of the same, made after the others.
 	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
@@ -58,7 +59,7 @@ type Node struct {
 	Role string `json:"role"`
 	// Count is how many nodes there are of this kind. Default: 1.
 	Count *int `json:"count,omitempty"`
-	// Name is the name of a single node. Default: control-plane, or worker and a number.
+	// Name is the name of a single node: 2 to 63 lower case letters, digits and hyphens. Default: control-plane, or worker and a number.
 	Name string `json:"name,omitempty"`
 	// Labels are labels of the Node object.
 	Labels map[string]string `json:"labels,omitempty"`
@@ -79,7 +80,7 @@ type Mount struct {
 	// HostPath is the path on the Docker host. With plain Docker, the cluster's container must have it at the same path below
 	// /host.
 	HostPath string `json:"hostPath"`
-	// ContainerPath is the path in the node.
+	// ContainerPath is the path in the node: none where the node has its own files.
 	ContainerPath string `json:"containerPath"`
 	// ReadOnly keeps the node from writing to it. Default: false.
 	ReadOnly bool `json:"readOnly,omitempty"`
@@ -91,7 +92,7 @@ type Mount struct {
 type Port struct {
 	// ContainerPort is the port of the node, such as that of a NodePort service or of a pod with a hostPort.
 	ContainerPort int `json:"containerPort"`
-	// HostPort is the port of the Docker host.
+	// HostPort is the port of the Docker host: any but 53 and, for TCP, 6443 and the API server's.
 	HostPort int `json:"hostPort"`
 	// ListenAddress is an address of the Docker host. Default: 127.0.0.1.
 	ListenAddress string `json:"listenAddress,omitempty"`

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dind-cluster/dind-cluster/internal/strictyaml"
 )
@@ -60,14 +61,14 @@ func (c Cluster) Validate() error {
 	v.patches("", c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902)
 	for _, name := range slices.Sorted(maps.Keys(c.FeatureGates)) {
 		if !gateName.MatchString(name) {
-			v.fail("featureGates."+name, "want the name of a feature gate")
+			v.fail(strictyaml.Join("featureGates", name), "want the name of a feature gate")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.RuntimeConfig)) {
 		if !runtimeName.MatchString(name) {
-			v.fail("runtimeConfig."+name, "want an API group with a version, as in batch/v1, or api/all, api/ga, api/beta, api/alpha")
+			v.fail(strictyaml.Join("runtimeConfig", name), "want an API group with a version, as in batch/v1, or api/all, api/ga, api/beta, api/alpha")
 		}
-		v.check("runtimeConfig."+name, c.RuntimeConfig[name], OneOf(c.RuntimeConfig[name], "true", "false", ""))
+		v.check(strictyaml.Join("runtimeConfig", name), c.RuntimeConfig[name], OneOf(c.RuntimeConfig[name], "true", "false", ""))
 	}
 	v.check("openFiles", c.OpenFiles, Between(c.OpenFiles, 256, 1<<20))
 	v.check("start.timeout", time.Duration(c.Start.Timeout), CheckTimeout(time.Duration(c.Start.Timeout)))
@@ -102,13 +103,22 @@ var (
 	// https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
 	label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	// https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
-	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	labelKey   = regexp.MustCompile(`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
 	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
 )
+
+// isKey reports whether a text is the key of a label or of a taint.
+func isKey(key string) bool {
+	prefix, _, _ := strings.Cut(key, "/")
+	return labelKey.MatchString(key) && len(prefix) <= 253
+}
 
 func (v *validation) nodes(c Cluster) {
 	controlPlanes, all := 0, 0
 	names, ports := map[string]string{}, map[string]string{}
+	if p := c.Networking.APIServerPort; p != 0 {
+		ports[fmt.Sprintf("%d/TCP", p)] = apiServerPort
+	}
 	for i, n := range c.Nodes {
 		path := fmt.Sprintf("nodes[%d]", i)
 		v.check(path+".role", n.Role, OneOf(n.Role, RoleControlPlane, RoleWorker))
@@ -125,32 +135,38 @@ func (v *validation) nodes(c Cluster) {
 		case n.Name == "":
 		case count > 1:
 			v.fail(path+".name", "%d nodes cannot have one name: leave it away, or list the nodes one by one", count)
-		case len(n.Name) > 63 || !label.MatchString(n.Name):
-			v.fail(path+".name", "%q: want at most 63 lower case letters, digits and hyphens", n.Name)
+		// Docker takes no name of one letter.
+		case len(n.Name) < 2 || len(n.Name) > 63 || !label.MatchString(n.Name):
+			v.fail(path+".name", "%q: want 2 to 63 lower case letters, digits and hyphens", n.Name)
+		case n.Name == "localhost":
+			v.fail(path+".name", "%q is each node's name for itself: choose another", n.Name)
 		case names[n.Name] != "":
 			v.fail(path+".name", "%q is the name of %s, too", n.Name, names[n.Name])
 		default:
 			names[n.Name] = path
 		}
 		for _, key := range slices.Sorted(maps.Keys(n.Labels)) {
-			if !labelKey.MatchString(key) {
-				v.fail(path+".labels", "%q: want the key of a label, as in example.org/name", key)
+			if !isKey(key) {
+				v.fail(strictyaml.Join(path+".labels", key), "%q: want the key of a label, as in example.org/name", key)
 			}
 			if !labelValue.MatchString(n.Labels[key]) {
-				v.fail(path+".labels."+key, "%q: want at most 63 letters, digits, hyphens, underscores and dots", n.Labels[key])
+				v.fail(strictyaml.Join(path+".labels", key), "%q: want at most 63 letters, digits, hyphens, underscores and dots", n.Labels[key])
 			}
 		}
 		for j, t := range n.Taints {
 			path := fmt.Sprintf("%s.taints[%d]", path, j)
-			if !labelKey.MatchString(t.Key) {
+			if !isKey(t.Key) {
 				v.fail(path+".key", "%q: want a key, as in example.org/name", t.Key)
 			}
 			if !labelValue.MatchString(t.Value) {
 				v.fail(path+".value", "%q: want at most 63 letters, digits, hyphens, underscores and dots", t.Value)
 			}
 			v.check(path+".effect", t.Effect, OneOf(t.Effect, "NoSchedule", "PreferNoSchedule", "NoExecute"))
+			if slices.ContainsFunc(n.Taints[:j], func(o Taint) bool { return o.Key == t.Key && o.Effect == t.Effect }) {
+				v.fail(path, "there is another taint %s:%s: a node can have one of them", t.Key, t.Effect)
+			}
 		}
-		v.mounts(path, n)
+		v.mounts(path, n, c.Networking.PodNetwork)
 		v.ports(path, n, count, ports)
 		v.patches(path+".", n.KubeadmConfigPatches, n.KubeadmConfigPatchesJSON6902)
 		if n.Role == RoleWorker {
@@ -166,22 +182,69 @@ func (v *validation) nodes(c Cluster) {
 	}
 }
 
-// clean reports whether a path is absolute and in its shortest form, without characters that mean something to Docker.
-func clean(p string) bool {
-	return path.IsAbs(p) && path.Clean(p) == p && p != "/" && !strings.ContainsAny(p, ":,\n")
+// checkPath reports whether a path is absolute and in its shortest form, without characters that mean something to Docker.
+func checkPath(p string) error {
+	switch {
+	case !path.IsAbs(p):
+		return errors.New("want an absolute path")
+	case path.Clean(p) != p:
+		return fmt.Errorf("want it in its shortest form, %s", path.Clean(p))
+	case p == "/":
+		return errors.New("want a directory or a file below it")
+	case strings.ContainsFunc(p, func(r rune) bool { return r == ':' || r == ',' || unicode.IsControl(r) }):
+		return errors.New("want a path without colons, commas and control characters")
+	}
+	return nil
 }
 
-func (v *validation) mounts(node string, n Node) {
+// What a node needs of its own files. Nothing can be mounted on any of this or on a directory above it, nor below ownTrees.
+var (
+	ownTrees = []string{
+		"/etc/dind-cluster", "/proc", "/run/dind-cluster", "/usr/lib/dind-cluster", "/var/lib/containerd",
+		"/var/lib/dind-cluster",
+	}
+	ownPaths = []string{
+		"/bin", "/dev", "/etc/containerd", "/etc/kubernetes", "/etc/systemd", "/lib", "/lib64",
+		"/run/containerd", "/run/systemd", "/sbin", "/sys", "/sys/fs/cgroup", "/usr/bin", "/usr/lib/systemd", "/usr/sbin", "/var/lib/kubelet", "/var/run",
+	}
+	// With a pod network of ours.
+	ownNetwork = []string{"/etc/cni/net.d", "/opt/cni/bin"}
+)
+
+// checkTarget reports whether something can be mounted on a path of a node.
+func checkTarget(p, podNetwork string) error {
+	if err := checkPath(p); err != nil {
+		return err
+	}
+	real := p
+	if rest, ok := strings.CutPrefix(p, "/var/run/"); ok {
+		real = "/run/" + rest
+	}
+	all := slices.Concat(ownTrees, ownPaths)
+	if podNetwork != PodNetworkNone {
+		all = append(all, ownNetwork...)
+	}
+	for _, own := range all {
+		if own == real || strings.HasPrefix(own, real+"/") || slices.Contains(ownTrees, own) && strings.HasPrefix(real, own+"/") {
+			return fmt.Errorf("the node needs its own %s: choose another path", own)
+		}
+	}
+	return nil
+}
+
+func (v *validation) mounts(node string, n Node, podNetwork string) {
 	for i, m := range n.ExtraMounts {
 		field := fmt.Sprintf("%s.extraMounts[%d]", node, i)
-		for name, p := range map[string]string{".hostPath": m.HostPath, ".containerPath": m.ContainerPath} {
-			if !clean(p) {
-				v.fail(field+name, "%q: want an absolute path without .., // or :", p)
-			}
+		v.check(field+".hostPath", m.HostPath, checkPath(m.HostPath))
+		v.check(field+".containerPath", m.ContainerPath, checkTarget(m.ContainerPath, podNetwork))
+		if slices.ContainsFunc(n.ExtraMounts[:i], func(o Mount) bool { return o.ContainerPath == m.ContainerPath }) {
+			v.fail(field+".containerPath", "%q: something else is mounted there, too", m.ContainerPath)
 		}
 		v.check(field+".propagation", m.Propagation, OneOf(m.Propagation, "", "None", "HostToContainer", "Bidirectional"))
 	}
 }
+
+const apiServerPort = "networking.apiServerPort"
 
 // ports takes the ports that nodes before have, by number and protocol.
 func (v *validation) ports(node string, n Node, count int, taken map[string]string) {
@@ -190,15 +253,22 @@ func (v *validation) ports(node string, n Node, count int, taken map[string]stri
 		v.check(field+".containerPort", p.ContainerPort, Between(p.ContainerPort, 1, 65535))
 		v.check(field+".hostPort", p.HostPort, Between(p.HostPort, 1, 65535))
 		v.check(field+".protocol", p.Protocol, OneOf(p.Protocol, "", "TCP", "UDP"))
-		if _, err := netip.ParseAddr(p.ListenAddress); err != nil && p.ListenAddress != "" {
+		address, err := netip.ParseAddr(p.ListenAddress)
+		if (err != nil || address.Zone() != "") && p.ListenAddress != "" {
 			v.fail(field+".listenAddress", "%q: want an IP address", p.ListenAddress)
 		}
 		key := fmt.Sprintf("%d/%s", p.HostPort, cmp.Or(p.Protocol, "TCP"))
+		other := taken[key]
+		if other == apiServerPort && err == nil && !address.IsUnspecified() && address != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+			other = "" // the API server's is a port of 127.0.0.1
+		}
 		switch {
 		case key == fmt.Sprintf("%d/TCP", APIServerPort):
 			v.fail(field+".hostPort", "%d is the API server's in the cluster's container: choose another", p.HostPort)
-		case taken[key] != "":
-			v.fail(field+".hostPort", "%s is that of %s, too", key, taken[key])
+		case p.HostPort == 53:
+			v.fail(field+".hostPort", "53 is the nodes' name server's in the cluster's container: choose another")
+		case other != "":
+			v.fail(field+".hostPort", "%s is that of %s, too", key, other)
 		case count > 1:
 			v.fail(field+".hostPort", "%d nodes cannot have one port: list the nodes one by one", count)
 		}
@@ -232,7 +302,7 @@ func (v *validation) networking(n Networking) {
 		}
 	}
 	if n.APIServerPort != 0 {
-		v.check("networking.apiServerPort", n.APIServerPort, Between(n.APIServerPort, 1, 65535))
+		v.check(apiServerPort, n.APIServerPort, Between(n.APIServerPort, 1, 65535))
 	}
 	for i, name := range n.APIServerSANs {
 		v.check(fmt.Sprintf("networking.apiServerSANs[%d]", i), name, CheckSAN(name))

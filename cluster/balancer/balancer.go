@@ -30,8 +30,8 @@ type Balancer struct {
 	// in are the servers that are ready, in the order of servers; next counts connections.
 	in   []netip.AddrPort
 	next int
-	// open are the connections to a server, which end when it is no longer ready: what was sent to a node that is gone is
-	// answered by nobody, and the client would wait.
+	// open are the connections to a server, which end when it is no longer ready: what is sent to a node that is gone gets no
+	// answer, and the client would wait.
 	open map[netip.AddrPort]map[net.Conn]bool
 }
 
@@ -90,21 +90,22 @@ func (b *Balancer) watch(ctx context.Context, server netip.AddrPort) {
 func (b *Balancer) set(server netip.AddrPort, ready bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if slices.Contains(b.in, server) == ready {
-		return
-	}
-	var in []netip.AddrPort
-	for _, s := range b.servers {
-		if s == server && ready || s != server && slices.Contains(b.in, s) {
-			in = append(in, s)
+	was := slices.Contains(b.in, server)
+	if was != ready {
+		var in []netip.AddrPort
+		for _, s := range b.servers {
+			if s == server && ready || s != server && slices.Contains(b.in, s) {
+				in = append(in, s)
+			}
 		}
+		b.in = in
 	}
-	b.in = in
-	if ready {
-		return
-	}
-	for conn := range b.open[server] {
-		conn.Close()
+	// While no server is ready, as when the first control plane starts, there are no better ones. When there are, what was
+	// connected to this one meanwhile, or just as it went, ends, too.
+	if !ready && (was || len(b.in) > 0) {
+		for conn := range b.open[server] {
+			conn.Close()
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func TestBalancer(t *testing.T) {
 	if data, err := io.ReadAll(last); err != nil || len(data) == 0 {
 		t.Errorf("after the end of input: %q, %v", data, err)
 	}
-	// One goes: its connections end, and nobody is sent to it any more.
+	// One goes: its connections end, and it gets no more.
 	servers[addresses[1]].down.Store(true)
 	in(2)
 	if _, err := ask(seen["b hello\n"]); err == nil {
@@ -147,5 +148,41 @@ func TestBalancer(t *testing.T) {
 	}
 	if _, err := ask(seen["a hello\n"]); err == nil {
 		t.Error("a connection outlives the balancer")
+	}
+}
+
+// A connection that was made to a server while none was ready ends when another one is.
+func TestNoneReady(t *testing.T) {
+	a, b := start(t, "a"), start(t, "b")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ready atomic.Bool // b is
+	balancer := New([]netip.AddrPort{a.address, b.address}, func(_ context.Context, server netip.AddrPort) error {
+		if server != b.address || !ready.Load() {
+			return errors.New("not ready")
+		}
+		return nil
+	})
+	go balancer.Serve(t.Context(), l)
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// It stays until then, whatever the looks at the server say.
+	for range 3 {
+		if text, err := ask(conn); err != nil || text != "a hello\n" {
+			t.Fatalf("got %q, %v, want an answer of a", text, err)
+		}
+		time.Sleep(interval)
+	}
+	ready.Store(true)
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want the end of the connection", err)
 	}
 }

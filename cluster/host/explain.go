@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 )
 
@@ -24,6 +26,12 @@ func (l *Launcher) explainStart(ctx context.Context, p createPlan, ref string, p
 	}
 	switch {
 	case has("port is already allocated", "address already in use"):
+		for _, other := range p.ports {
+			// As in "127.0.0.1:80: bind", "127.0.0.1:80:172.17.0.2:80/tcp" and "127.0.0.1:80 failed".
+			if n := fmt.Sprintf(":%d", other.HostPort); other.HostPort != port && has(n+":", n+" ") {
+				return l.hostPortTaken(ctx, other)
+			}
+		}
 		return l.portTaken(ctx, port)
 	case has("is already in use by container"):
 		if c, inspectErr := l.lookUp(ctx, p.name); inspectErr == nil {
@@ -58,11 +66,23 @@ func (e *portTakenError) Error() string {
 	return fmt.Sprintf("port %d of 127.0.0.1 is in use%s: choose another with --api-port, or leave that out for a free one", e.port, e.holder)
 }
 
-// portTaken describes a taken port, with who has it if that is a container.
+// portTaken describes a taken port, with the container that has it, if it is one.
 func (l *Launcher) portTaken(ctx context.Context, port int) error {
-	holder := ""
-	if list, err := l.Docker.List(ctx, "publish="+strconv.Itoa(port)); err == nil && len(list) > 0 {
-		holder = fmt.Sprintf(" by container %q", list[0].Names)
+	return &portTakenError{port: port, holder: l.holder(ctx, strconv.Itoa(port))}
+}
+
+// hostPortTaken describes a taken port that a node is to have.
+func (l *Launcher) hostPortTaken(ctx context.Context, p v1alpha1.Port) error {
+	protocol := cmp.Or(p.Protocol, "TCP")
+	return fmt.Errorf("port %s/%s is in use%s: choose another hostPort in extraPortMappings",
+		hostPort(p), protocol, l.holder(ctx, fmt.Sprintf("%d/%s", p.HostPort, strings.ToLower(protocol))))
+}
+
+// holder says which container has a port of the Docker host, "" if none does.
+func (l *Launcher) holder(ctx context.Context, port string) string {
+	list, err := l.Docker.List(ctx, "publish="+port)
+	if err != nil || len(list) == 0 {
+		return ""
 	}
-	return &portTakenError{port: port, holder: holder}
+	return fmt.Sprintf(" by container %q", list[0].Names)
 }

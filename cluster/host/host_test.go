@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -112,9 +113,31 @@ func run(t *testing.T, l *Launcher, args ...string) {
 	}
 }
 
+// once closes a channel when something is written.
+type once struct {
+	sync.Once
+	c chan struct{}
+}
+
+func (o *once) Write(p []byte) (int, error) {
+	o.Do(func() { close(o.c) })
+	return len(p), nil
+}
+
 func TestCreate(t *testing.T) {
 	l, engine, log := launcher(t)
-	engine.AddImage(image(nil))
+	// The cluster gets ready some time after its first line.
+	shown := make(chan struct{})
+	l.Log = io.MultiWriter(log, &once{c: shown})
+	engine.AddImage(image(func(p *dockertest.Process) docker.State {
+		p.Log("[  0.1s] + doing things")
+		select {
+		case <-shown:
+		case <-p.Context.Done():
+		}
+		p.Health("healthy")
+		return untilStopped(p)
+	}))
 	r := request(t)
 	r.Env = []string{"POD_NETWORK=none"}
 	r.RunArgs = []string{"--network", "quiet"}
@@ -330,6 +353,135 @@ func TestNameTakenMeanwhile(t *testing.T) {
 	_, err := l.Create(t.Context(), r)
 	dockertest.CheckError(t, err, `already is a cluster "box"`)
 	nothingLeft(t, engine, r, "/box")
+}
+
+const configHead = "apiVersion: dind-cluster.github.io/v1alpha1\nkind: Cluster\n"
+
+// configured returns a request for what a file says.
+func configured(t *testing.T, text string) Request {
+	r := request(t)
+	r.Nodes, r.Wait = 0, 0
+	r.Config = &ConfigFile{Name: "x.yaml", Data: []byte(configHead + text)}
+	return r
+}
+
+// The container has the file before it starts, and what its nodes need of the Docker host.
+func TestConfig(t *testing.T) {
+	l, engine, _ := launcher(t)
+	var file dockertest.File
+	engine.AddImage(image(func(p *dockertest.Process) docker.State {
+		file = engine.Container("box").Files["/etc/dind-cluster/config.yaml"]
+		return comeUp(p)
+	}))
+	data, other := t.TempDir(), t.TempDir()
+	r := configured(t, fmt.Sprintf(`
+nodes:
+- role: control-plane
+  extraPortMappings: [{containerPort: 80, hostPort: 20080}, {containerPort: 80, hostPort: 20080, protocol: UDP, listenAddress: "::1"}]
+  extraMounts: [{hostPath: %[1]s, containerPath: /data, readOnly: true}]
+- role: worker
+  count: 2
+  extraMounts: [{hostPath: %[1]s, containerPath: /data, propagation: HostToContainer}, {hostPath: %[2]s, containerPath: /x, readOnly: true}]
+- role: worker
+  count: 0
+  extraMounts: [{hostPath: /no/such/directory, containerPath: /y}]
+  extraPortMappings: [{containerPort: 80, hostPort: 20081}]
+`, data, other))
+	r.Env = []string{"OPEN=no"}
+	if _, err := l.Create(t.Context(), r); err == nil {
+		t.Error("want an error for what is no setting")
+	}
+	r.Env = nil
+	c, err := l.Create(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(file.Data, r.Config.Data) || file.Mode != 0o644 {
+		t.Errorf("the container has %q, mode %v", file.Data, file.Mode)
+	}
+	if c.Nodes != 3 {
+		t.Errorf("%d nodes, want 3", c.Nodes)
+	}
+	flags := engine.Container("box").Flags
+	port := strconv.Itoa(c.APIPort)
+	for flag, want := range map[string][]string{
+		"env":     {"API_PORT=" + port},
+		"publish": {"127.0.0.1:" + port + ":6443/tcp", "127.0.0.1:20080:20080/tcp", "[::1]:20080:20080/udp"},
+		// One path of the Docker host that several nodes have is mounted once.
+		"volume": {data + ":/host" + data + ":rslave", other + ":/host" + other + ":ro"},
+	} {
+		if !slices.Equal(flags[flag], want) {
+			t.Errorf("--%s: got %q, want %q", flag, flags[flag], want)
+		}
+	}
+}
+
+// Options and settings have the last word.
+func TestConfigAndOptions(t *testing.T) {
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	r := configured(t, "name: other\nstart: {timeout: 90s}\nnetworking: {apiServerPort: 6444, podNetwork: none}\n")
+	r.Nodes, r.Wait, r.APIPort, r.Retain = 2, time.Minute, 26443, true
+	r.Env = []string{"POD_NETWORK=ptp"}
+	p, err := l.plan(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.name != "box" || p.nodes != 2 || p.wait != time.Minute || p.port != 26443 || !p.retain {
+		t.Errorf("got %+v", p)
+	}
+	r.Nodes, r.Wait, r.APIPort, r.Retain, r.Env = 0, 0, 0, false, nil
+	if p, err = l.plan(t.Context(), r); err != nil || p.nodes != 3 || p.wait != 90*time.Second || p.port != 6444 || p.retain {
+		t.Errorf("got %+v, %v", p, err)
+	}
+}
+
+// What cannot be is said before anything is sent.
+func TestConfigRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	taken := listener.Addr().(*net.TCPAddr).Port
+	for _, test := range []struct {
+		name, text string
+		port       int
+		want       []string
+	}{
+		{"mistakes", "nodes: [{role: control-plane, extraMounts: [{hostPath: a, containerPath: /run}]}]\nhealth: good", 0,
+			[]string{`x.yaml: line 3: nodes[0].extraMounts[0].hostPath: "a": want an absolute path`, "x.yaml: line 3: nodes[0].extraMounts[0].containerPath", "x.yaml: line 4: health"}},
+		{"missing directory", "nodes: [{role: control-plane, extraMounts: [{hostPath: /no/such/directory, containerPath: /a}]}]", 0, []string{"nodes[0].extraMounts[0].hostPath: ", "/no/such/directory"}},
+		{"port of the API server", "nodes: [{role: control-plane, extraPortMappings: [{containerPort: 80, hostPort: 26443}]}]", 26443, []string{"hostPort: 26443/TCP is that of networking.apiServerPort"}},
+		{"port in use", fmt.Sprintf("nodes: [{role: control-plane, extraPortMappings: [{containerPort: 80, hostPort: %d}]}]", taken), 0,
+			[]string{fmt.Sprintf("port 127.0.0.1:%d/TCP is in use: choose another hostPort", taken)}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, engine, _ := launcher(t)
+			engine.AddImage(image(nil))
+			r := configured(t, test.text)
+			r.APIPort = test.port
+			_, err := l.Create(t.Context(), r)
+			dockertest.CheckError(t, err, test.want...)
+			nothingLeft(t, engine, r)
+		})
+	}
+}
+
+// A port of a node that something else took meanwhile is not the API server's.
+func TestNodePortTaken(t *testing.T) {
+	for _, stderr := range []string{
+		"driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:20080 failed: port is already allocated",
+		"failed to set up container networking: failed to bind host port for 127.0.0.1:20080:172.17.0.2:20080/tcp: address already in use",
+		"error starting userland proxy: listen tcp4 127.0.0.1:20080: bind: address already in use",
+	} {
+		l, engine, _ := launcher(t, dockertest.Reply{Args: "start", Exit: 1, Stderr: stderr})
+		engine.AddImage(image(nil))
+		r := configured(t, "nodes: [{role: control-plane, extraPortMappings: [{containerPort: 80, hostPort: 20080}]}]")
+		_, err := l.Create(t.Context(), r)
+		dockertest.CheckError(t, err, "port 127.0.0.1:20080/TCP is in use", "choose another hostPort")
+		nothingLeft(t, engine, r)
+	}
 }
 
 // TestStartFails has what Docker says when it cannot start the container that it has created.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -33,7 +34,8 @@ type createPlan struct {
 	kubeconfig *kubeconfig.File // nil means none
 	config     *ConfigFile      // nil means none
 	nodes      int
-	args       []string // of `docker create`, without those that the port and the image give
+	ports      []v1alpha1.Port // of the Docker host that nodes have
+	args       []string        // of `docker create`, without those that the port and the image give
 }
 
 // plan finds out all that can be found out in a moment, and changes nothing: a user should not wait
@@ -43,9 +45,7 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 	if err != nil {
 		return createPlan{}, err
 	}
-	if r.APIPort == 0 {
-		r.APIPort = want.Networking.APIServerPort
-	}
+	r.APIPort = want.Networking.APIServerPort
 	info, err := l.checkEngine(ctx)
 	if err != nil {
 		return createPlan{}, err
@@ -66,6 +66,7 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 		wait:   time.Duration(want.Start.Timeout),
 		retain: want.Start.OnFailure == v1alpha1.OnFailureKeep,
 		nodes:  len(want.Expand()),
+		ports:  ports(want.Expand()),
 		args:   containerArgs(r, want, info),
 	}, nil
 }
@@ -96,18 +97,48 @@ func containerArgs(r Request, want v1alpha1.Cluster, info *docker.Info) []string
 	for _, e := range slices.Concat(r.options(), r.Env) {
 		args = append(args, "--env", e)
 	}
-	for _, n := range want.Nodes {
-		for _, m := range n.ExtraMounts {
-			args = append(args, "--volume", mountArg(m))
-		}
-		for _, p := range n.ExtraPortMappings {
-			// The cluster's container has it under the same number.
-			args = append(args, "--publish", fmt.Sprintf("%s:%d/%s",
-				net.JoinHostPort(cmp.Or(p.ListenAddress, "127.0.0.1"), strconv.Itoa(p.HostPort)), p.HostPort,
-				strings.ToLower(cmp.Or(p.Protocol, "TCP"))))
-		}
+	for _, m := range mounts(want.Expand()) {
+		args = append(args, "--volume", mountArg(m))
+	}
+	for _, p := range ports(want.Expand()) {
+		// The cluster's container has it under the same number.
+		args = append(args, "--publish", fmt.Sprintf("%s:%d/%s", hostPort(p), p.HostPort, strings.ToLower(cmp.Or(p.Protocol, "TCP"))))
 	}
 	return append(args, r.RunArgs...)
+}
+
+// hostPort returns the address and port of the Docker host that a node has.
+func hostPort(p v1alpha1.Port) string {
+	return net.JoinHostPort(cmp.Or(p.ListenAddress, "127.0.0.1"), strconv.Itoa(p.HostPort))
+}
+
+// ports returns the ports of all nodes.
+func ports(nodes []v1alpha1.Node) []v1alpha1.Port {
+	var out []v1alpha1.Port
+	for _, n := range nodes {
+		out = append(out, n.ExtraPortMappings...)
+	}
+	return out
+}
+
+// mounts returns what the cluster's container needs for the mounts of all nodes: each path of the
+// Docker host once, with all that one of the nodes may do.
+func mounts(nodes []v1alpha1.Node) []v1alpha1.Mount {
+	var out []v1alpha1.Mount
+	for _, n := range nodes {
+		for _, m := range n.ExtraMounts {
+			i := slices.IndexFunc(out, func(o v1alpha1.Mount) bool { return o.HostPath == m.HostPath })
+			if i < 0 {
+				out = append(out, m)
+				continue
+			}
+			out[i].ReadOnly = out[i].ReadOnly && m.ReadOnly
+			if reach := []string{"HostToContainer", "Bidirectional"}; slices.Index(reach, m.Propagation) > slices.Index(reach, out[i].Propagation) {
+				out[i].Propagation = m.Propagation
+			}
+		}
+	}
+	return out
 }
 
 // mountArg returns the value of --volume by which the cluster's container has what a node mounts.
@@ -143,10 +174,18 @@ func (l *Launcher) checkMachine(ctx context.Context, port int, want v1alpha1.Clu
 	}
 	var errs []error
 	for i, n := range want.Nodes {
+		if n.Count != nil && *n.Count == 0 {
+			continue
+		}
 		for j, m := range n.ExtraMounts {
 			// Docker would make a directory of what is missing.
 			if _, err := os.Stat(m.HostPath); err != nil {
 				errs = append(errs, fmt.Errorf("nodes[%d].extraMounts[%d].hostPath: %w", i, j, err))
+			}
+		}
+		for _, p := range n.ExtraPortMappings {
+			if inUse(p) {
+				errs = append(errs, l.hostPortTaken(ctx, p))
 			}
 		}
 	}
@@ -192,6 +231,21 @@ func (l *Launcher) checkNameFree(ctx context.Context, name string) error {
 		return err
 	}
 	return nameTaken(name, c)
+}
+
+// inUse reports whether a port of this machine that a node is to have is another program's.
+func inUse(p v1alpha1.Port) bool {
+	var c io.Closer
+	var err error
+	if p.Protocol == "UDP" {
+		c, err = net.ListenPacket("udp", hostPort(p))
+	} else {
+		c, err = net.Listen("tcp", hostPort(p))
+	}
+	if err == nil {
+		c.Close()
+	}
+	return errors.Is(err, syscall.EADDRINUSE)
 }
 
 // checkPortFree checks that a port of 127.0.0.1 is free.

@@ -89,6 +89,9 @@ func (r Request) resolve() (v1alpha1.Cluster, error) {
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return c, err
 	}
+	if r.APIPort != 0 {
+		c.Networking.APIServerPort = r.APIPort
+	}
 	values := map[string]string{}
 	for _, e := range r.options() {
 		name, value, _ := strings.Cut(e, "=")

@@ -332,18 +332,20 @@ func Patches(in Input) (map[string][]byte, error) {
 // kubeletPatches adds what a user wants different for one node's kubelet: the configuration that kubeadm uploads is for all
 // nodes, a patch for one.
 func kubeletPatches(patches topology.Patches, files map[string][]byte) error {
-	const kind = "KubeletConfiguration"
-	for i, text := range patches.Merge {
-		if is, err := v1alpha1.PatchKind(text); err != nil {
-			return err
-		} else if is == kind {
-			files[fmt.Sprintf("kubeletconfiguration%d+merge.yaml", i)] = []byte(text)
-		}
+	merge, err := v1alpha1.MergePatches(patches.Merge, kubeletAPI, kubeletKind)
+	if err != nil {
+		return err
 	}
-	for i, p := range patches.JSON6902 {
-		if p.Kind == kind {
-			files[fmt.Sprintf("kubeletconfiguration%d+json.yaml", i)] = []byte(p.Patch)
-		}
+	// kubeadm takes them in the order of their names
+	// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/util/patches/patches.go).
+	add := func(format, patch string) {
+		files[fmt.Sprintf("kubeletconfiguration%06d+%s.yaml", len(files), format)] = []byte(patch)
+	}
+	for _, text := range merge {
+		add("merge", text)
+	}
+	for _, p := range v1alpha1.JSONPatches(patches.JSON6902, kubeletAPI, kubeletKind) {
+		add("json", p.Patch)
 	}
 	return nil
 }
@@ -430,10 +432,12 @@ func timeouts(d time.Duration) object {
 	}
 }
 
+const kubeletAPI, kubeletKind = "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration"
+
 func kubeletConfiguration(in Input) object {
 	config := withGates(in, object{
-		"apiVersion":   "kubelet.config.k8s.io/v1beta1",
-		"kind":         "KubeletConfiguration",
+		"apiVersion":   kubeletAPI,
+		"kind":         kubeletKind,
 		"cgroupDriver": "systemd",
 		"failSwapOn":   false,
 		"resolvConf":   in.ResolvConf,
@@ -477,7 +481,7 @@ func documents(in Input, docs ...object) ([]byte, error) {
 			return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
 		}
 		patches := []topology.Patches{in.Topology.Patches}
-		if doc["kind"] != "KubeletConfiguration" { // that of all nodes: see kubeletPatches
+		if doc["kind"] != kubeletKind { // that of all nodes: see kubeletPatches
 			patches = append(patches, in.Node.Patches)
 		}
 		for _, p := range patches {

@@ -3,8 +3,12 @@ package kubeadm
 import (
 	"crypto/tls"
 	"flag"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -153,6 +157,39 @@ func TestWriteServing(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(root, args[1].Value)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("the key of %s: %v, %v", component, info, err)
 		}
+	}
+}
+
+// kubeadm applies patches in the order of their names: a user's after ours, JSON patches after
+// merge patches, and none that is for another version.
+func TestKubeletPatchesOrder(t *testing.T) {
+	wanted := topology.Resolve(v1alpha1.Default())
+	in := Input{Topology: wanted, Node: wanted.Nodes[0]}
+	in.Node.Patches = topology.Patches{JSON6902: []v1alpha1.JSON6902Patch{
+		{Kind: "KubeletConfiguration", Group: "kubelet.config.k8s.io", Patch: "json"},
+		{Kind: "KubeletConfiguration", Group: "kubelet.config.k8s.io", Version: "v2", Patch: "other"},
+	}}
+	want := []string{""} // ours, below
+	for i := range 12 {
+		text := fmt.Sprintf("kind: KubeletConfiguration\nmaxPods: %d", i)
+		in.Node.Patches.Merge = append(in.Node.Patches.Merge, text)
+		want = append(want, text)
+	}
+	in.Node.Patches.Merge = append(in.Node.Patches.Merge, "kind: KubeletConfiguration\napiVersion: kubelet.config.k8s.io/v2")
+	want = append(want, "json")
+	files, err := Patches(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if strings.HasPrefix(name, "kubeletconfiguration") {
+			got = append(got, string(files[name]))
+		}
+	}
+	want[0] = string(files["kubeletconfiguration+merge.yaml"])
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/dind-cluster/dind-cluster/api/config"
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
@@ -27,8 +28,10 @@ func Read(file string, environ []string) (v1alpha1.Cluster, error) {
 	var errs []error
 	switch data, err := os.ReadFile(file); {
 	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, syscall.EISDIR):
+		errs = append(errs, fmt.Errorf("%s is a directory, as Docker makes one where the Docker host has no such file: give docker run --volume the path of a configuration file", file))
 	case err != nil:
-		errs = append(errs, err)
+		errs = append(errs, fmt.Errorf("reading the configuration: %w", err))
 	default:
 		if c, err = config.Read(file, data); err != nil {
 			c = v1alpha1.Default()
@@ -129,6 +132,9 @@ func flatten(path string, value any, out map[string]string) {
 			flatten(strings.TrimPrefix(path+"."+key, "."), v, out)
 		}
 	case []any:
+		if len(value) == 0 {
+			out[path] = "[]"
+		}
 		for i, v := range value {
 			flatten(fmt.Sprintf("%s[%d]", path, i), v, out)
 		}

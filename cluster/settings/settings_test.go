@@ -200,6 +200,14 @@ func TestFile(t *testing.T) {
 	}
 }
 
+// A directory in place of the file is what Docker makes of a path that the host does not have.
+func TestReadDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Read(dir, nil); err == nil || !strings.Contains(err.Error(), dir+" is a directory, as Docker makes one") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func FuzzFromEnv(f *testing.F) {
 	f.Add("3", "10.0.0.0/16", "a.b")
 	f.Add("3", "10.0.0.0/16", "fe80::1%a\nb")
@@ -228,8 +236,9 @@ func TestDifferences(t *testing.T) {
 	}
 	want.Nodes = v1alpha1.Workers(4)
 	want.FeatureGates = map[string]bool{"A": true}
+	have.Nodes[0].Taints = []v1alpha1.Taint{}
 	got, err := Differences(have, want)
-	if text := strings.Join(got, "; "); err != nil || text != "featureGates.A: nothing (not true); nodes[1].count: 2 (not 4)" {
+	if text := strings.Join(got, "; "); err != nil || text != "featureGates.A: nothing (not true); nodes[0].taints: [] (not nothing); nodes[1].count: 2 (not 4)" {
 		t.Errorf("got %q, %v", text, err)
 	}
 }

@@ -192,7 +192,7 @@ func Names(nodes []Node) []string {
 // podCIDRBits is the length of one node's IPv4 pod prefix: 254 addresses for at most 110 pods.
 const podCIDRBits = 24
 
-// Slot returns the addresses of the node in a slot, from 0 to plan.MaxNodes-1, and those of its
+// Slot returns the addresses of the node in a slot, from 0 to v1alpha1.MaxNodes-1, and those of its
 // pods.
 func (n Networks) Slot(slot int) (ips []netip.Addr, podCIDRs []netip.Prefix) {
 	for _, subnet := range n.Nodes {

@@ -7,10 +7,15 @@ import "strings"
 // do not count, and one letter in four may be wrong.
 func Of(name string, names []string) string {
 	plain := func(s string) string { return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s)) }
+	name = plain(name)
 	best, least := "", 0
 	for _, candidate := range names {
-		d := Distance(plain(name), plain(candidate))
-		if d <= max(1, len(candidate)/4) && (best == "" || d < least) {
+		allowed := max(1, len(candidate)/4)
+		if len(name) > len(candidate)+allowed {
+			continue // a name may be as long as a file
+		}
+		d := Distance(name, plain(candidate))
+		if d <= allowed && (best == "" || d < least) {
 			best, least = candidate, d
 		}
 	}

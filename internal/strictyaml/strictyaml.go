@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,24 +59,31 @@ func Parse(data []byte) (*Document, error) {
 	var doc, more yaml.Node
 	switch err := decoder.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("the file is empty")
+		return nil, errors.New("the YAML document is empty")
 	case err != nil:
 		return nil, fmt.Errorf("not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, errors.New("the file has more than one YAML document: want one")
+		return nil, errors.New("there is more than one YAML document: want one")
 	}
 	root := doc.Content[0]
+	if root.Kind == yaml.ScalarNode && root.ShortTag() == nullTag {
+		return nil, errors.New("the YAML document is empty")
+	}
 	if root.Kind != yaml.MappingNode {
-		return nil, &Error{Line: root.Line, Text: fmt.Sprintf("the file is %s, want fields with values", describe(root))}
+		return nil, &Error{Line: root.Line, Text: fmt.Sprintf("the YAML document is %s, want fields with values", describe(root))}
 	}
 	return &Document{root: root, lines: map[string]int{}}, nil
 }
 
-// String returns the value of a field of the document, or "" if it has none or one that is no text.
+// String returns the value of a field of the document, or "" if it has none or one that is no text. A field that is merged (<<)
+// does not count.
 func (d *Document) String(field string) string {
 	for i := 0; i+1 < len(d.root.Content); i += 2 {
-		if v := d.root.Content[i+1]; d.root.Content[i].Value == field && v.Kind == yaml.ScalarNode {
+		if v := resolve(d.root.Content[i+1]); resolve(d.root.Content[i]).Value == field && v.Kind == yaml.ScalarNode {
+			if v.ShortTag() == nullTag {
+				return ""
+			}
 			d.lines[field] = v.Line
 			return v.Value
 		}
@@ -112,21 +121,34 @@ func (w *walker) fail(n *yaml.Node, path, format string, args ...any) {
 
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-// set decodes a node into a value.
-func (w *walker) set(n *yaml.Node, path string, v reflect.Value) {
-	if w.nodes++; w.nodes > maxNodes {
-		if w.nodes == maxNodes+1 {
-			w.fail(n, path, "the file comes to more than %d values", maxNodes)
-		}
-		return
-	}
-	if n.Kind == yaml.AliasNode {
+const nullTag, mergeTag = "!!null", "!!merge"
+
+// resolve returns the node that an alias stands for.
+func resolve(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
+	return n
+}
+
+// count reports whether there may be another value.
+func (w *walker) count(n *yaml.Node, path string) bool {
+	if w.nodes++; w.nodes == maxNodes+1 {
+		w.fail(n, path, "the file comes to more than %d values", maxNodes)
+	}
+	return w.nodes <= maxNodes
+}
+
+// set decodes a node into a value.
+func (w *walker) set(n *yaml.Node, path string, v reflect.Value) {
+	if !w.count(n, path) {
+		return
+	}
+	n = resolve(n)
 	if path != "" && w.lines[path] == 0 {
 		w.lines[path] = n.Line
 	}
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == nullTag {
 		return // as if it were not there
 	}
 	if v.Kind() == reflect.Pointer {
@@ -138,7 +160,12 @@ func (w *walker) set(n *yaml.Node, path string, v reflect.Value) {
 		if !w.is(n, path, yaml.ScalarNode, "a text") {
 			return
 		}
-		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value)); err != nil {
+		err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(n.Value))
+		switch {
+		case err == nil:
+		case v.Type() == reflect.TypeFor[netip.Prefix]():
+			w.fail(n, path, "%q: want a subnet, such as 10.32.0.0/16", n.Value)
+		default:
 			w.fail(n, path, "%q: %v", n.Value, err)
 		}
 		return
@@ -156,27 +183,20 @@ func (w *walker) set(n *yaml.Node, path string, v reflect.Value) {
 		for i, item := range n.Content {
 			w.set(item, fmt.Sprintf("%s[%d]", path, i), v.Index(i))
 		}
-	case reflect.Interface:
-		var any any
-		if err := n.Decode(&any); err != nil {
-			w.fail(n, path, "%v", err)
-			return
-		}
-		v.Set(reflect.ValueOf(any))
 	case reflect.String:
 		if w.is(n, path, yaml.ScalarNode, "a text") {
 			v.SetString(n.Value)
 		}
 	case reflect.Bool:
 		b, err := strconv.ParseBool(n.Value)
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" || err != nil {
+		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || err != nil {
 			w.fail(n, path, "%s, want true or false", describe(n))
 			return
 		}
 		v.SetBool(b)
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		i, err := strconv.ParseInt(n.Value, 0, v.Type().Bits())
-		if n.Kind != yaml.ScalarNode || n.Tag != "!!int" || err != nil {
+		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil {
 			w.fail(n, path, "%s, want a whole number", describe(n))
 			return
 		}
@@ -198,13 +218,17 @@ func (w *walker) pairs(n *yaml.Node, path string, f func(key, value *yaml.Node))
 	seen := map[string]int{}
 	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
-		if key.Tag == "!!merge" {
+		key, value := resolve(n.Content[i]), n.Content[i+1]
+		if key.ShortTag() == mergeTag {
 			merged = append(merged, value)
 			continue
 		}
+		if key.Kind != yaml.ScalarNode {
+			w.fail(n.Content[i], path, "%s is no name of a field", describe(key))
+			continue
+		}
 		if line, ok := seen[key.Value]; ok {
-			w.fail(key, join(path, key.Value), "stands here and in line %d", line)
+			w.fail(n.Content[i], Join(path, key.Value), "stands here and in line %d", line)
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -213,24 +237,26 @@ func (w *walker) pairs(n *yaml.Node, path string, f func(key, value *yaml.Node))
 	for len(merged) > 0 {
 		m := merged[0]
 		merged = merged[1:]
-		if w.nodes++; w.nodes > maxNodes {
+		if !w.count(n, path) {
 			return
 		}
 		switch m.Kind {
 		case yaml.AliasNode:
-			merged = append(merged, m.Alias)
+			merged = slices.Insert(merged, 0, m.Alias)
 		case yaml.SequenceNode:
-			merged = append(merged, m.Content...)
+			merged = slices.Insert(merged, 0, m.Content...)
 		case yaml.MappingNode:
+			var further []*yaml.Node
 			for i := 0; i+1 < len(m.Content); i += 2 {
-				key, value := m.Content[i], m.Content[i+1]
-				if key.Tag == "!!merge" {
-					merged = append(merged, value)
-				} else if _, ok := seen[key.Value]; !ok {
+				key, value := resolve(m.Content[i]), m.Content[i+1]
+				if key.ShortTag() == mergeTag {
+					further = append(further, value)
+				} else if _, ok := seen[key.Value]; !ok && key.Kind == yaml.ScalarNode {
 					seen[key.Value] = key.Line
 					f(key, value)
 				}
 			}
+			merged = slices.Insert(merged, 0, further...)
 		default:
 			w.fail(m, path, "%s cannot be merged, want fields with values", describe(m))
 		}
@@ -251,11 +277,11 @@ func (w *walker) fields(n *yaml.Node, path string, v reflect.Value) {
 			if like := nearest.Of(key.Value, names); like != "" {
 				hint = "did you mean " + like + "?"
 			}
-			w.fail(key, join(path, key.Value), "no such field: %s", hint)
+			w.fail(key, Join(path, key.Value), "no such field: %s", hint)
 			return
 		}
-		w.lines[join(path, key.Value)] = key.Line
-		w.set(value, join(path, key.Value), field)
+		w.lines[Join(path, key.Value)] = key.Line
+		w.set(value, Join(path, key.Value), field)
 	})
 }
 
@@ -279,20 +305,23 @@ func (w *walker) entries(n *yaml.Node, path string, v reflect.Value) {
 	}
 	v.Set(reflect.MakeMap(v.Type()))
 	w.pairs(n, path, func(key, value *yaml.Node) {
-		if key.Kind != yaml.ScalarNode {
-			w.fail(key, path, "%s is no name of a field", describe(key))
+		w.lines[Join(path, key.Value)] = key.Line
+		entry := reflect.New(v.Type().Elem()).Elem()
+		if text := resolve(value); text.ShortTag() == nullTag && entry.Kind() != reflect.String {
+			w.fail(key, Join(path, key.Value), "has no value")
 			return
 		}
-		w.lines[join(path, key.Value)] = key.Line
-		entry := reflect.New(v.Type().Elem()).Elem()
-		w.set(value, join(path, key.Value), entry)
+		w.set(value, Join(path, key.Value), entry)
 		v.SetMapIndex(reflect.ValueOf(key.Value).Convert(v.Type().Key()), entry)
 	})
 }
 
-// join appends a field to a path, in brackets if its name has characters that paths have.
-func join(path, field string) string {
-	if strings.ContainsAny(field, ".[] ") {
+// plain are names that a path has as they are.
+var plain = regexp.MustCompile(`^[\pL\pN_/-]+$`)
+
+// Join appends a field to a path, in brackets if its name has characters that paths have.
+func Join(path, field string) string {
+	if !plain.MatchString(field) {
 		return fmt.Sprintf("%s[%q]", path, field)
 	}
 	return strings.TrimPrefix(path+"."+field, ".")

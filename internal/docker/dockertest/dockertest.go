@@ -162,7 +162,7 @@ func (e *Engine) serve(conn net.Conn) {
 			}
 		}
 	}()
-	if args[0] != "exec" {
+	if args[0] != "exec" && args[0] != "cp" {
 		stdin.Close() // nothing waits for it to be read
 	}
 	var mu sync.Mutex

@@ -1,6 +1,8 @@
 package dockertest
 
 import (
+	"archive/tar"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -51,9 +54,17 @@ type Container struct {
 	docker.Container
 	// Flags are those of `docker create`, without dashes.
 	Flags map[string][]string
+	// Files are those that `docker cp` has brought, by their paths.
+	Files map[string]File
 
 	image   *Image
 	process *Process
+}
+
+// File is a file of a container.
+type File struct {
+	Mode os.FileMode
+	Data []byte
 }
 
 // Process is process 1 of a container that runs.
@@ -266,8 +277,11 @@ func (e *Engine) do(c *command) (int, error) {
 	}
 	// After a name come the arguments of what runs in a container.
 	flags, names := parse(rest, verb == "create" || verb == "exec")
-	if verb == "exec" {
+	switch verb {
+	case "exec":
 		return e.exec(c, names)
+	case "cp":
+		return 0, e.copy(c, names)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -398,7 +412,11 @@ func (c *Container) matches(filter string) bool {
 	case "status":
 		return c.State.Status == value
 	case "publish":
-		for _, bindings := range c.NetworkSettings.Ports {
+		value, protocol, _ := strings.Cut(value, "/")
+		for inner, bindings := range c.NetworkSettings.Ports {
+			if !strings.HasSuffix(inner, "/"+cmp.Or(protocol, "tcp")) {
+				continue
+			}
 			if slices.ContainsFunc(bindings, func(b docker.PortBinding) bool { return b.HostPort == value }) {
 				return true
 			}
@@ -457,6 +475,15 @@ func (e *Engine) create(flags map[string][]string, names []string) (string, erro
 			c.NetworkSettings.Ports[inner] = append(c.NetworkSettings.Ports[inner], docker.PortBinding{HostIP: ip, HostPort: port})
 		}
 	}
+	targets := map[string]bool{}
+	for _, v := range flags["volume"] {
+		if parts := strings.Split(v, ":"); len(parts) > 1 {
+			if targets[parts[1]] {
+				return "", fmt.Errorf("Duplicate mount point: %s", parts[1])
+			}
+			targets[parts[1]] = true
+		}
+	}
 	e.containers[c.ID], e.volumes[c.ID] = c, true
 	e.emit(c, "create")
 	return c.ID, nil
@@ -467,10 +494,11 @@ func (e *Engine) start(name string) error {
 	if c == nil {
 		return fmt.Errorf("No such container: %s", name)
 	}
-	for _, bindings := range c.NetworkSettings.Ports {
+	for inner, bindings := range c.NetworkSettings.Ports {
+		_, protocol, _ := strings.Cut(inner, "/")
 		for _, b := range bindings {
 			for _, other := range e.containers {
-				if other.State.Running && other.matches("publish="+b.HostPort) {
+				if other.State.Running && other.matches("publish="+b.HostPort+"/"+protocol) {
 					return fmt.Errorf("driver failed programming external connectivity: Bind for %s:%s failed: port is already allocated", b.HostIP, b.HostPort)
 				}
 			}
@@ -583,4 +611,38 @@ func (e *Engine) exec(c *command, args []string) (int, error) {
 		return 0, fmt.Errorf("exec: %q: executable file not found in $PATH", args[1])
 	}
 	return found.image.Exec(c.in, c.out, c.err, args[1:]...), nil
+}
+
+// copy brings the files of an archive, which is the input, to a container.
+func (e *Engine) copy(c *command, names []string) error {
+	name, dir, ok := strings.Cut(names[1], ":")
+	if names[0] != "-" || !ok {
+		return fmt.Errorf("dockertest has no docker cp %s %s", names[0], names[1])
+	}
+	files := map[string]File{}
+	for archive := tar.NewReader(c.in); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(archive)
+		if err != nil {
+			return err
+		}
+		files[path.Join(dir, header.Name)] = File{header.FileInfo().Mode(), data}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	found := e.find(name)
+	if found == nil {
+		return fmt.Errorf("No such container: %s", name)
+	}
+	if found.Files == nil {
+		found.Files = map[string]File{}
+	}
+	maps.Copy(found.Files, files)
+	return nil
 }

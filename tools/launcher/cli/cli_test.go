@@ -75,6 +75,10 @@ func TestUsage(t *testing.T) {
 		{args: "load --archive /no/such/file", status: statusError, want: "/no/such/file"},
 		{args: "--image i --nodes 0", status: statusError, want: "0 nodes"},
 		{args: "--image i --nodes 200", status: statusError, want: "200 nodes"},
+		{args: "--config=", status: statusUsage, want: "--config: want a file"},
+		{args: "--image i --config x.yaml --nodes 0", status: statusUsage, want: "--nodes 0: leave it out"},
+		{args: "--image i --config x.yaml --wait 0s", status: statusUsage, want: "--wait 0: leave it out"},
+		{args: "--image i --config /no/such/file", status: statusError, want: "reading the configuration: open /no/such/file"},
 		{args: "", status: statusUsage, want: "--image"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
@@ -106,12 +110,54 @@ func TestKindFile(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "kind.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, _, stderr, engine := run(t, "--name", "kinds", "--image", "dind-cluster:v1", "--config", "kind.yaml")
+	_, _, stderr, engine := run(t, "--name", "kinds", "--image", "dind-cluster:v1", "--config", "kind.yaml", "--wait", "1s")
 	if want := "warning: kind.yaml: line 4: nodes[0].image: kindest/node:v1.30.0 is left away"; !strings.Contains(stderr, want) {
 		t.Errorf("got %q, want %q", stderr, want)
 	}
 	if calls, want := fmt.Sprint(engine.Calls()), "--volume "+dir+":/host"+dir; !strings.Contains(calls, want) {
 		t.Errorf("docker was called: %s, want %s; %s", calls, want, stderr)
+	}
+}
+
+// A file with mistakes is a mistake in the command line.
+func TestBadConfig(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	file := filepath.Join(t.TempDir(), "x.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: dind-cluster.github.io/v1alpha1\nkind: Cluster\nnmae: x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	status, _, stderr, engine := run(t, "--image", "i", "--config", file)
+	if want := file + ": line 3: nmae: no such field: did you mean name?"; status != statusUsage || !strings.Contains(stderr, want) {
+		t.Errorf("status %d, %q", status, stderr)
+	}
+	if calls := engine.Calls(); len(calls) > 2 {
+		t.Errorf("docker was called: %q", calls[2:])
+	}
+}
+
+// The file's name is the cluster's, unless there is another one on the command line.
+func TestConfigName(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: dind-cluster.github.io/v1alpha1\nkind: Cluster\nname: described\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ want, args string }{{"described", ""}, {"other", "--name other"}} {
+		t.Setenv("HOME", t.TempDir())
+		t.Setenv("KUBECONFIG", "")
+		client, engine := dockertest.New(t)
+		i := image()
+		i.Main = func(p *dockertest.Process) docker.State {
+			p.Health("healthy")
+			<-p.Context.Done()
+			return docker.State{}
+		}
+		engine.AddImage(i)
+		var out, errs bytes.Buffer
+		a := &app{stdout: &out, stderr: &errs, newLauncher: with(client)}
+		status := a.main(t.Context(), append([]string{"--image", "dind-cluster:v1", "--config", file}, strings.Fields(test.args)...))
+		if engine.Container(test.want) == nil {
+			t.Errorf("%s: status %d, %q, there is %q", test.args, status, &errs, engine.Leftovers())
+		}
 	}
 }
 

@@ -41,12 +41,23 @@ func (a *app) create(use string) *cobra.Command {
 			if c.Flags().Changed("api-port") && flags.apiPort == 0 {
 				return usageError{errors.New("--api-port 0: want 1 to 65535; leave it out for a free port")}
 			}
-			// What is not said is for the configuration file to say.
-			if flags.config != "" && !c.Flags().Changed("nodes") {
-				flags.nodes = 0
+			if c.Flags().Changed("config") && flags.config == "" {
+				return usageError{errors.New("--config: want a file, or - for standard input")}
 			}
-			if flags.config != "" && !c.Flags().Changed("wait") {
-				flags.wait = 0
+			if flags.config != "" {
+				// What is not said is for the configuration file to say.
+				switch {
+				case !c.Flags().Changed("nodes"):
+					flags.nodes = 0
+				case flags.nodes == 0:
+					return usageError{errors.New("--nodes 0: leave it out for what the configuration file says")}
+				}
+				switch {
+				case !c.Flags().Changed("wait"):
+					flags.wait = 0
+				case flags.wait == 0:
+					return usageError{errors.New("--wait 0: leave it out for what the configuration file says")}
+				}
 			}
 			return a.runCreate(c.Context(), flags, c.Flags().Changed("name"))
 		},
