@@ -29,7 +29,7 @@ type file struct {
 	Items  []item       `json:"items"`
 	One    item         `json:"one"`
 	Two    item         `json:"two"`
-	hidden int
+	Hidden int          `json:"-"`
 }
 
 func decode(text string) (file, error) {
