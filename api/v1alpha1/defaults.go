@@ -72,6 +72,11 @@ func (c Cluster) Expand() []Node {
 	return out
 }
 
+// DockerPropagation returns Docker's word for the propagation of a mount, or "" for its default.
+func (m Mount) DockerPropagation() string {
+	return map[string]string{"HostToContainer": "rslave", "Bidirectional": "rshared"}[m.Propagation]
+}
+
 // nodeName returns the name of the n-th node of a role, from 1, that has none of its own:
 // control-plane, control-plane2, …, worker1, worker2, …
 func nodeName(role string, n int) string {

@@ -143,7 +143,7 @@ func mounts(nodes []v1alpha1.Node) []v1alpha1.Mount {
 
 // mountArg returns the value of --volume by which the cluster's container has what a node mounts.
 func mountArg(m v1alpha1.Mount) string {
-	options := map[string]string{"HostToContainer": "rslave", "Bidirectional": "rshared"}[m.Propagation]
+	options := m.DockerPropagation()
 	if m.ReadOnly {
 		options = strings.TrimPrefix(options+",ro", ",")
 	}

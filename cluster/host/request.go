@@ -92,12 +92,7 @@ func (r Request) resolve() (v1alpha1.Cluster, error) {
 	if r.APIPort != 0 {
 		c.Networking.APIServerPort = r.APIPort
 	}
-	values := map[string]string{}
-	for _, e := range r.options() {
-		name, value, _ := strings.Cut(e, "=")
-		values[name] = value
-	}
-	return settings.FromEnv(c, func(name string) string { return values[name] })
+	return withEnv(c, r.options())
 }
 
 // options returns the environment variables for what the request itself has values for. They have

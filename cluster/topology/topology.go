@@ -136,8 +136,7 @@ func Resolve(c v1alpha1.Cluster) Topology {
 			n.Ports = append(n.Ports, Port{p.HostPort, p.ContainerPort, strings.ToLower(cmp.Or(p.Protocol, "TCP"))})
 		}
 		for _, m := range from.ExtraMounts {
-			propagation := map[string]string{"HostToContainer": "rslave", "Bidirectional": "rshared"}[m.Propagation]
-			n.Mounts = append(n.Mounts, Mount{paths.Host + m.HostPath, m.ContainerPath, m.ReadOnly, cmp.Or(propagation, "rprivate")})
+			n.Mounts = append(n.Mounts, Mount{paths.Host + m.HostPath, m.ContainerPath, m.ReadOnly, cmp.Or(m.DockerPropagation(), "rprivate")})
 		}
 		if n.Role == ControlPlane {
 			// As kubeadm's phase mark-control-plane adds them
