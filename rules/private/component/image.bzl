@@ -24,7 +24,7 @@ def component_base(name, layer, **kwargs):
         **kwargs
     )
 
-def component_image(name, repository, layer, tag, base = None, program = None, visibility = None, **kwargs):
+def component_image(name, repository, layer, tag, base = None, program = None, tags = [], visibility = None, **kwargs):
     """Makes an image of one layer over a base, and its tarball.
 
     Args:
@@ -35,19 +35,22 @@ def component_image(name, repository, layer, tag, base = None, program = None, v
       tag: the tag. `$(VERSION)` and `$(BARE_VERSION)` in it stand for the version of `program`.
       base: base image, a `component_base`.
       program: the `go_program` whose version the tag names.
-      visibility: visibility of the image and the tarball.
+      tags: tags of the image and the tarball.
+      visibility: visibility of both.
       **kwargs: further attributes of container_image: entrypoint, cmd, user, env, workdir, ports …
     """
     component_base(
         name = name + ".image",
         base = base,
         layer = layer,
+        tags = tags,
         visibility = visibility,
         **kwargs
     )
     container_bundle(
         name = name + ".bundle",
         images = {"{}:{}".format(repository, tag): name + ".image"},
+        tags = tags,
         tar_output = name + ".tar",
         toolchains = [program] if program else [],
         visibility = visibility,

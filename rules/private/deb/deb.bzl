@@ -72,11 +72,13 @@ def deb(
         description,
         homepage,
         copyright,
+        package = None,
         programs = {},
         files = {},
         directories = [],
         lintian_overrides = None,
         section = "admin",
+        tags = [],
         visibility = None,
         **kwargs):
     """Makes a Debian package.
@@ -86,22 +88,25 @@ def deb(
     NAME_VERSION_ARCHITECTURE.deb.
 
     Args:
-      name: name of the package and of the target.
+      name: name of the target.
       program: the `go_program` whose upstream version is the package's.
       description: synopsis and, on further lines, the longer text.
       homepage: upstream's page.
       copyright: the package's copyright file.
+      package: name of the package; default: the target's.
       programs: absolute path to label, for files with mode 0755.
       files: absolute path to label, for files with mode 0644.
       directories: absolute paths of empty directories.
       lintian_overrides: file of lintian tags that are meant, with reasons.
       section: archive section.
+      tags: tags of the target and of all that it is made with.
       visibility: visibility of the package.
       **kwargs: further attributes of pkg_deb: depends, conffiles, postinst …
     """
-    doc = {"/usr/share/doc/{}/copyright".format(name): copyright}
+    package = package or name
+    doc = {"/usr/share/doc/{}/copyright".format(package): copyright}
     if lintian_overrides:
-        doc["/usr/share/lintian/overrides/" + name] = lintian_overrides
+        doc["/usr/share/lintian/overrides/" + package] = lintian_overrides
     parts = []
     for part, mode, content in [("programs", "0755", programs), ("files", "0644", files | doc)]:
         if not content:
@@ -111,6 +116,7 @@ def deb(
             srcs = content.values(),
             attributes = pkg_attributes(mode = mode),
             renames = {label: path.removeprefix("/") for path, label in content.items()},
+            tags = tags,
             visibility = ["//visibility:private"],
         )
         parts.append("{}_{}".format(name, part))
@@ -119,17 +125,20 @@ def deb(
             name = name + "_directories",
             attributes = pkg_attributes(mode = "0755"),
             dirs = [d.removeprefix("/") for d in directories],
+            tags = tags,
             visibility = ["//visibility:private"],
         )
         parts.append(name + "_directories")
     pkg_tar(
         name = name + "_data",
         srcs = parts,
+        tags = tags,
         visibility = ["//visibility:private"],
     )
 
     _version_file(
         name = name + "_version",
+        tags = tags,
         text = _VERSION,
         toolchains = [program],
         visibility = ["//visibility:private"],
@@ -141,9 +150,10 @@ def deb(
         description = description,
         homepage = homepage,
         maintainer = _MAINTAINER,
-        package = name,
+        package = package,
         priority = "optional",
         section = section,
+        tags = tags,
         version_file = name + "_version",
         visibility = ["//visibility:private"],
         **kwargs
@@ -151,7 +161,8 @@ def deb(
     _canonical(
         name = name,
         deb = name + "_parts",
-        package = name,
+        package = package,
+        tags = tags,
         toolchains = [program],
         version = _VERSION,
         visibility = visibility,

@@ -3,15 +3,19 @@
 load("@io_bazel_rules_go//go:def.bzl", "GoArchive", "go_context")
 load(":modules.bzl", "ModulesInfo", "modules_aspect")
 
+_SDK_VERSION = "@io_bazel_rules_go//go/toolchain:sdk_version"
 _TAGS = "@io_bazel_rules_go//go/config:tags"
 
-def _tags_transition_impl(_settings, attr):
-    return {_TAGS: attr.gotags}
+def _transition_impl(_settings, attr):
+    return {_SDK_VERSION: attr.go, _TAGS: attr.gotags}
 
-_tags_transition = transition(
-    implementation = _tags_transition_impl,
+_transition = transition(
+    implementation = _transition_impl,
     inputs = [],
-    outputs = [_TAGS],
+    outputs = [
+        _SDK_VERSION,
+        _TAGS,
+    ],
 )
 
 # debug/buildinfo takes the module list from between two marks of this length and does not look at
@@ -74,7 +78,7 @@ def _go_program_impl(ctx):
 
 go_program = rule(
     implementation = _go_program_impl,
-    cfg = _tags_transition,
+    cfg = _transition,
     executable = True,
     doc = """Links a `go_binary` (or the test program of a `go_test`) of a universe, as upstream's release process would.
 
@@ -91,6 +95,7 @@ The rule offers the program's version to others as the make variables `VERSION` 
             aspects = [modules_aspect],
             doc = "The program as Gazelle declared it. Its packages are used, its own link step does not run.",
         ),
+        "go": attr.string(doc = "Version of the Go SDK, of those in WORKSPACE: 1.25.9; default: the first."),
         "gotags": attr.string_list(doc = "Build tags for the program and all its packages, those of upstream's own build. Tags that add files must stand in the universe's `build_tags`, too; its `modules.bzl` has them as `TAGS`."),
         "program": attr.string(doc = "Name of the file; default: the rule's."),
         "godebug": attr.string(doc = "Default of GODEBUG, as the go command derives it from the go line in upstream's go.mod."),
