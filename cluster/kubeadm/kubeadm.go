@@ -18,6 +18,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
 	"github.com/dind-cluster/dind-cluster/internal/pki"
+	"golang.org/x/mod/semver"
 	"sigs.k8s.io/yaml"
 )
 
@@ -319,8 +320,12 @@ func Patches(in Input) (map[string][]byte, error) {
 	// again, and not only after the five minutes to which the kubelet's back-off grows
 	// (https://kep.k8s.io/4603). This is for control planes alone: the other nodes have users'
 	// pods.
-	if err := add("kubeletconfiguration+merge.yaml", object{"crashLoopBackOff": object{"maxContainerRestartPeriod": "5s"}}); err != nil {
-		return nil, err
+	//
+	// Before 1.35 it takes a feature gate, KubeletCrashLoopBackOffMax.
+	if semver.Compare(in.KubernetesVersion, "v1.35.0") >= 0 {
+		if err := add("kubeletconfiguration+merge.yaml", object{"crashLoopBackOff": object{"maxContainerRestartPeriod": "5s"}}); err != nil {
+			return nil, err
+		}
 	}
 	err := add("corednsdeployment+strategic.yaml", object{"spec": object{"template": object{"spec": object{"containers": []object{{
 		"name":           "coredns",

@@ -165,6 +165,7 @@ func TestWriteServing(t *testing.T) {
 func TestKubeletPatchesOrder(t *testing.T) {
 	wanted := topology.Resolve(v1alpha1.Default())
 	in := Input{Topology: wanted, Node: wanted.Nodes[0]}
+	in.KubernetesVersion = "v1.99.0"
 	in.Node.Patches = topology.Patches{JSON6902: []v1alpha1.JSON6902Patch{
 		{Kind: "KubeletConfiguration", Group: "kubelet.config.k8s.io", Patch: "json"},
 		{Kind: "KubeletConfiguration", Group: "kubelet.config.k8s.io", Version: "v2", Patch: "other"},
@@ -210,5 +211,19 @@ func checkGolden(t *testing.T, name string, got []byte) {
 	}
 	if string(got) != string(want) {
 		t.Errorf("got\n%s\nwant %s (run with -update if it should be so):\n%s", got, path, want)
+	}
+}
+
+// A kubelet refuses what needs a feature gate that is off by default.
+func TestEarlierReleases(t *testing.T) {
+	for version, want := range map[string]bool{"v1.34.4": false, "v1.35.0": true, "v1.37.2": true, "v1.38.0-alpha.1": true} {
+		one := topology.Resolve(v1alpha1.Default())
+		files, err := Patches(Input{Topology: one, Node: one.Init(), KubernetesVersion: version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, have := files["kubeletconfiguration+merge.yaml"]; have != want {
+			t.Errorf("%s: crashLoopBackOff is set: %v, want %v", version, have, want)
+		}
 	}
 }
