@@ -88,7 +88,7 @@ func incomplete(file string) error {
 	if err != nil {
 		return err
 	}
-	return errors.New(strings.TrimSpace(string(text)))
+	return fmt.Errorf("not all is there that was asked for: %s", bytes.TrimSpace(text))
 }
 
 // loadImages loads the archives that a user has put into this container into all nodes. What a node has already is left

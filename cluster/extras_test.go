@@ -59,7 +59,7 @@ func TestIncomplete(t *testing.T) {
 	if err := os.WriteFile(file, []byte("applying manifests: no\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := incomplete(file); err == nil || err.Error() != "applying manifests: no" {
+	if err := incomplete(file); err == nil || err.Error() != "not all is there that was asked for: applying manifests: no" {
 		t.Errorf("got %v", err)
 	}
 }
