@@ -277,3 +277,63 @@ func merge(into, from map[string]any) {
 		}
 	}
 }
+
+// LiftRegistries takes the passwords of registries, and the wish not to check certificates, out of patches for kind's nodes, which
+// may have them there (https://github.com/containerd/containerd/blob/v2.3.0/docs/cri/registry.md). A patch with others of these
+// settings stays as it is.
+func LiftRegistries(patches []string) (rest []string, registries map[string]Registry) {
+	for _, text := range patches {
+		var patch map[string]any
+		if toml.Unmarshal([]byte(text), &patch) == nil {
+			plugins, _ := patch["plugins"].(map[string]any)
+			for _, name := range []string{criPlugin, imagesPlugin} {
+				plugin, _ := plugins[name].(map[string]any)
+				registry, _ := plugin["registry"].(map[string]any)
+				found, ok := liftConfigs(registry)
+				if !ok {
+					continue
+				}
+				delete(registry, "configs")
+				if without, err := toml.Marshal(patch); err == nil {
+					text = string(without)
+					if registries == nil {
+						registries = map[string]Registry{}
+					}
+					maps.Copy(registries, found)
+				}
+			}
+		}
+		rest = append(rest, text)
+	}
+	return rest, registries
+}
+
+// liftConfigs returns the table registry.configs as registries, and whether that is all there is in it.
+func liftConfigs(registry map[string]any) (map[string]Registry, bool) {
+	configs, ok := registry["configs"].(map[string]any)
+	out := map[string]Registry{}
+	for name, value := range configs {
+		config, _ := value.(map[string]any)
+		var r Registry
+		for table, fields := range config {
+			fields, _ := fields.(map[string]any)
+			for key, value := range fields {
+				is := false
+				switch table + "." + key {
+				case "auth.username":
+					r.Username, is = value.(string)
+				case "auth.password":
+					r.Password, is = value.(string)
+				case "tls.insecure_skip_verify":
+					r.Insecure, is = value.(bool)
+				}
+				ok = ok && is
+			}
+		}
+		if name == "registry-1.docker.io" {
+			name = "docker.io"
+		}
+		out[name] = r
+	}
+	return out, ok
+}

@@ -56,7 +56,7 @@ func Files(k v1alpha1.Kubernetes) (map[string][]byte, error) {
 	}
 	if k.Tracing.Endpoint != "" {
 		text, err := yaml.Marshal(object{
-			"apiVersion":             "apiserver.config.k8s.io/v1",
+			"apiVersion":             "apiserver.config.k8s.io/v1beta1", // which releases from 1.27 on have
 			"kind":                   "TracingConfiguration",
 			"endpoint":               k.Tracing.Endpoint,
 			"samplingRatePerMillion": k.Tracing.Rate(),
