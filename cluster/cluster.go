@@ -64,6 +64,8 @@ type cluster struct {
 	// retries has, by the name of an action that waits for workers, the function that starts it
 	// over.
 	retries map[string]context.CancelCauseFunc
+	// provided has what there is of extras.
+	provided []string
 	// running has the names of the actions that have begun and not ended.
 	running []string
 	// router is the control plane through which this container reaches services.

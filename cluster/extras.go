@@ -40,32 +40,45 @@ func (c *cluster) extras() []extra {
 	return all
 }
 
-func (c *cluster) waitsFor(e extra) bool { return slices.Contains(c.settings.Start.WaitFor, e.what) }
+// provide does what there is to do for an extra, once in this start.
+func (c *cluster) provide(ctx context.Context, e extra) (string, error) {
+	detail, err := e.run(ctx)
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.provided = append(c.provided, e.what)
+	}
+	return detail, err
+}
 
 // planExtras returns the actions for what the cluster is to wait for, which can begin when other actions have ended.
 func (c *cluster) planExtras(needs []string) []action.Action {
 	var list []action.Action
 	for _, e := range c.extras() {
-		if c.waitsFor(e) {
-			list = append(list, action.Action{Name: e.name, Needs: needs, Run: e.run})
+		if slices.Contains(c.settings.Start.WaitFor, e.what) {
+			run := func(ctx context.Context) (string, error) { return c.provide(ctx, e) }
+			list = append(list, action.Action{Name: e.name, Needs: needs, Run: run})
 			needs = append(slices.Clone(needs), e.name)
 		}
 	}
 	return list
 }
 
-// addExtras does what the cluster did not wait for. What cannot be done is in the log, and in what `runner health` says.
+// addExtras does what the cluster did not wait for, or waited for in vain: one that comes back, comes back without it. What cannot be done is in the log, and in what `runner health` says.
 func (c *cluster) addExtras(ctx context.Context) {
 	limit := time.Duration(c.settings.Start.Timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done within %v (environment variable TIMEOUT)", limit))
 	defer cancel()
 	var failed []string
+	c.mu.Lock()
+	provided := slices.Clone(c.provided)
+	c.mu.Unlock()
 	for _, e := range c.extras() {
-		if c.waitsFor(e) {
+		if slices.Contains(provided, e.what) {
 			continue
 		}
 		step := c.log.Step("%s", e.name)
-		detail, err := e.run(ctx)
+		detail, err := c.provide(ctx, e)
 		if err == nil {
 			step.Done("%s", detail)
 			continue

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,15 +31,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/host"
 	"github.com/dind-cluster/dind-cluster/image/imagetest"
 	"github.com/dind-cluster/dind-cluster/internal/pki"
 	"github.com/dind-cluster/dind-cluster/tools/publisher/registrytest"
 )
 
-// kubeCluster has everything that can be said of Kubernetes' components, registries, manifests and images, for a test of each.
-// %s are the addresses of a collector of traces, of a mirror, of its authority, of the password, of another mirror and of
-// its authority, of a directory with manifests, of an archive and of an image.
+// kubeCluster has everything that can be said of Kubernetes' components, registries, manifests and images, for a test of each. Words in
+// capitals stand for what the test knows.
 const kubeCluster = `
 apiVersion: dind-cluster.github.io/v1alpha1
 kind: Cluster
@@ -60,18 +62,22 @@ kubernetes:
           defaults: {enforce: baseline, enforce-version: latest}
           exemptions: {namespaces: [kube-system]}
   audit: {enabled: true}
-  tracing: {endpoint: "%s"}
-  emulatedVersion: "%s"
+  tracing: {endpoint: "COLLECTOR"}
+  emulatedVersion: "EMULATED"
   encryptionAlgorithm: ECDSA-P384
 etcd: {extraArgs: {snapshot-count: 5000}}
 registries:
-  registry.example: {mirrors: ["https://%[3]s"]}
-  %[3]s:
-    caCertificates: %[4]q
-    username: %[5]s
-    password: %[6]q
-  other.example: {mirrors: ["https://nowhere.example:1", "https://%[7]s"]}
-additionalCACertificates: [%[8]q]
+  registry.example: {mirrors: ["https://PRIVATE"]}
+  PRIVATE:
+    caCertificates: PRIVATE-CA
+    clientCertificate: CLIENT-CERT
+    clientKey: CLIENT-KEY
+    username: USERNAME
+    password: PASSWORD
+  other.example: {mirrors: ["https://nowhere.example:1", "https://TRUSTED"]}
+  INSECURE: {insecure: true}
+  PLAIN: {plainHTTP: true}
+additionalCACertificates: [TRUSTED-CA]
 manifests:
 - name: things
   content: |
@@ -94,8 +100,8 @@ manifests:
         schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}}}}}}
     ---
     {apiVersion: v1, kind: Namespace, metadata: {name: things}}
-- hostPath: %[9]s
-images: ["%[10]s", "%[11]s"]
+- hostPath: MANIFESTS
+images: [ARCHIVE, NAMED]
 start: {waitFor: [manifests]}
 `
 
@@ -134,18 +140,37 @@ func TestKube(t *testing.T) {
 	}
 	writeManifest("a.yaml", "{apiVersion: v1, kind: ConfigMap, metadata: {name: first}, data: {is: there}}")
 
-	private := registrytest.New(t, registrytest.Options{Basic: true})
-	public := registrytest.New(t, registrytest.Options{})
-	push(ctx, t, private, app("private"))
-	push(ctx, t, public, app("public"))
-	privateHost, privateCA := serveTLS(t, gateway, private)
-	publicHost, publicCA := serveTLS(t, gateway, public)
+	// Four registries, each of which wants something else of those who come.
+	known, err := pki.NewCA("clients", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := known.NewClient("nodes", nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(label string, o registrytest.Options, secure bool, clients []byte) (registry *registrytest.Server, host, certificate string) {
+		registry = registrytest.New(t, o)
+		push(ctx, t, registry, app(label))
+		host, certificate = serveAt(t, gateway, registry, secure, clients)
+		return registry, host, certificate
+	}
+	private, privateHost, privateCA := serve("private", registrytest.Options{Basic: true}, true, known.Cert)
+	_, trustedHost, trustedCA := serve("trusted", registrytest.Options{}, true, nil)
+	_, insecureHost, _ := serve("insecure", registrytest.Options{}, true, nil)
+	_, plainHost, _ := serve("plain", registrytest.Options{}, false, nil)
 	traces := listenForTraces(t, gateway)
 
 	o := m.options(t, "kube", 0)
 	o.RunArgs = []string{"--network", network}
-	o.Config = &host.ConfigFile{Name: "kube.yaml", Data: fmt.Appendf(nil, kubeCluster, traces.address, m.before(ctx, t), privateHost, privateCA,
-		registrytest.User, registrytest.Password, publicHost, publicCA, manifests, archive, named)}
+	quote := strconv.Quote
+	o.Config = &host.ConfigFile{Name: "kube.yaml", Data: []byte(strings.NewReplacer(
+		"COLLECTOR", traces.address, "EMULATED", m.before(ctx, t),
+		"PRIVATE-CA", quote(privateCA), "CLIENT-CERT", quote(string(client.Cert)), "CLIENT-KEY", quote(string(client.Key)), "PRIVATE", privateHost,
+		"USERNAME", registrytest.User, "PASSWORD", quote(registrytest.Password),
+		"TRUSTED-CA", quote(trustedCA), "TRUSTED", trustedHost, "INSECURE", insecureHost, "PLAIN", plainHost,
+		"MANIFESTS", manifests, "ARCHIVE", archive, "NAMED", named,
+	).Replace(kubeCluster))}
 	b := m.create(ctx, t, o)
 
 	step := t.Run
@@ -169,10 +194,24 @@ func TestKube(t *testing.T) {
 		}
 	})
 	step("images", func(t *testing.T) {
-		b.runApp(ctx, t, "mirror", "registry.example/app:1", "Always", "worker1")
-		b.runApp(ctx, t, "trusted", "other.example/app:1", "Always", "worker1")
-		b.runApp(ctx, t, "archive", "archive.example/app:1", "Never", "worker1")
-		b.runApp(ctx, t, "named", named, "Never", "control-plane")
+		pods := []struct{ name, image, policy, node string }{
+			{"mirror", "registry.example/app:1", "Always", "worker1"},
+			{"trusted", "other.example/app:1", "Always", "worker1"},
+			{"insecure", insecureHost + "/app:1", "Always", "worker1"},
+			{"plain", plainHost + "/app:1", "Always", "worker1"},
+			{"archive", "archive.example/app:1", "Never", "worker1"},
+			{"named", named, "Never", "control-plane"},
+		}
+		for _, p := range pods {
+			overrides := fmt.Sprintf(`{"spec": {"nodeName": %q, "tolerations": [{"operator": "Exists"}]}}`, p.node)
+			b.kubectl(ctx, t, "run", p.name, "--image="+p.image, "--image-pull-policy="+p.policy, "--restart=Never", "--overrides="+overrides)
+		}
+		for _, p := range pods {
+			if _, err := b.launcher.Docker.Exec(ctx, b.name, "kubectl", "wait", "pod/"+p.name, "--for=jsonpath={.status.phase}=Succeeded",
+				fmt.Sprintf("--timeout=%v", b.patience*30*time.Second)); err != nil {
+				t.Errorf("%s: %v\n%s", p.image, err, b.kubectl(ctx, t, "describe", "pod", p.name))
+			}
+		}
 		if asked := private.Requests(); !slices.ContainsFunc(asked, func(r string) bool { return strings.HasPrefix(r, "GET /v2/app/manifests/") }) {
 			t.Errorf("the mirror was asked %q", asked)
 		}
@@ -183,8 +222,10 @@ func TestKube(t *testing.T) {
 			t.Error("runner config does not show that there is a password")
 		}
 		for where, text := range map[string]string{"runner config": shown, "docker logs": b.log(ctx, t), "runner logs": b.exec(ctx, t, "runner", "logs")} {
-			if strings.Contains(text, registrytest.Password) {
-				t.Errorf("%s shows it", where)
+			for _, secret := range []string{registrytest.Password, strings.Split(string(client.Key), "\n")[1]} {
+				if strings.Contains(text, secret) {
+					t.Errorf("%s shows %q", where, secret)
+				}
 			}
 		}
 		if got := b.inNode(ctx, t, "find", "/etc/containerd", "/etc/kubernetes/apiserver", "-type", "f", "-perm", "/077"); got != "" {
@@ -322,9 +363,25 @@ func push(ctx context.Context, t *testing.T, registry *registrytest.Server, img 
 	registry.Requests()
 }
 
-// serveTLS serves something at an address of the Docker host, with a certificate for it that nobody knows.
-func serveTLS(t *testing.T, address string, handler http.Handler) (host, certificate string) {
+// serveAt serves something at an address of the Docker host, perhaps with a certificate for it that nobody knows, and for none but
+// clients of an authority.
+func serveAt(t *testing.T, address string, handler http.Handler, secure bool, clients []byte) (host, certificate string) {
 	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(handler)
+	server.Listener.Close()
+	server.Listener = listener
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	if !secure {
+		server.Start()
+		return listener.Addr().String(), ""
+	}
 	pair, err := pki.NewSelfSigned("registry", []net.IP{net.ParseIP(address)}, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -333,19 +390,12 @@ func serveTLS(t *testing.T, address string, handler http.Handler) (host, certifi
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewUnstartedServer(handler)
-	server.Listener.Close()
-	server.Listener = listener
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{certified}}
+	if clients != nil {
+		server.TLS.ClientAuth, server.TLS.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		server.TLS.ClientCAs.AppendCertsFromPEM(clients)
+	}
 	server.StartTLS()
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
-	})
 	return listener.Addr().String(), string(pair.Cert)
 }
 
@@ -488,12 +538,30 @@ func testAudit(ctx context.Context, t *testing.T, b *box) {
 	}
 }
 
-// runApp runs a pod of an image on a node until it has ended well.
-func (b *box) runApp(ctx context.Context, t *testing.T, name, image, policy, node string) {
-	t.Helper()
-	overrides := fmt.Sprintf(`{"spec": {"nodeName": %q, "tolerations": [{"operator": "Exists"}]}}`, node)
-	b.kubectl(ctx, t, "run", name, "--image="+image, "--image-pull-policy="+policy, "--restart=Never", "--overrides="+overrides)
-	if _, err := b.launcher.Docker.Exec(ctx, b.name, "kubectl", "wait", "pod/"+name, "--for=jsonpath={.status.phase}=Succeeded", fmt.Sprintf("--timeout=%v", b.patience*30*time.Second)); err != nil {
-		t.Errorf("%s of %s: %v\n%s", name, image, err, b.kubectl(ctx, t, "describe", "pod", name))
+// TestKubeAlgorithms has a cluster by each algorithm of its keys. It takes minutes.
+func TestKubeAlgorithms(t *testing.T) {
+	ctx, m := newMachine(t)
+	bits := map[string]string{"ECDSA-P256": "(256 bit)", "ECDSA-P384": "(384 bit)", "RSA-2048": "(2048 bit)", "RSA-3072": "(3072 bit)", "RSA-4096": "(4096 bit)"}
+	for _, algorithm := range v1alpha1.EncryptionAlgorithms {
+		t.Run(algorithm, func(t *testing.T) {
+			o := m.options(t, strings.ToLower(algorithm), 1)
+			o.Config = &host.ConfigFile{Name: "kube.yaml", Data: fmt.Appendf(nil,
+				"apiVersion: dind-cluster.github.io/v1alpha1\nkind: Cluster\nkubernetes: {encryptionAlgorithm: %s}\n", algorithm)}
+			b := m.create(ctx, t, o)
+			// Of kubeadm, of the runner, and what signs tokens: with one of them a pod reaches the API server.
+			for _, file := range []string{"ca.crt", "apiserver.crt", "etcd/ca.crt", "front-proxy-client.crt"} {
+				if text := b.inNode(ctx, t, "openssl", "x509", "-noout", "-text", "-in", "/etc/kubernetes/pki/"+file); !strings.Contains(text, bits[algorithm]) {
+					t.Errorf("%s is\n%s", file, text)
+				}
+			}
+			if text := b.inNode(ctx, t, "openssl", "pkey", "-pubin", "-noout", "-text", "-in", "/etc/kubernetes/pki/sa.pub"); !strings.Contains(text, bits[algorithm]) {
+				t.Errorf("sa.pub is\n%s", text)
+			}
+			token := strings.TrimSpace(b.kubectl(ctx, t, "create", "token", "default"))
+			if who := b.kubectl(ctx, t, "--token="+token, "--kubeconfig=/dev/null", "--server=https://127.0.0.1:6443", "--insecure-skip-tls-verify", "auth", "whoami", "--output=jsonpath={.status.userInfo.username}"); who != "system:serviceaccount:default:default" {
+				t.Errorf("the token is of %q", who)
+			}
+			m.remove(t, b.name)
+		})
 	}
 }
