@@ -36,7 +36,7 @@ func TestKindFiles(t *testing.T) {
 		"registry-many-mirrors":     {is: "2 0 0 0"},
 		"registry-config-path":      {is: "1 0 0 0"},
 		"registry-both-containerds": {is: "2 0 0 0"},
-		"registry-credentials":      {is: "line 5: containerdConfigPatches[0]: registry.configs does not go with config_path"},
+		"registry-credentials":      {is: "1 0 0 0"},
 		"containerd-cdi":            {is: "2 0 0 1"},
 		"containerd-runtime":        {is: "1 0 0 0"},
 		"containerd-snapshots":      {is: "1 0 0 0"},
@@ -130,6 +130,30 @@ func TestKindTaints(t *testing.T) {
 	}
 	if w := c.Nodes[2].Taints; w != nil {
 		t.Errorf("the worker has %v", w)
+	}
+}
+
+// A registry's password comes out of the patch, where it would be shown.
+func TestKindCredentials(t *testing.T) {
+	data, err := os.ReadFile("../kind/testdata/registry-credentials.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Read("kind.yaml", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := c.Registries["registry.example"]; r.Username != "ci" || r.Password != "not one" {
+		t.Errorf("got %+v", c.Registries)
+	}
+	shown, err := Write(c.Hide())
+	if err != nil || strings.Contains(string(shown), "not one") {
+		t.Errorf("got %s, %v", shown, err)
+	}
+	// What has no place elsewhere stays, and is refused.
+	other := strings.Replace(string(data), `password = "not one"`, `identitytoken = "not one"`, 1)
+	if _, err := Read("kind.yaml", []byte(other)); err == nil || !strings.Contains(err.Error(), "containerdConfigPatches[0]: registry.configs does not go with config_path") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -132,7 +132,7 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 	}
 	c.FeatureGates, c.RuntimeConfig = in.FeatureGates, in.RuntimeConfig
 	c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902 = patches, in.KubeadmConfigPatchesJSON6902
-	c.ContainerdConfigPatches = in.ContainerdConfigPatches
+	c.ContainerdConfigPatches, c.Registries = v1alpha1.LiftRegistries(in.ContainerdConfigPatches)
 	refuse(len(in.ContainerdConfigPatchesJSON6902) > 0, "containerdConfigPatchesJSON6902", "only containerdConfigPatches are possible yet")
 
 	refuse(from.APIServerAddress != "" && from.APIServerAddress != "127.0.0.1", "networking.apiServerAddress",

@@ -60,6 +60,23 @@ func TestGoldens(t *testing.T) {
 		{Group: "kubeproxy.config.k8s.io", Version: "v1alpha1", Kind: "KubeProxyConfiguration", Patch: `[{"op": "replace", "path": "/mode", "value": "nftables"}]`},
 		{Kind: "KubeletConfiguration", Patch: "- {op: add, path: /logging, value: {format: json}}"},
 	}
+	four := 4
+	components := input(2, 0, false)
+	components.Topology.EtcdSync = false
+	components.Topology.EtcdArgs = v1alpha1.ExtraArgs{{Name: "unsafe-no-fsync", Value: "false"}, {Name: "log-level", Value: "warn"}}
+	components.Topology.Kubernetes = v1alpha1.Kubernetes{
+		Logging:           v1alpha1.Logging{Verbosity: &four, Format: "json"},
+		APIServer:         v1alpha1.Component{ExtraArgs: v1alpha1.ExtraArgs{{Name: "service-account-issuer", Value: "a"}, {Name: "service-account-issuer", Value: "b"}}},
+		ControllerManager: v1alpha1.Component{ExtraArgs: v1alpha1.ExtraArgs{{Name: "kube-api-qps", Value: "20"}}, Logging: v1alpha1.Logging{Format: "text"}},
+		Kubelet:           v1alpha1.Component{ExtraArgs: v1alpha1.ExtraArgs{{Name: "max-pods", Value: "60"}}},
+		Admission: v1alpha1.Admission{
+			EnablePlugins: []string{"AlwaysPullImages"}, DisablePlugins: []string{"Priority"},
+			Configuration: "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\n",
+		},
+		Audit:           v1alpha1.Audit{Policy: "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n"},
+		Tracing:         v1alpha1.Tracing{Endpoint: "10.250.0.1:4317"},
+		EmulatedVersion: "1.36", EmulationForwardCompatible: true, EncryptionAlgorithm: "RSA-4096",
+	}
 	for _, test := range []struct {
 		golden string
 		write  func(Input) ([]byte, error)
@@ -69,6 +86,7 @@ func TestGoldens(t *testing.T) {
 		{"init-single-cgroupv1.yaml", Init, input(1, 0, true)},
 		{"init-no-sync.yaml", Init, noSync},
 		{"init-gates-and-patches.yaml", Init, gates},
+		{"init-components.yaml", Init, components},
 		{"join.yaml", Join, input(3, 2, false)},
 		{"init-three-control-planes.yaml", Init, several(0)},
 		{"join-control-plane.yaml", Join, several(2)},
@@ -90,6 +108,21 @@ func TestGoldens(t *testing.T) {
 	}
 	if len(patches) != 8 {
 		t.Errorf("%d patches", len(patches))
+	}
+	patches, err = Patches(components)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkGolden(t, "patches/components/kube-apiserver+strategic.yaml", patches["kube-apiserver+strategic.yaml"])
+	files, err := Files(components.Topology.Kubernetes)
+	if err != nil || len(files) != 3 {
+		t.Errorf("the API server has the files %q, %v", files, err)
+	}
+	for name, got := range files {
+		checkGolden(t, filepath.Join("files", name), got)
+	}
+	if files, err := Files(v1alpha1.Default().Kubernetes); err != nil || len(files) != 0 {
+		t.Errorf("the API server has the files %q, %v by default", files, err)
 	}
 	if worker, err := Patches(input(3, 2, false)); err != nil || len(worker) != 0 {
 		t.Errorf("a worker has the patches %q, %v", worker, err)
