@@ -20,6 +20,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/action"
+	"github.com/dind-cluster/dind-cluster/cluster/lock"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
@@ -70,6 +71,8 @@ type cluster struct {
 	over bool
 	// changes lists what to do about the nodes' containers.
 	changes changes
+	// fresh reports whether the cluster gets new keys in this start.
+	fresh bool
 }
 
 // errLost cancels an action that waited for a worker which is lost.
@@ -98,6 +101,9 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		if err := c.adopt(ctx); err != nil {
 			return err
 		}
+		if err := c.renewKeys(); err != nil {
+			return err
+		}
 	case err == nil:
 		// The start was interrupted: nothing of it is worth keeping.
 		c.state.Joined = []string{}
@@ -109,6 +115,10 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		return fmt.Errorf("reading what the entrypoint did with the node image: %w", err)
 	}
 	c.started = seeded.Start
+	restored, err := c.restored()
+	if err != nil {
+		return err
+	}
 	if c.age, err = containerAge(); err != nil {
 		return err
 	}
@@ -122,9 +132,17 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 	}
 	defer stop()
 
+	unlock, err := lock.Wait(paths.Lock)
+	if err != nil {
+		return err
+	}
 	err = c.start(ctx)
 	if err == nil {
 		err = c.ready(ctx)
+	}
+	unlock()
+	if restored {
+		go c.keepRestored()
 	}
 	line := timeline.Timeline{Start: begin, End: time.Now(), Ready: err == nil, Resumed: c.resumed}
 	if err := c.spans.Write(paths.Timeline, line); err != nil {

@@ -158,6 +158,9 @@ type Start struct {
 	// OnFailure says what becomes of the container when the cluster does not come up: exit, or keep, for a person to look at.
 	// Default: exit.
 	OnFailure string `json:"onFailure"`
+	// FreshKeys gives a cluster that a snapshot brings back keys of its own: a new certificate authority, new certificates and
+	// kubeconfigs, and a new key for the tokens of service accounts. Default: false, the keys of the cluster that was saved.
+	FreshKeys bool `json:"freshKeys,omitempty"`
 }
 
 // The values of Health and of Start.OnFailure.
