@@ -33,6 +33,7 @@ type createPlan struct {
 	retain     bool
 	kubeconfig *kubeconfig.File // nil means none
 	config     *ConfigFile      // nil means none
+	snapshot   *Snapshot        // nil means none
 	nodes      int
 	ports      []v1alpha1.Port // of the Docker host that nodes have
 	args       []string        // of `docker create`, without those that the port and the image give
@@ -62,7 +63,7 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 		}
 	}
 	return createPlan{
-		image: r.Image, name: r.Name, port: r.APIPort, kubeconfig: r.Kubeconfig, config: r.Config,
+		image: r.Image, name: r.Name, port: r.APIPort, kubeconfig: r.Kubeconfig, config: r.Config, snapshot: r.Snapshot,
 		wait:   time.Duration(want.Start.Timeout),
 		retain: want.Start.OnFailure == v1alpha1.OnFailureKeep,
 		nodes:  len(want.Expand()),

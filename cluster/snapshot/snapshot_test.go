@@ -540,9 +540,11 @@ func TestSaveFails(t *testing.T) {
 		want   string
 		held   bool
 	}{
-		"no room":           {Source{Reserve: 1 << 60, Hold: hold}, ErrNoRoom.Error(), true},
-		"does not stand":    {Source{Hold: func(context.Context) (context.Context, func() error, error) { return nil, nil, errors.New("no") }}, "no", false},
-		"went on too early": {Source{Hold: func(ctx context.Context) (context.Context, func() error, error) { return ctx, func() error { released = true; return errLimit }, nil }}, errLimit.Error(), true},
+		"no room":        {Source{Reserve: 1 << 60, Hold: hold}, ErrNoRoom.Error(), true},
+		"does not stand": {Source{Hold: func(context.Context) (context.Context, func() error, error) { return nil, nil, errors.New("no") }}, "no", false},
+		"went on too early": {Source{Hold: func(ctx context.Context) (context.Context, func() error, error) {
+			return ctx, func() error { released = true; return errLimit }, nil
+		}}, errLimit.Error(), true},
 		"goes on at once": {Source{Hold: func(ctx context.Context) (context.Context, func() error, error) {
 			ctx, cancel := context.WithCancelCause(ctx)
 			cancel(errors.New("killed"))
