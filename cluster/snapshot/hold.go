@@ -145,6 +145,9 @@ type stopper struct {
 //
 // A process is stopped before its children, which have higher numbers by and large, and goes on after
 // them, so that shells do not see that their jobs were stopped.
+//
+// One that has called vfork(2) stops only when its child is another program. If that one was stopped
+// before, it has to go on for a moment.
 func (s *stopper) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopLimit)
 	defer cancel()
@@ -155,26 +158,34 @@ func (s *stopper) stop(ctx context.Context) error {
 			return err
 		}
 		var running []process
+		waiting := map[int]bool{}
 		for _, p := range all {
-			switch {
-			case !p.ours:
-			case p.stands:
-				if first {
-					before[p.pid] = true // as its user wants it
-				}
-			case slices.Contains(s.stopped, p.pid):
-				running = append(running, p)
-			case !before[p.pid]:
-				running = append(running, p)
-				if err := s.kill(p.pid, unix.SIGSTOP); err == nil {
-					s.stopped = append(s.stopped, p.pid)
-				} else if !errors.Is(err, unix.ESRCH) {
-					return fmt.Errorf("stopping %s (process %d): %w", p.name, p.pid, err)
-				}
+			if first && p.stands {
+				before[p.pid] = true // as its user wants it
+			}
+			if !p.ours || p.stands || before[p.pid] {
+				continue
+			}
+			running = append(running, p)
+			if slices.Contains(s.stopped, p.pid) {
+				waiting[p.pid] = true
+			}
+			if err := s.kill(p.pid, unix.SIGSTOP); errors.Is(err, unix.ESRCH) {
+				continue
+			} else if err != nil {
+				return fmt.Errorf("stopping %s (process %d): %w", p.name, p.pid, err)
+			}
+			if !waiting[p.pid] {
+				s.stopped = append(s.stopped, p.pid)
 			}
 		}
 		if len(running) == 0 {
 			return nil
+		}
+		for _, p := range all {
+			if waiting[p.parent] && p.stands && slices.Contains(s.stopped, p.pid) {
+				_ = s.kill(p.pid, unix.SIGCONT)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -192,8 +203,8 @@ func (s *stopper) goOn() {
 }
 
 type process struct {
-	pid  int
-	name string
+	pid, parent int
+	name        string
 	// ours reports whether it may write to the volume.
 	ours bool
 	// stands reports whether it is stopped, in all its threads, or dead.
@@ -229,6 +240,8 @@ func processes(proc string) ([]process, error) {
 			switch key {
 			case "Name":
 				p.name = strings.TrimSpace(value)
+			case "PPid":
+				p.parent, _ = strconv.Atoi(strings.TrimSpace(value))
 			case "NSpid":
 				levels = len(strings.Fields(value))
 			}

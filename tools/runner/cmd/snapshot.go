@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/dind-cluster/dind-cluster/cluster"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/snapshot"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/spf13/cobra"
@@ -61,6 +63,10 @@ for its owner alone. A new container of the same image that has the file as /etc
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Anywhere else it would stop what is nobody's node.
+			if role, err := os.ReadFile(paths.Role); err != nil || strings.TrimSpace(string(role)) != "cluster" {
+				return errors.New("this is not the top-level container of a cluster")
+			}
 			return snapshot.Keep(cmd.Context(), os.Stdin, os.Stdout)
 		},
 	}
