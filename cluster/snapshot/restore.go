@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
@@ -44,6 +45,9 @@ func (f *File) extract(ctx context.Context, dir string) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
+	if err := x.copies(ctx); err != nil {
+		return err
+	}
 	for _, h := range tree {
 		if h.Typeflag != tar.TypeDir {
 			if err := x.special(h); err != nil {
@@ -64,6 +68,9 @@ func (f *File) extract(ctx context.Context, dir string) error {
 type extraction struct {
 	dir   string
 	stale map[string]bool
+	mu    sync.Mutex
+	// like has the files that have the content of others.
+	like []*tar.Header
 }
 
 func (x *extraction) path(h *tar.Header) string { return filepath.Join(x.dir, h.Name) }
@@ -118,6 +125,11 @@ func (x *extraction) files(ctx context.Context, part *io.SectionReader, early bo
 			return nil
 		case h.Typeflag == tar.TypeLink:
 			return os.Link(filepath.Join(x.dir, h.Linkname), x.path(h))
+		case h.PAXRecords[likeRecord] != "":
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.like = append(x.like, h)
+			return nil
 		}
 		return x.file(h, content, buffer)
 	})
@@ -137,6 +149,49 @@ func (x *extraction) file(h *tar.Header, content io.Reader, buffer []byte) error
 		return err
 	}
 	return file.Close()
+}
+
+// copies makes the files that have the content of others.
+func (x *extraction) copies(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers())
+	for _, h := range x.like {
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return x.copy(h)
+		})
+	}
+	return group.Wait()
+}
+
+func (x *extraction) copy(h *tar.Header) error {
+	like := h.PAXRecords[likeRecord]
+	if !filepath.IsLocal(like) {
+		return fmt.Errorf("it has a file outside of itself: %q", like)
+	}
+	from, err := os.Open(filepath.Join(x.dir, like))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	path := x.path(h)
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	// The content is shared where the file system can do so.
+	if err := unix.IoctlFileClone(int(to.Fd()), int(from.Fd())); err != nil {
+		if _, err := io.Copy(to, from); err != nil {
+			return err
+		}
+	}
+	if err := attributes(path, h); err != nil {
+		return err
+	}
+	return to.Close()
 }
 
 // block is the least length of a hole.

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -51,8 +52,8 @@ type Saved struct {
 // stands still.
 const settled = 2 * time.Second
 
-// early is the least length of such a file: smaller ones take less time to copy than to tell apart.
-const early = 64 << 10
+// large is the least length of such a file: smaller ones take less time to copy than to tell apart.
+const large = 64 << 10
 
 // Save writes a snapshot of the source. The manifest has what only the caller knows; what it says of
 // the content is filled in.
@@ -118,9 +119,26 @@ type saver struct {
 	device uint64
 	mu     sync.Mutex
 	// copied has the files that have been copied early, as they were then.
-	copied map[string]stamp
-	files  int
-	bytes  int64
+	copied map[string]early
+	// contents has what has been copied, by length: what was loaded into all nodes is there once.
+	contents map[int64][]*content
+	files    int
+	bytes    int64
+}
+
+// early is a file that was copied early.
+type early struct {
+	stamp
+	// like is the file that has its content; "" if it has its own.
+	like string
+}
+
+// content is a file that other files may be like.
+type content struct {
+	path string
+	// hash is that of its content, when known is closed; nil if it could not be read.
+	hash  []byte
+	known chan struct{}
 }
 
 // job is a file, with all names that it has.
@@ -137,7 +155,7 @@ func (s Source) collect(ctx context.Context, m Manifest) (_ Saved, parts []*part
 	if err := unix.Lstat(s.Root, &root); err != nil {
 		return Saved{}, nil, fmt.Errorf("making a snapshot: %s: %w", s.Root, err)
 	}
-	v := &saver{Source: s, device: root.Dev, copied: map[string]stamp{}}
+	v := &saver{Source: s, device: root.Dev, copied: map[string]early{}, contents: map[int64][]*content{}}
 	var described []Part
 	open := func(n int) ([]*part, error) {
 		var opened []*part
@@ -173,7 +191,7 @@ func (s Source) collect(ctx context.Context, m Manifest) (_ Saved, parts []*part
 	}
 	if err := v.each(ctx, first, v.copyEarly, func(jobs chan<- job) error {
 		return v.walk(ctx, func(j job) error {
-			if j.stat.Mode&unix.S_IFMT == unix.S_IFREG && j.stat.Size >= early && j.stat.Nlink == 1 && before(j.stat.Ctim, begin.Add(-settled)) {
+			if j.stat.Mode&unix.S_IFMT == unix.S_IFREG && j.stat.Size >= large && j.stat.Nlink == 1 && before(j.stat.Ctim, begin.Add(-settled)) {
 				return send(ctx, jobs, j)
 			}
 			return nil
@@ -215,43 +233,57 @@ func (s Source) collect(ctx context.Context, m Manifest) (_ Saved, parts []*part
 // returns those that are not.
 func (v *saver) copyRest(ctx context.Context, tree *part, files []*part) (stale []string, err error) {
 	linked := map[uint64]*job{}
-	kept := map[string]bool{}
-	err = v.each(ctx, files, func(ctx context.Context, p *part, j job) error { return v.copy(ctx, p, j) }, func(jobs chan<- job) error {
-		err := v.walk(ctx, func(j job) error {
-			switch mode := j.stat.Mode & unix.S_IFMT; {
-			case mode == unix.S_IFSOCK:
-				return nil // of a process that is gone when this is restored
-			case mode != unix.S_IFREG:
-				return v.addTree(tree, j)
-			case j.stat.Nlink > 1:
-				if first := linked[j.stat.Ino]; first != nil {
-					first.links = append(first.links, j.path)
-				} else {
-					linked[j.stat.Ino] = &j
-				}
-				return nil
+	kept := map[string]job{}
+	var rest []job
+	if err := v.walk(ctx, func(j job) error {
+		switch mode := j.stat.Mode & unix.S_IFMT; {
+		case mode == unix.S_IFSOCK:
+			return nil // of a process that is gone when this is restored
+		case mode != unix.S_IFREG:
+			return v.addTree(tree, j)
+		case j.stat.Nlink > 1:
+			if first := linked[j.stat.Ino]; first != nil {
+				first.links = append(first.links, j.path)
+			} else {
+				linked[j.stat.Ino] = &j
 			}
-			if have, ok := v.copied[j.path]; ok && have == stampOf(&j.stat) {
-				kept[j.path] = true
-				v.count(j)
-				return nil
-			}
-			return send(ctx, jobs, j)
-		})
-		for _, inode := range slices.Sorted(maps.Keys(linked)) {
-			if err == nil {
-				err = send(ctx, jobs, *linked[inode])
-			}
+			return nil
 		}
-		return err
-	})
-	for path := range v.copied {
-		if !kept[path] {
+		if have, ok := v.copied[j.path]; ok && have.stamp == stampOf(&j.stat) {
+			kept[j.path] = j
+		} else {
+			rest = append(rest, j)
+		}
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	for path, have := range v.copied {
+		j, ok := kept[path]
+		if _, there := kept[have.like]; ok && have.like != "" && !there {
+			// What it was like is something else now.
+			rest, ok = append(rest, j), false
+		}
+		if ok {
+			v.count(j)
+		} else {
 			stale = append(stale, path)
 		}
 	}
+	for _, inode := range slices.Sorted(maps.Keys(linked)) {
+		rest = append(rest, *linked[inode])
+	}
 	slices.Sort(stale)
-	return stale, err
+	// From now on only what is copied now can be the content of others.
+	v.contents = map[int64][]*content{}
+	return stale, v.each(ctx, files, v.copy, func(jobs chan<- job) error {
+		for _, j := range rest {
+			if err := send(ctx, jobs, j); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // each runs the jobs that produce sends, one at a time for each of the parts.
@@ -364,7 +396,7 @@ func (v *saver) copyEarly(ctx context.Context, p *part, j job) error {
 	if !before(j.stat.Ctim, now.Add(-settled)) || j.stat.Nlink != 1 {
 		return nil
 	}
-	whole, err := p.add(ctx, file, j)
+	whole, like, err := v.add(ctx, p, file, j)
 	if err != nil {
 		return err
 	}
@@ -373,8 +405,50 @@ func (v *saver) copyEarly(ctx context.Context, p *part, j job) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.copied[j.path] = stampOf(&j.stat)
+	v.copied[j.path] = early{stampOf(&j.stat), like}
 	return nil
+}
+
+// add adds a file to a part, or, if there is one of the same content already, that it is like that
+// one. whole reports whether it had the length that it was to have.
+func (v *saver) add(ctx context.Context, p *part, file *os.File, j job) (whole bool, like string, err error) {
+	if j.stat.Size < large || len(j.links) > 0 {
+		whole, err = p.add(ctx, file, j, "", nil)
+		return whole, "", err
+	}
+	own := &content{path: j.path, known: make(chan struct{})}
+	defer close(own.known)
+	v.mu.Lock()
+	others := slices.Clone(v.contents[j.stat.Size])
+	v.contents[j.stat.Size] = append(v.contents[j.stat.Size], own)
+	v.mu.Unlock()
+	if len(others) > 0 {
+		hash := sha256.New()
+		if _, err := io.CopyBuffer(struct{ io.Writer }{hash}, contextReader{ctx, file}, p.buffer); err != nil {
+			return false, "", err
+		}
+		sum := hash.Sum(nil)
+		for _, other := range others {
+			select {
+			case <-other.known:
+			case <-ctx.Done():
+				return false, "", context.Cause(ctx)
+			}
+			if bytes.Equal(other.hash, sum) {
+				_, err := p.add(ctx, file, j, other.path, nil)
+				return true, other.path, err
+			}
+		}
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return false, "", err
+		}
+	}
+	hash := sha256.New()
+	whole, err = p.add(ctx, file, j, "", hash)
+	if whole && err == nil {
+		own.hash = hash.Sum(nil)
+	}
+	return whole, "", err
 }
 
 // copy copies a file that is not written to.
@@ -384,7 +458,7 @@ func (v *saver) copy(ctx context.Context, p *part, j job) error {
 		return err
 	}
 	defer file.Close()
-	whole, err := p.add(ctx, file, j)
+	whole, _, err := v.add(ctx, p, file, j)
 	if err != nil {
 		return err
 	}
@@ -525,8 +599,9 @@ func (s Source) newPart() (*part, error) {
 	return p, nil
 }
 
-// add adds a file, and reports whether it had the length that it was to have.
-func (p *part) add(ctx context.Context, file *os.File, j job) (whole bool, err error) {
+// add adds a file, or, if like is not "", that it has the content of that file. It reports whether it
+// had the length that it was to have, and writes its content to hash, which may be nil.
+func (p *part) add(ctx context.Context, file *os.File, j job, like string, hash io.Writer) (whole bool, err error) {
 	h, err := header(file.Name(), j)
 	if errors.Is(err, fs.ErrNotExist) {
 		h, err = header("/proc/self/fd/"+fmt.Sprint(file.Fd()), j)
@@ -534,10 +609,22 @@ func (p *part) add(ctx context.Context, file *os.File, j job) (whole bool, err e
 	if err != nil {
 		return false, err
 	}
+	if like != "" {
+		h.Size = 0
+		if h.PAXRecords == nil {
+			h.PAXRecords = map[string]string{}
+		}
+		h.PAXRecords[likeRecord] = like
+		return true, p.tar.WriteHeader(h)
+	}
 	if err := p.tar.WriteHeader(h); err != nil {
 		return false, err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{p.tar}, io.LimitReader(contextReader{ctx, file}, h.Size), p.buffer)
+	out := io.Writer(p.tar)
+	if hash != nil {
+		out = io.MultiWriter(p.tar, hash)
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{out}, io.LimitReader(contextReader{ctx, file}, h.Size), p.buffer)
 	if err != nil {
 		return false, err
 	}
@@ -547,6 +634,10 @@ func (p *part) add(ctx context.Context, file *os.File, j job) (whole bool, err e
 	_, err = io.CopyN(p.tar, zeros{}, h.Size-n)
 	return false, err
 }
+
+// likeRecord is the PAX record of a file that is empty in the archive, with the path of the one that
+// has its content.
+const likeRecord = "DINDCLUSTER.like"
 
 // zeros is /dev/zero.
 type zeros struct{}
