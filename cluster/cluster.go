@@ -71,8 +71,9 @@ type cluster struct {
 	over bool
 	// changes lists what to do about the nodes' containers.
 	changes changes
-	// fresh reports whether the cluster gets new keys in this start.
-	fresh bool
+	// restored reports whether this start has brought the cluster back from a snapshot, and fresh
+	// whether it gets new keys.
+	restored, fresh bool
 }
 
 // errLost cancels an action that waited for a worker which is lost.
@@ -115,8 +116,7 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		return fmt.Errorf("reading what the entrypoint did with the node image: %w", err)
 	}
 	c.started = seeded.Start
-	restored, err := c.restored()
-	if err != nil {
+	if err := c.afterRestore(); err != nil {
 		return err
 	}
 	if c.age, err = containerAge(); err != nil {
@@ -141,7 +141,7 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		err = c.ready(ctx)
 	}
 	unlock()
-	if restored {
+	if c.restored {
 		go c.keepRestored()
 	}
 	line := timeline.Timeline{Start: begin, End: time.Now(), Ready: err == nil, Resumed: c.resumed}
@@ -155,7 +155,8 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		writePhase("failed: " + err.Error())
 		c.log.Printf("%v", err)
 		c.explain(ctx, out)
-		if !c.resumed || errors.Is(err, errNoControlPlane) {
+		// What a snapshot has is still there.
+		if !c.resumed || c.restored || errors.Is(err, errNoControlPlane) {
 			return errors.New("the cluster did not come up")
 		}
 		c.log.Printf("the cluster is not ready, but stays: see what is wrong, or start the container again")

@@ -24,7 +24,7 @@ const parallel = 8
 // be one.
 func (c *cluster) look() []action.Action {
 	list := []action.Action{{Name: "looking for nodes", Run: c.compare}}
-	if !c.resumed {
+	if !c.resumed || c.restored {
 		list = append(list, action.Action{Name: "checking the container", Run: c.preflight})
 	}
 	return list

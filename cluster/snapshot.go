@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/lock"
+	"github.com/dind-cluster/dind-cluster/cluster/nodes"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/snapshot"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
@@ -47,6 +48,9 @@ func Save(ctx context.Context, image string, hold []string, out io.Writer, log *
 	if m.Store, m.Linked, err = store.Seeded(paths.DockerContainerd); err != nil {
 		return fmt.Errorf("reading which images the cluster has: %w", err)
 	}
+	if err := checkRunning(ctx); err != nil {
+		return err
+	}
 	// A cluster that does not work may be just what somebody wants to keep.
 	if err := Health(ctx, s.Settings.Health); err != nil {
 		log.Printf("the cluster is saved as it is: %v", err)
@@ -69,6 +73,26 @@ func Save(ctx context.Context, image string, hold []string, out io.Writer, log *
 	m = saved.Manifest
 	step.Done("%d files, %s, in %s; it took %s, and the cluster stood still for %s",
 		m.Files, progress.Size(m.Bytes), progress.Size(m.Size()), progress.Duration(saved.Took), progress.Duration(saved.Held))
+	return nil
+}
+
+// checkRunning returns an error if a node is paused: its processes could not be stopped.
+func checkRunning(ctx context.Context) error {
+	client, err := docker.Find()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	list, err := nodes.All(ctx, client)
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if c.State == "paused" {
+			return fmt.Errorf("node %s is paused: have it go on first, as with `docker exec NAME docker unpause %s`", c.Names, c.Names)
+		}
+	}
 	return nil
 }
 
@@ -99,18 +123,18 @@ func excluded(path string) bool {
 	return false
 }
 
-// restored records what the entrypoint has done before, if it has restored a snapshot, and reports
-// whether it has.
-func (c *cluster) restored() (bool, error) {
+// afterRestore finds out whether the entrypoint has restored a snapshot in this start.
+func (c *cluster) afterRestore() error {
 	r, err := snapshot.ReadResult(paths.Restore)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
+	c.restored = true
 	c.spans.Add(timeline.Span{Name: "restoring the snapshot", Start: r.Start, End: r.Start.Add(r.Took)})
-	return true, nil
+	return nil
 }
 
 // keepRestored brings a cluster that was restored to the disk.

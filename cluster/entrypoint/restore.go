@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/snapshot"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
@@ -29,6 +30,12 @@ func findSnapshot(base *v1alpha1.Cluster) (*snapshot.File, error) {
 		return nil, err
 	}
 	*base = from.Settings
+	if file == nil {
+		// As they are by now.
+		if *base, err = cluster.SavedSettings(); err != nil {
+			return nil, err
+		}
+	}
 	// These belong to the container.
 	base.Networking.APIServerPort, base.Start.FreshKeys = 0, false
 	return file, nil

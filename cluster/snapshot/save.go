@@ -124,6 +124,7 @@ type saver struct {
 	contents map[int64][]*content
 	files    int
 	bytes    int64
+	disk     int64
 }
 
 // early is a file that was copied early.
@@ -225,7 +226,7 @@ func (s Source) collect(ctx context.Context, m Manifest) (_ Saved, parts []*part
 	if err := errors.Join(finish(tree, false), finish(first, true), finish(rest, false)); err != nil {
 		return Saved{}, parts, err
 	}
-	m.Files, m.Bytes, m.Stale, m.Parts = v.files, v.bytes, stale, described
+	m.Files, m.Bytes, m.Disk, m.Stale, m.Parts = v.files, v.bytes, v.disk, stale, described
 	return Saved{Manifest: m, Held: duration, Took: time.Since(begin)}, parts, nil
 }
 
@@ -479,6 +480,7 @@ func (v *saver) count(j job) {
 	defer v.mu.Unlock()
 	v.files++
 	v.bytes += j.stat.Size
+	v.disk += j.stat.Blocks * 512
 }
 
 // addTree adds what is neither a file nor a socket.

@@ -62,9 +62,10 @@ type Manifest struct {
 	// Settings are the cluster's.
 	Settings v1alpha1.Cluster `json:"settings"`
 
-	// Files counts the files, and Bytes is their length in all.
+	// Files counts the files, Bytes is their length in all, and Disk how much of the disk they took.
 	Files int   `json:"files"`
 	Bytes int64 `json:"bytes"`
+	Disk  int64 `json:"disk"`
 	// Parts are the members that follow.
 	Parts []Part `json:"parts"`
 	// Stale has the paths of files that are in an early part, and changed afterwards. They are in

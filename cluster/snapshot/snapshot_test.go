@@ -444,6 +444,7 @@ func TestRefused(t *testing.T) {
 		"another architecture": {set("architecture", "vax"), "it was made on another architecture, vax"},
 		"another image":        {set("store", "def"), "made with another image (dind-cluster 1.2.3, dind-node:v1), and this one is of dind-cluster 1.2.3"},
 		"another part":         {set("parts", []any{map[string]any{"name": "0.tar.zst", "size": 1}}), "it is damaged: it has"},
+		"no room":              {set("disk", 1<<60), ErrNoRoom.Error()},
 		"no parts":             {set("parts", nil), "lacks the ID, the node image or the parts"},
 		"empty":                {file(""), "it is empty"},
 		"something else":       {file(strings.Repeat("x", 2000)), "it is not a snapshot"},

@@ -159,6 +159,13 @@ func (v Volume) Restore(ctx context.Context, f *File, finish func() error) (err 
 	if err := v.clear(); err != nil {
 		return err
 	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(v.Root, &st); err != nil {
+		return &os.PathError{Op: "statfs", Path: v.Root, Err: err}
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < f.Manifest.Disk {
+		return fmt.Errorf("%w: the cluster in the snapshot takes %d MB of %s, and %d MB are free", ErrNoRoom, f.Manifest.Disk>>20, v.Root, free>>20)
+	}
 	if err := renameio.WriteFile(v.Restoring, []byte(v.BootID), 0o600, renameio.WithTempDir(v.Root)); err != nil {
 		return err
 	}
