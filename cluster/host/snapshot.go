@@ -27,7 +27,13 @@ type Snapshot struct {
 	Path string
 	// FreshKeys gives the cluster keys of its own.
 	FreshKeys bool
+	// FreePorts publishes the nodes' ports as Docker chooses them, in place of the ports of the cluster
+	// that was saved.
+	FreePorts bool
 }
+
+// freePorts reports whether the nodes' ports may be published as any ports of the Docker host.
+func (r Request) freePorts() bool { return r.Snapshot != nil && r.Snapshot.FreePorts }
 
 // SaveSnapshot writes a snapshot of a running cluster to a file, which is there in the end as a whole
 // or as it was before.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -181,13 +182,22 @@ func TestRestore(t *testing.T) {
 		t.Error("the copy of the snapshot stays")
 	}
 
+	// Beside the first one, which has the port.
+	busy, err := net.Listen("tcp", "127.0.0.1:40080")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer busy.Close()
 	s.FreshKeys, request.Name = true, "other"
-	request.Snapshot.Manifest.Settings.Nodes[0].ExtraPortMappings = nil
+	if _, err := l.Create(t.Context(), request); err == nil || !strings.Contains(err.Error(), "40080") {
+		t.Errorf("a port that is taken: %v", err)
+	}
+	s.FreePorts = true
 	if _, err := l.Create(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
-	if env := engine.Container("other").Config.Env; !slices.Contains(env, "FRESH_KEYS=on") {
-		t.Errorf("fresh keys: the settings are %q", env)
+	if c := engine.Container("other"); !slices.Contains(c.Config.Env, "FRESH_KEYS=on") || !slices.Contains(c.Flags["publish"], "127.0.0.1:0:40080/tcp") {
+		t.Errorf("fresh keys and free ports: the settings are %q, published are %q", c.Config.Env, c.Flags["publish"])
 	}
 
 	s.Manifest.Architecture, request.Name = "vax", "third"

@@ -50,7 +50,7 @@ func (a *app) saveSnapshot() *cobra.Command {
 
 func (a *app) restoreSnapshot() *cobra.Command {
 	var flags createFlags
-	var freshKeys bool
+	var freshKeys, freePorts bool
 	cmd := &cobra.Command{
 		Use:   "restore [FILE]",
 		Short: "Make a cluster from a snapshot, beside the others",
@@ -70,11 +70,12 @@ func (a *app) restoreSnapshot() *cobra.Command {
 			if len(args) == 1 {
 				path = userPath(args[0])
 			}
-			return a.runRestore(c.Context(), flags, path, freshKeys)
+			return a.runRestore(c.Context(), flags, path, freshKeys, freePorts)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&freshKeys, "fresh-keys", false, "give the cluster an authority, certificates and tokens of its own")
+	f.BoolVar(&freePorts, "free-ports", false, "publish the nodes' ports (extraPortMappings) as ports that are free, which docker port shows, not as those of the cluster that was saved")
 	f.IntVar(&flags.apiPort, "api-port", 0, "port on 127.0.0.1 of the API server (default: a free one)")
 	f.StringVar(&flags.kubeconfig, "kubeconfig", "", "file that gets the cluster's entries (default: $KUBECONFIG or ~/.kube/config)")
 	f.DurationVar(&flags.wait, "wait", 0, "how long the cluster may take to get ready (default: as long as the one that was saved)")
@@ -84,7 +85,7 @@ func (a *app) restoreSnapshot() *cobra.Command {
 	return cmd
 }
 
-func (a *app) runRestore(ctx context.Context, flags createFlags, path string, freshKeys bool) error {
+func (a *app) runRestore(ctx context.Context, flags createFlags, path string, freshKeys, freePorts bool) error {
 	var from *host.Snapshot
 	var err error
 	if path != "" {
@@ -106,7 +107,7 @@ func (a *app) runRestore(ctx context.Context, flags createFlags, path string, fr
 			return err
 		}
 	}
-	from.FreshKeys = freshKeys
+	from.FreshKeys, from.FreePorts = freshKeys, freePorts
 	r.Snapshot = from
 	made, err := l.Create(ctx, r)
 	if err != nil {
