@@ -81,7 +81,7 @@ func TestUsage(t *testing.T) {
 		{args: "snapshot restore a --wait 0s", status: statusUsage, want: "--wait 0: leave it out"},
 		{args: "snapshot restore /no/such/file --image i", status: statusError, want: "open /no/such/file"},
 		{args: "snapshot inspect", status: statusUsage, want: "want one file"},
-		{args: "snapshot inspect /dev/null", status: statusError, want: "it is empty"},
+		{args: "snapshot inspect /dev/null", status: statusUsage, want: "it is empty"},
 		{args: "load --archive /no/such/file", status: statusError, want: "/no/such/file"},
 		{args: "--image i --nodes 0", status: statusError, want: "0 nodes"},
 		{args: "--image i --nodes 200", status: statusError, want: "200 nodes"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,7 +90,7 @@ func (a *app) runRestore(ctx context.Context, flags createFlags, path string, fr
 	var from *host.Snapshot
 	var err error
 	if path != "" {
-		if from, err = host.ReadSnapshot(path); err != nil {
+		if from, err = readSnapshot(path); err != nil {
 			return err
 		}
 	}
@@ -117,6 +118,15 @@ func (a *app) runRestore(ctx context.Context, flags createFlags, path string, fr
 	return nil
 }
 
+// readSnapshot looks at a file with a snapshot. What is in it is the user's to see to.
+func readSnapshot(path string) (*host.Snapshot, error) {
+	s, err := host.ReadSnapshot(path)
+	if err != nil && !errors.As(err, new(*fs.PathError)) && !errors.Is(err, fs.ErrNotExist) {
+		err = usageError{err}
+	}
+	return s, err
+}
+
 func (a *app) inspectSnapshot() *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect FILE",
@@ -126,7 +136,7 @@ func (a *app) inspectSnapshot() *cobra.Command {
 			if len(args) != 1 {
 				return usageError{errors.New("want one file")}
 			}
-			s, err := host.ReadSnapshot(userPath(args[0]))
+			s, err := readSnapshot(userPath(args[0]))
 			if err != nil {
 				return err
 			}
