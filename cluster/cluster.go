@@ -20,6 +20,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/action"
+	"github.com/dind-cluster/dind-cluster/cluster/lock"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
@@ -74,6 +75,9 @@ type cluster struct {
 	over bool
 	// changes lists what to do about the nodes' containers.
 	changes changes
+	// restored reports whether this start has brought the cluster back from a snapshot, and fresh
+	// whether it gets new keys.
+	restored, fresh bool
 }
 
 // errLost cancels an action that waited for a worker which is lost.
@@ -102,6 +106,9 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		if err := c.adopt(ctx); err != nil {
 			return err
 		}
+		if err := c.renewKeys(); err != nil {
+			return err
+		}
 	case err == nil:
 		// The start was interrupted: nothing of it is worth keeping.
 		c.state.Joined = []string{}
@@ -113,6 +120,9 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		return fmt.Errorf("reading what the entrypoint did with the node image: %w", err)
 	}
 	c.started = seeded.Start
+	if err := c.afterRestore(); err != nil {
+		return err
+	}
 	if c.age, err = containerAge(); err != nil {
 		return err
 	}
@@ -128,9 +138,17 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 	}
 	defer stop()
 
+	unlock, err := lock.Wait(paths.Lock)
+	if err != nil {
+		return err
+	}
 	err = c.start(ctx)
 	if err == nil {
 		err = c.ready(ctx)
+	}
+	unlock()
+	if c.restored {
+		go c.keepRestored()
 	}
 	line := timeline.Timeline{Start: begin, End: time.Now(), Ready: err == nil, Resumed: c.resumed}
 	if err := c.spans.Write(paths.Timeline, line); err != nil {
@@ -143,7 +161,8 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		writePhase("failed: " + err.Error())
 		c.log.Printf("%v", err)
 		c.explain(ctx, out)
-		if !c.resumed || errors.Is(err, errNoControlPlane) {
+		// What a snapshot has is still there.
+		if !c.resumed || c.restored || errors.Is(err, errNoControlPlane) {
 			return errors.New("the cluster did not come up")
 		}
 		c.log.Printf("the cluster is not ready, but stays: see what is wrong, or start the container again")

@@ -24,7 +24,7 @@ const parallel = 8
 // be one.
 func (c *cluster) look() []action.Action {
 	list := []action.Action{{Name: "looking for nodes", Run: c.compare}}
-	if !c.resumed {
+	if !c.resumed || c.restored {
 		list = append(list, action.Action{Name: "checking the container", Run: c.preflight})
 	}
 	return list
@@ -55,6 +55,9 @@ func (c *cluster) plan(cores int) []action.Action {
 		ready = []string{add(action.Action{Name: "starting the nodes again", Needs: ready, Run: c.restartNodes})}
 	}
 	answers := add(action.Action{Name: "waiting for the API server", Needs: ready, Run: c.waitForServer})
+	if c.fresh {
+		add(action.Action{Name: "giving objects the new keys", Needs: []string{answers}, Run: c.renewObjects})
+	}
 	control := add(action.Action{Name: "starting the control plane", Needs: []string{answers}, Run: c.waitForControlPlane})
 	before := []string{control} // before nodes are waited for
 	var joined []string

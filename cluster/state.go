@@ -66,6 +66,15 @@ func loadState(dir string) (*state, error) {
 	return s, nil
 }
 
+// SavedSettings returns the settings of the cluster in the volume.
+func SavedSettings() (v1alpha1.Cluster, error) {
+	s, err := loadState(paths.State)
+	if err != nil {
+		return v1alpha1.Cluster{}, err
+	}
+	return s.Settings, nil
+}
+
 // save writes the state so that after a power cut there is either what was there before or all of
 // it.
 func (s *state) save(dir string) error {

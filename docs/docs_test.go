@@ -301,12 +301,16 @@ var help = func() func(t *testing.T, program string, verb ...string) string {
 func use(t *testing.T, c command, program string, args []string) {
 	t.Helper()
 	var verb []string
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") && program != "kubeconfig" && program != "e2e" {
-		verb = args[:1]
-		if !regexp.MustCompile(`(?m)^  ` + regexp.QuoteMeta(args[0]) + ` `).MatchString(help(t, program)) {
-			t.Errorf("%s: %q: %s has no command %s", c.document, strings.Join(c.words, " "), program, args[0])
+	// Commands may have commands of their own.
+	for program != "kubeconfig" && program != "e2e" && len(args) > len(verb) && !strings.HasPrefix(args[len(verb)], "-") {
+		if len(verb) > 0 && !strings.Contains(help(t, program, verb...), "Available Commands:") {
+			break
+		}
+		if next := args[len(verb)]; !regexp.MustCompile(`(?m)^  ` + regexp.QuoteMeta(next) + ` `).MatchString(help(t, program, verb...)) {
+			t.Errorf("%s: %q: %s has no command %s", c.document, strings.Join(c.words, " "), strings.Join(append([]string{program}, verb...), " "), next)
 			return
 		}
+		verb = args[:len(verb)+1]
 	}
 	for _, arg := range args {
 		if name, _, _ := strings.Cut(arg, "="); strings.HasPrefix(name, "-") && name != "-" && !hasOption(help(t, program, verb...), name) {
@@ -505,8 +509,8 @@ func TestReference(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", s.Name, s.Values, value, s.Doc)
 	}
 	var usage strings.Builder
-	for _, verb := range []string{"create", "delete", "list", "load", "logs", "kubeconfig"} {
-		text := strings.TrimSpace(help(t, "launcher", verb))
+	for _, verb := range []string{"create", "delete", "list", "load", "logs", "kubeconfig", "snapshot save", "snapshot restore", "snapshot inspect"} {
+		text := strings.TrimSpace(help(t, "launcher", strings.Fields(verb)...))
 		fmt.Fprintf(&usage, "%s\n\n\n", text)
 	}
 	file := "settings.md"

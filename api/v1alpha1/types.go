@@ -177,6 +177,9 @@ type Start struct {
 	// WaitFor says what has to be done before the cluster is ready, and fails the start if it cannot be done: images, manifests.
 	// Default: nothing; both come after.
 	WaitFor []string `json:"waitFor,omitempty"`
+	// FreshKeys gives a cluster that a snapshot brings back keys of its own: a new certificate authority, new certificates and
+	// kubeconfigs, and a new key for the tokens of service accounts. Default: false, the keys of the cluster that was saved.
+	FreshKeys bool `json:"freshKeys,omitempty"`
 }
 
 // The values of Health and of Start.OnFailure.

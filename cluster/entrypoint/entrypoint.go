@@ -26,6 +26,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
+	"github.com/dind-cluster/dind-cluster/cluster/snapshot"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 	"github.com/google/renameio/v2"
@@ -70,8 +71,13 @@ func Run(getenv func(string) string) error {
 		return err
 	}
 	var cluster v1alpha1.Cluster
+	var saved *snapshot.File
 	if role == "cluster" {
-		if cluster, err = settings.Read(paths.Config, os.Environ()); err != nil {
+		base := v1alpha1.Default()
+		if saved, err = findSnapshot(&base); err != nil {
+			return err
+		}
+		if cluster, err = settings.Read(base, paths.Config, os.Environ()); err != nil {
 			return err
 		}
 		if _, err := manifest.Read(cluster); err != nil {
@@ -131,6 +137,11 @@ func Run(getenv func(string) string) error {
 	}
 	if err != nil {
 		return err
+	}
+	if saved != nil {
+		if err := restore(saved, cluster.Start.FreshKeys); err != nil {
+			return err
+		}
 	}
 	if err := seedImages(containerd); err != nil {
 		return err

@@ -56,6 +56,9 @@ func (l *Launcher) Create(ctx context.Context, r Request) (_ *Cluster, err error
 			return nil, err
 		}
 	}
+	if err := l.forget(ctx, c.id, p.snapshot); err != nil {
+		return nil, err
+	}
 	return l.connect(ctx, p, c)
 }
 
@@ -92,6 +95,9 @@ func (l *Launcher) startOnce(ctx context.Context, p createPlan, ref string) (c c
 	c.id, err = l.Docker.Detached().Create(context.WithoutCancel(ctx), p.createArgs(ref, c.port)...)
 	if err == nil && p.config != nil {
 		err = l.configure(ctx, c.id, *p.config)
+	}
+	if err == nil {
+		err = l.give(ctx, c.id, p.snapshot)
 	}
 	if err == nil {
 		err = l.Docker.Start(ctx, c.id)

@@ -35,6 +35,7 @@ type createPlan struct {
 	retain     bool
 	kubeconfig *kubeconfig.File // nil means none
 	config     *ConfigFile      // nil means none
+	snapshot   *Snapshot        // nil means none
 	nodes      int
 	ports      []v1alpha1.Port // of the Docker host that nodes have
 	images     []string        // of the local Docker, which the nodes get
@@ -56,7 +57,11 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 	if err := l.checkNameFree(ctx, r.Name); err != nil {
 		return createPlan{}, err
 	}
-	if err := l.checkMachine(ctx, r.APIPort, want, info); err != nil {
+	checked := want
+	if r.freePorts() {
+		checked.Nodes = withoutPorts(want.Nodes)
+	}
+	if err := l.checkMachine(ctx, r.APIPort, checked, info); err != nil {
 		return createPlan{}, err
 	}
 	if err := l.checkImages(ctx, want.ImageNames()); err != nil {
@@ -68,7 +73,7 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 		}
 	}
 	return createPlan{
-		image: r.Image, name: r.Name, port: r.APIPort, kubeconfig: r.Kubeconfig, config: r.Config,
+		image: r.Image, name: r.Name, port: r.APIPort, kubeconfig: r.Kubeconfig, config: r.Config, snapshot: r.Snapshot,
 		wait:   time.Duration(want.Start.Timeout),
 		retain: want.Start.OnFailure == v1alpha1.OnFailureKeep,
 		nodes:  len(want.Expand()),
@@ -108,10 +113,23 @@ func containerArgs(r Request, want v1alpha1.Cluster, info *docker.Info) []string
 		args = append(args, "--volume", mountArg(m))
 	}
 	for _, p := range ports(want.Expand()) {
+		outside := hostPort(p)
+		if r.freePorts() {
+			outside = net.JoinHostPort(cmp.Or(p.ListenAddress, "127.0.0.1"), "0")
+		}
 		// The cluster's container has it under the same number.
-		args = append(args, "--publish", fmt.Sprintf("%s:%d/%s", hostPort(p), p.HostPort, strings.ToLower(cmp.Or(p.Protocol, "TCP"))))
+		args = append(args, "--publish", fmt.Sprintf("%s:%d/%s", outside, p.HostPort, strings.ToLower(cmp.Or(p.Protocol, "TCP"))))
 	}
 	return append(args, r.RunArgs...)
+}
+
+// withoutPorts returns nodes of which no port is published.
+func withoutPorts(nodes []v1alpha1.Node) []v1alpha1.Node {
+	nodes = slices.Clone(nodes)
+	for i := range nodes {
+		nodes[i].ExtraPortMappings = nil
+	}
+	return nodes
 }
 
 // hostPort returns the address and port of the Docker host that a node has.

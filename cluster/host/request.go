@@ -25,6 +25,8 @@ type Request struct {
 	Name string
 	// Config is the configuration file; nil means none.
 	Config *ConfigFile
+	// Snapshot is what the cluster is restored from, in place of a configuration file; nil means none.
+	Snapshot *Snapshot
 	// Nodes is the number of nodes, the control plane included; 0 means what the file says.
 	Nodes int
 	// APIPort is the port of 127.0.0.1 for the API server; 0 means what the file says, or a free one.
@@ -76,13 +78,19 @@ func (r Request) resolve() (v1alpha1.Cluster, error) {
 			c = v1alpha1.Default()
 		}
 	}
-	if (r.Nodes != 0 || r.Config == nil) && v1alpha1.Between(r.Nodes, 1, v1alpha1.MaxNodes) != nil {
+	described := r.Config != nil || r.Snapshot != nil
+	if r.Snapshot != nil {
+		c = r.Snapshot.Manifest.Settings
+		c.Networking.APIServerPort, c.Start.FreshKeys = 0, false
+		errs = append(errs, r.Snapshot.check())
+	}
+	if (r.Nodes != 0 || !described) && v1alpha1.Between(r.Nodes, 1, v1alpha1.MaxNodes) != nil {
 		errs = append(errs, fmt.Errorf("%d nodes: want 1 (a single node that runs everything) to %d", r.Nodes, v1alpha1.MaxNodes))
 	}
 	if r.APIPort < 0 || r.APIPort > 65535 {
 		errs = append(errs, fmt.Errorf("API port %d: want 1 to 65535, or 0 for a free one", r.APIPort))
 	}
-	if (r.Wait != 0 || r.Config == nil) && v1alpha1.CheckTimeout(r.Wait) != nil {
+	if (r.Wait != 0 || !described) && v1alpha1.CheckTimeout(r.Wait) != nil {
 		errs = append(errs, fmt.Errorf("waiting time %s: want %s to %s, such as 5m", r.Wait, v1alpha1.MinTimeout, v1alpha1.MaxTimeout))
 	}
 	c, err := withEnv(c, r.Env, "NODES", "API_PORT", "TIMEOUT", "ON_FAILURE")
@@ -107,6 +115,9 @@ func (r Request) options() []string {
 	}
 	if r.Retain {
 		env = append(env, "ON_FAILURE="+v1alpha1.OnFailureKeep)
+	}
+	if r.Snapshot != nil && r.Snapshot.FreshKeys {
+		env = append(env, "FRESH_KEYS=on")
 	}
 	return env
 }

@@ -79,6 +79,11 @@ func (n *node) bringUp(ctx context.Context) error {
 	}
 	n.report.send(Report{Step: "images: " + seeded.String(), Start: seeded.Start, Took: seeded.Took})
 	if exists(kubeletConfig) {
+		if other, err := n.newKeys(); err != nil {
+			return err
+		} else if other {
+			return n.renewKeys(ctx)
+		}
 		// The node was stopped: only its kubelet is missing, which starts the node's pods.
 		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
 	}

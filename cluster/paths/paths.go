@@ -28,6 +28,20 @@ const (
 	// Manifests and Images are directories with objects and images for the cluster, which its user puts there.
 	Manifests = "/etc/dind-cluster/manifests"
 	Images    = "/etc/dind-cluster/images"
+	// Snapshot is the snapshot of a cluster that a new container brings back. Restored has the
+	// manifest of the one that the volume came from, and FreshKeys exists until that cluster has new
+	// keys, if it is to have them.
+	Snapshot  = "/etc/dind-cluster/snapshot"
+	Restored  = State + "/snapshot.json"
+	FreshKeys = State + "/fresh-keys"
+	// Restoring exists while a snapshot is being restored into the volume, with the machine's boot ID
+	// in it.
+	Restoring = DockerRoot + "/dind-cluster.restoring"
+	// Restore has when this start has restored a snapshot, if it has.
+	Restore = Run + "/restore.json"
+	// Lock is locked (flock(2)) by whoever changes the cluster as a whole: a start, a change of its
+	// nodes, a snapshot.
+	Lock = Run + "/lock"
 	// Phase has one line with what the runner is doing; Ready exists when the cluster is ready.
 	Phase = Run + "/phase"
 	Ready = Run + "/ready"

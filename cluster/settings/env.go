@@ -150,6 +150,16 @@ var variables = []variable{{
 	},
 	get: func(c v1alpha1.Cluster) string { return c.Start.OnFailure },
 }, {
+	name:   "FRESH_KEYS",
+	field:  "start.freshKeys",
+	values: "on or off",
+	doc:    "`on`: a cluster that a [snapshot](snapshots.md) brings back gets keys of its own, in place of those of the cluster that was saved",
+	set: func(c *v1alpha1.Cluster, s string) error {
+		c.Start.FreshKeys = s == "on"
+		return v1alpha1.OneOf(s, "on", "off")
+	},
+	get: func(c v1alpha1.Cluster) string { return map[bool]string{true: "on", false: "off"}[c.Start.FreshKeys] },
+}, {
 	name:   "HEALTH",
 	field:  "health",
 	values: v1alpha1.HealthNodes + " or " + v1alpha1.HealthAPI,

@@ -21,10 +21,9 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Read returns the cluster that a configuration file, which may be missing, and the environment ask for. It also refuses
-// variables that look like settings and are none.
-func Read(file string, environ []string) (v1alpha1.Cluster, error) {
-	c := v1alpha1.Default()
+// Read returns the cluster that a configuration file and the environment ask for: without a file, the one that is given, as the
+// environment changes it. It also refuses variables that look like settings and are none.
+func Read(c v1alpha1.Cluster, file string, environ []string) (v1alpha1.Cluster, error) {
 	var errs []error
 	switch data, err := os.ReadFile(file); {
 	case errors.Is(err, fs.ErrNotExist):

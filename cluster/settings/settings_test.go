@@ -132,7 +132,7 @@ func TestReadUnknown(t *testing.T) {
 		"K8S_VERSION":        settings,
 		"KUBELET_EXTRA_ARGS": settings,
 	} {
-		_, err := Read("/nonexistent", []string{"PATH=/bin", name + "=1"})
+		_, err := Read(v1alpha1.Default(), "/nonexistent", []string{"PATH=/bin", name + "=1"})
 		if err == nil || !strings.Contains(err.Error(), "environment variable "+name+" is not a setting of the cluster: "+want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
@@ -145,25 +145,25 @@ func TestReadUnknown(t *testing.T) {
 		"POD_NAME", "POD_NAMESPACE", "NODE_NAME", "SERVICE_NAME", "API_URL", "API_TOKEN", "API_KEY", "API_VERSION", "CI", "CI_NODE_INDEX", "CI_NODE_TOTAL", "GITHUB_TOKEN",
 		"DOCKER_HOST", "DOCKER_TLS_CERTDIR", "GIT_SUBMODULE_STRATEGY", "BUILD_ID", "VERSION", "SYNC", "CLUSTER_NAME", "",
 	} {
-		if _, err := Read("/nonexistent", []string{name + "=1"}); err != nil {
+		if _, err := Read(v1alpha1.Default(), "/nonexistent", []string{name + "=1"}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// All mistakes at once.
-	_, err := Read("/nonexistent", []string{"NODES=x", "NODE=1", "FEATURE_GATES=A=true"})
+	_, err := Read(v1alpha1.Default(), "/nonexistent", []string{"NODES=x", "NODE=1", "FEATURE_GATES=A=true"})
 	for _, want := range []string{`NODES="x"`, "NODE is not", "FEATURE_GATES is not"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}
 	}
-	if c, err := Read("/nonexistent", []string{"NODES=2", "PATH=/bin", "ETCD_SYNC=off"}); err != nil || len(c.Expand()) != 2 || c.Etcd.Sync {
+	if c, err := Read(v1alpha1.Default(), "/nonexistent", []string{"NODES=2", "PATH=/bin", "ETCD_SYNC=off"}); err != nil || len(c.Expand()) != 2 || c.Etcd.Sync {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
 
 // What a variable shows is what it takes.
 func TestEnvRoundTrip(t *testing.T) {
-	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "HEALTH": "api"}
+	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "FRESH_KEYS": "on", "HEALTH": "api"}
 	c, err := FromEnv(v1alpha1.Default(), func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)
@@ -187,12 +187,12 @@ func TestFile(t *testing.T) {
 		}
 	}
 	write("networking: {podSubnet: 10.32.0.0/16, kubeProxyMode: nftables}")
-	c, err := Read(file, []string{"POD_SUBNET=10.48.0.0/16"})
+	c, err := Read(v1alpha1.Default(), file, []string{"POD_SUBNET=10.48.0.0/16"})
 	if err != nil || c.Networking.PodSubnet.String() != "10.48.0.0/16" || c.Networking.KubeProxyMode != "nftables" || len(c.Expand()) != 3 {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	write("health: good")
-	_, err = Read(file, []string{"NODES=x", "NODE=3"})
+	_, err = Read(v1alpha1.Default(), file, []string{"NODES=x", "NODE=3"})
 	for _, want := range []string{file + `: line 3: health: "good": want nodes or api`, `NODES="x"`, "did you mean NODES?"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -203,7 +203,7 @@ func TestFile(t *testing.T) {
 // A directory in place of the file is what Docker makes of a path that the host does not have.
 func TestReadDirectory(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Read(dir, nil); err == nil || !strings.Contains(err.Error(), dir+" is a directory, as Docker makes one") {
+	if _, err := Read(v1alpha1.Default(), dir, nil); err == nil || !strings.Contains(err.Error(), dir+" is a directory, as Docker makes one") {
 		t.Errorf("got %v", err)
 	}
 }

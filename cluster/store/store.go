@@ -134,16 +134,13 @@ func Seed(ctx context.Context, root string, groups []string) (Result, error) {
 }
 
 func seed(ctx context.Context, root string, paths []string) (Result, error) {
-	var groups []*group
-	images, identity := 0, sha256.New()
-	for _, path := range paths {
-		g, err := open(path)
-		if err != nil {
-			return Result{}, err
-		}
-		groups = append(groups, g)
+	groups, id, err := openAll(paths)
+	if err != nil {
+		return Result{}, err
+	}
+	images := 0
+	for _, g := range groups {
 		images += g.images
-		fmt.Fprintf(identity, "%s %s\n", path, g.identity)
 	}
 	metadata, err := one(groups, metadataDB)
 	if err != nil {
@@ -153,8 +150,6 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	id := hex.EncodeToString(identity.Sum(nil)[:16])
-
 	done, err := complete(root, metadata, snapshots)
 	if err != nil {
 		return Result{}, err
@@ -206,6 +201,48 @@ func seed(ctx context.Context, root string, paths []string) (Result, error) {
 		return Result{}, err
 	}
 	return r, copyFile(metadata, filepath.Join(root, metadataDB))
+}
+
+// openAll opens groups, and returns what identifies all of them together.
+func openAll(paths []string) (groups []*group, id string, err error) {
+	identity := sha256.New()
+	for _, path := range paths {
+		g, err := open(path)
+		if err != nil {
+			return nil, "", err
+		}
+		groups = append(groups, g)
+		fmt.Fprintf(identity, "%s %s\n", path, g.identity)
+	}
+	return groups, hex.EncodeToString(identity.Sum(nil)[:16]), nil
+}
+
+// Identity returns what identifies groups. Linked is the reason that a root directory cannot have
+// links to them; nil if it can.
+func Identity(root string, paths []string) (id string, linked error, err error) {
+	groups, id, err := openAll(paths)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, g := range groups {
+		if linked, err = g.shareable(root); linked != nil || err != nil {
+			return id, linked, err
+		}
+	}
+	return id, nil, nil
+}
+
+// Seeded returns what identifies the groups that a root directory was seeded from, and whether it has
+// links to them.
+func Seeded(root string) (id string, linked bool, err error) {
+	if id, err = os.Readlink(filepath.Join(root, marker)); err != nil {
+		return "", false, err
+	}
+	entries, err := os.ReadDir(filepath.Join(root, Snapshots))
+	for _, e := range entries {
+		linked = linked || e.Type() == fs.ModeSymlink
+	}
+	return id, linked, err
 }
 
 // Groups returns the paths of the groups below a directory, sorted. It returns an error if there

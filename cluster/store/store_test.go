@@ -175,6 +175,35 @@ func mountOverlay(t *testing.T, lower string) string {
 	return merged
 }
 
+// What a root directory was seeded from is what the groups say of themselves.
+func TestIdentity(t *testing.T) {
+	canMount(t)
+	root, stores := t.TempDir(), groups(t, t.TempDir())
+	id, unlinked, err := Identity(root, stores)
+	if err != nil || unlinked != nil || id == "" {
+		t.Fatalf("got %q, %v, %v", id, unlinked, err)
+	}
+	if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if _, err := Seed(t.Context(), root, stores); err != nil {
+		t.Fatal(err)
+	}
+	if got, linked, err := Seeded(root); err != nil || got != id || !linked {
+		t.Errorf("seeded from %q (linked: %v), want %q; %v", got, linked, id, err)
+	}
+	if other, _, err := Identity(root, stores[:1]); err != nil || other == id {
+		t.Errorf("another group has the identity %q, too; %v", other, err)
+	}
+	if _, _, err := Seeded(t.TempDir()); !os.IsNotExist(err) {
+		t.Errorf("an empty directory: %v", err)
+	}
+	// Where the groups lie on an overlay on an overlay.
+	if _, unlinked, err := Identity(root, groups(t, mountOverlay(t, mountOverlay(t, t.TempDir())))); err != nil || unlinked == nil {
+		t.Errorf("on two overlays: %v, %v", unlinked, err)
+	}
+}
+
 // Below two overlays there is no third one: the trees are copied, with all that is in them.
 func TestCopied(t *testing.T) {
 	canMount(t)

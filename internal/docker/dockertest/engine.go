@@ -47,6 +47,8 @@ type Image struct {
 	Main func(*Process) docker.State
 	// Exec answers `docker exec`, and returns the exit status.
 	Exec func(in io.Reader, out, err io.Writer, args ...string) int
+	// Files are those that its containers have, besides their own.
+	Files map[string]File
 }
 
 // Container is a container.
@@ -326,6 +328,8 @@ func (e *Engine) do(c *command) (int, error) {
 			fmt.Fprintln(c.out, id)
 		}
 		return 0, err
+	case "commit":
+		return 0, e.commit(names[0], names[1])
 	case "start":
 		return 0, e.start(names[0])
 	case "stop":
@@ -444,7 +448,7 @@ func (e *Engine) create(flags map[string][]string, names []string) (string, erro
 	if i == nil {
 		return "", fmt.Errorf("No such image: %s", names[0])
 	}
-	c := &Container{Flags: flags, image: i}
+	c := &Container{Flags: flags, Files: maps.Clone(i.Files), image: i}
 	c.ID = e.newID()
 	c.Name = "/" + c.ID[:12]
 	if flags["name"] != nil {
@@ -613,8 +617,48 @@ func (e *Engine) exec(c *command, args []string) (int, error) {
 	return found.image.Exec(c.in, c.out, c.err, args[1:]...), nil
 }
 
-// copy brings the files of an archive, which is the input, to a container.
+// commit makes an image of a container.
+func (e *Engine) commit(name, ref string) error {
+	found := e.find(name)
+	if found == nil {
+		return fmt.Errorf("No such container: %s", name)
+	}
+	made := *found.image
+	made.ID, made.RepoTags, made.RepoDigests, made.Files = "sha256:"+e.newID(), []string{ref}, nil, maps.Clone(found.Files)
+	for _, i := range e.images {
+		i.RepoTags = slices.DeleteFunc(i.RepoTags, func(t string) bool { return t == ref })
+	}
+	e.images[made.ID] = &made
+	return nil
+}
+
+// copyOut writes an archive with a file of a container.
+func (e *Engine) copyOut(c *command, name, file string) error {
+	found := e.Container(name)
+	if found == nil {
+		return fmt.Errorf("No such container: %s", name)
+	}
+	f, ok := found.Files[file]
+	if !ok {
+		return fmt.Errorf("Could not find the file %s in container %s", file, name)
+	}
+	archive := tar.NewWriter(c.out)
+	if err := archive.WriteHeader(&tar.Header{Name: path.Base(file), Mode: int64(f.Mode), Size: int64(len(f.Data))}); err != nil {
+		return err
+	}
+	if _, err := archive.Write(f.Data); err != nil {
+		return err
+	}
+	return archive.Close()
+}
+
+// copy brings the files of an archive, which is the input, to a container, or one of its files to the
+// output.
 func (e *Engine) copy(c *command, names []string) error {
+	if name, file, ok := strings.Cut(names[0], ":"); ok && names[1] == "-" {
+		c.in.Close()
+		return e.copyOut(c, name, file)
+	}
 	name, dir, ok := strings.Cut(names[1], ":")
 	if names[0] != "-" || !ok {
 		return fmt.Errorf("dockertest has no docker cp %s %s", names[0], names[1])
