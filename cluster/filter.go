@@ -26,16 +26,27 @@ func filterInbound(ctx context.Context, n topology.Networks) error {
 // they do not cover the subnets of pods and services. Packets to a node's published port have been
 // translated before (ct status dnat), by the engine or by rules that a user has added.
 //
+// A node that has not translated the address of a load balancer, since the service does not have the
+// port, sends the packet back.
+//
 // The DNS server for the nodes listens at the gateway's address, which the kernel takes from every
 // interface.
 func inboundRules(n topology.Networks) string {
+	var returned strings.Builder
+	for _, p := range n.LoadBalancers {
+		family := "ip"
+		if p.Addr().Is6() {
+			family = "ip6"
+		}
+		fmt.Fprintf(&returned, "\t\tiifname %q %s daddr %s counter reject with icmpx port-unreachable\n", bridgeName, family, p)
+	}
 	return fmt.Sprintf(`table inet dind-cluster
 delete table inet dind-cluster
 table inet dind-cluster {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
 		oifname != %[1]q accept
-		iifname %[1]q accept
+%[3]s		iifname %[1]q accept
 		ct state established,related accept
 		ct status dnat accept
 		counter drop
@@ -45,5 +56,5 @@ table inet dind-cluster {
 		ip daddr %[2]s iifname != { %[1]q, "lo" } counter drop
 	}
 }
-`, bridgeName, n.Gateway())
+`, bridgeName, n.Gateway(), returned.String())
 }
