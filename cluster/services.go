@@ -27,21 +27,22 @@ func (c *cluster) serviceBalancer() *loadbalancer.Controller {
 }
 
 // balancerRoutes returns the input of `ip -batch` that routes services' addresses to nodes. All
-// others of the load balancer lead nowhere, rather than out of this container.
+// others of the load balancer lead to the loopback interface, where the packet filter refuses them,
+// rather than out of this container.
 func balancerRoutes(n topology.Networks, routes map[netip.Addr]netip.Addr, gone []netip.Addr) string {
 	var out strings.Builder
 	for _, p := range n.LoadBalancers {
-		fmt.Fprintf(&out, "route replace unreachable %s\n", p)
+		fmt.Fprintf(&out, "route replace %s dev lo\n", p)
 	}
 	for a, node := range routes {
 		if node.IsValid() {
 			fmt.Fprintf(&out, "route replace %s via %s dev %s\n", a, node, bridgeName)
 		} else {
-			fmt.Fprintf(&out, "route replace unreachable %s\n", a)
+			fmt.Fprintf(&out, "route replace %s dev lo\n", a)
 		}
 	}
 	for _, a := range gone {
-		fmt.Fprintf(&out, "route replace unreachable %[1]s\nroute del unreachable %[1]s\n", a)
+		fmt.Fprintf(&out, "route replace %[1]s dev lo\nroute del %[1]s dev lo\n", a)
 	}
 	return out.String()
 }

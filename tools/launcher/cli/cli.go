@@ -87,7 +87,7 @@ kubectl on this machine works.`
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&a.name, "name", host.DefaultName, "name of the cluster and of its container")
-	root.AddCommand(a.create("create"), a.delete(), a.list(), a.load(), a.logs(), a.kubeconfig())
+	root.AddCommand(a.create("create"), a.delete(), a.list(), a.load(), a.logs(), a.kubeconfig(), a.forward())
 	return root
 }
 
