@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/cluster/topology"
@@ -20,11 +21,10 @@ func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 	if err := c.connect(); err != nil {
 		return err
 	}
-	completed := make(chan struct{})
-	go func() {
-		defer close(completed)
-		c.completeNodes(ctx)
-	}()
+	services := c.serviceBalancer()
+	var care sync.WaitGroup
+	care.Go(func() { c.completeNodes(ctx, services.SetNodes) })
+	care.Go(func() { services.Run(ctx) })
 	c.mu.Lock()
 	c.lost = nil
 	c.mu.Unlock()
@@ -36,7 +36,7 @@ func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 			}
 		}
 	}
-	<-completed
+	care.Wait()
 	return nil
 }
 
@@ -53,11 +53,13 @@ func (c *cluster) settle(ctx context.Context) bool {
 }
 
 // completeNodes gives nodes that register what only the runner has for them, until ctx ends. They
-// register when they join, and when their kubelets start again after `kubectl delete node`.
-func (c *cluster) completeNodes(ctx context.Context) {
+// register when they join, and when their kubelets start again after `kubectl delete node`. The
+// nodes that there are go to seen, too.
+func (c *cluster) completeNodes(ctx context.Context, seen func(map[string]kubeapi.Node)) {
 	for ctx.Err() == nil {
 		_ = kubeapi.Follow(ctx, c.api, "/api/v1/nodes", func(found map[string]kubeapi.Node) bool {
 			c.reroute(ctx, found)
+			seen(found)
 			// On an error, start again with a new list.
 			return c.complete(ctx, found) != nil
 		})

@@ -26,24 +26,41 @@ func filterInbound(ctx context.Context, n topology.Networks) error {
 // they do not cover the subnets of pods and services. Packets to a node's published port have been
 // translated before (ct status dnat), by the engine or by rules that a user has added.
 //
+// Addresses of the load balancer are refused if no service has them: they are routed to the loopback
+// interface. So is what a node sends back since it has not translated it: a port that the service
+// does not have. The answer is that of a port where nothing listens.
+//
 // The DNS server for the nodes listens at the gateway's address, which the kernel takes from every
 // interface.
 func inboundRules(n topology.Networks) string {
+	var nowhere, returned strings.Builder
+	for _, p := range n.LoadBalancers {
+		family := "ip"
+		if p.Addr().Is6() {
+			family = "ip6"
+		}
+		const reject = "\t\t%s %q %s daddr %s counter reject with icmpx port-unreachable\n"
+		fmt.Fprintf(&nowhere, reject, "oifname", "lo", family, p)
+		fmt.Fprintf(&returned, reject, "iifname", bridgeName, family, p)
+	}
 	return fmt.Sprintf(`table inet dind-cluster
 delete table inet dind-cluster
 table inet dind-cluster {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
-		oifname != %[1]q accept
-		iifname %[1]q accept
+%[3]s		oifname != %[1]q accept
+%[4]s		iifname %[1]q accept
 		ct state established,related accept
 		ct status dnat accept
 		counter drop
 	}
+	chain output {
+		type filter hook output priority filter; policy accept;
+%[3]s	}
 	chain input {
 		type filter hook input priority filter; policy accept;
 		ip daddr %[2]s iifname != { %[1]q, "lo" } counter drop
 	}
 }
-`, bridgeName, n.Gateway())
+`, bridgeName, n.Gateway(), nowhere.String(), returned.String())
 }

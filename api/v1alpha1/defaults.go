@@ -23,6 +23,8 @@ func Default() Cluster {
 			ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
 			KubeProxyMode: "iptables",
 			PodNetwork:    PodNetworkPTP,
+
+			LoadBalancerSubnets: []netip.Prefix{netip.MustParsePrefix("10.251.0.0/24")},
 		},
 		Kubernetes: Kubernetes{EncryptionAlgorithm: "ECDSA-P256"},
 		Etcd:       Etcd{Sync: true},

@@ -130,6 +130,9 @@ type Networking struct {
 	PodSubnet netip.Prefix `json:"podSubnet"`
 	// ServiceSubnet has the services' addresses: /12 to /24. Default: 10.96.0.0/16.
 	ServiceSubnet netip.Prefix `json:"serviceSubnet"`
+	// LoadBalancerSubnets have the addresses that services of type LoadBalancer get, at least as long as /8 (IPv4) and /64 (IPv6). An
+	// empty list leaves such services to others. Default: 10.251.0.0/24.
+	LoadBalancerSubnets []netip.Prefix `json:"loadBalancerSubnets,omitzero"`
 	// APIServerPort is the port of the Docker host under which the API server is reached, and which kubeconfigs name.
 	// Default: 6443; bazel run looks for a free one.
 	APIServerPort int `json:"apiServerPort,omitempty"`

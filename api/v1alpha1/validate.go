@@ -36,11 +36,15 @@ type Subnet struct {
 
 // Subnets returns the cluster's subnets.
 func (n Networking) Subnets() []Subnet {
-	return []Subnet{
+	all := []Subnet{
 		{"networking.nodeSubnet", "NODE_SUBNET", n.NodeSubnet},
 		{"networking.podSubnet", "POD_SUBNET", n.PodSubnet},
 		{"networking.serviceSubnet", "SERVICE_SUBNET", n.ServiceSubnet},
 	}
+	for i, p := range n.LoadBalancerSubnets {
+		all = append(all, Subnet{fmt.Sprintf("networking.loadBalancerSubnets[%d]", i), "LOAD_BALANCER_SUBNETS", p})
+	}
+	return all
 }
 
 // Validate returns an error that joins one *strictyaml.Error, without its line, for each field that is not as it may be.
@@ -296,6 +300,13 @@ func (v *validation) networking(n Networking) {
 			wrong[s.path] = true
 		}
 	}
+	for i, p := range n.LoadBalancerSubnets {
+		if err := CheckLoadBalancerSubnet(p); err != nil {
+			path := fmt.Sprintf("networking.loadBalancerSubnets[%d]", i)
+			v.check(path, p, err)
+			wrong[path] = true
+		}
+	}
 	subnets := n.Subnets()
 	for i, a := range subnets {
 		for _, b := range subnets[i+1:] {
@@ -364,6 +375,22 @@ func CheckSubnet(p netip.Prefix, minBits, maxBits int) error {
 		}
 	}
 	return nil
+}
+
+// CheckLoadBalancerSubnet reports whether services of type LoadBalancer can have the addresses of a subnet.
+func CheckLoadBalancerSubnet(p netip.Prefix) error {
+	if p.IsValid() && p.Addr().Is6() {
+		switch {
+		case p.Bits() < 64:
+			return errors.New("want an IPv6 subnet of /64 to /128, such as fd00:10:251::/112")
+		case p != p.Masked():
+			return fmt.Errorf("the subnet with this address is %s: want its first address", p.Masked())
+		case p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsLoopback() || p.Addr().IsUnspecified() || p.Addr().Is4In6():
+			return errors.New("has reserved addresses: want others, such as fd00:10:251::/112")
+		}
+		return nil
+	}
+	return CheckSubnet(p, 8, 32)
 }
 
 // hostName is what kubeadm accepts in certSANs: a DNS name, perhaps with a wildcard as its first label.

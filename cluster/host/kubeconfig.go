@@ -79,12 +79,12 @@ func (l *Launcher) tellReach(ctx context.Context, name, address string, ca []byt
 		l.Progress.Printf("kubectl does not reach the API server from here (%v): the Docker engine is on another machine, or this is a container; `docker exec %s kubectl` works", err, name)
 		return nil
 	}
-	l.Progress.Printf("the Docker engine is on another machine (%s): for kubectl here, keep a tunnel to it open: `%s`", remote.Redacted(), tunnel(remote, address))
+	l.Progress.Printf("the Docker engine is on another machine (%s): for kubectl here, keep a tunnel to it open: `%s`", remote.Redacted(), sshCommand(remote, address))
 	return nil
 }
 
-// tunnel is the command that makes an address of the engine's machine one of this machine.
-func tunnel(engine *url.URL, address string) string {
+// sshCommand is the command that makes an address of the engine's machine one of this machine.
+func sshCommand(engine *url.URL, address string) string {
 	host := engine.Hostname()
 	if engine.Scheme == "ssh" {
 		if user := engine.User.Username(); user != "" {

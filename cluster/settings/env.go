@@ -86,6 +86,22 @@ var variables = []variable{{
 	},
 	get: func(c v1alpha1.Cluster) string { return c.Networking.ServiceSubnet.String() },
 }, {
+	name:   "LOAD_BALANCER_SUBNETS",
+	field:  "networking.loadBalancerSubnets",
+	values: "subnets with commas between, or none",
+	doc:    "the addresses of services of type LoadBalancer; `none` leaves such services to another load balancer, MetalLB for example",
+	set: func(c *v1alpha1.Cluster, s string) (err error) {
+		c.Networking.LoadBalancerSubnets, err = loadBalancerSubnets(s)
+		return err
+	},
+	get: func(c v1alpha1.Cluster) string {
+		var all []string
+		for _, p := range c.Networking.LoadBalancerSubnets {
+			all = append(all, p.String())
+		}
+		return cmp.Or(strings.Join(all, ","), "none")
+	},
+}, {
 	name:   "KUBE_PROXY_MODE",
 	field:  "networking.kubeProxyMode",
 	values: "iptables or nftables",
@@ -227,6 +243,24 @@ func subnet(s string, minBits, maxBits int) (netip.Prefix, error) {
 		p = netip.Prefix{} // which is not allowed either
 	}
 	return p, v1alpha1.CheckSubnet(p, minBits, maxBits)
+}
+
+func loadBalancerSubnets(s string) ([]netip.Prefix, error) {
+	out := []netip.Prefix{}
+	if s == "none" {
+		return out, nil
+	}
+	for text := range strings.SplitSeq(s, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return nil, errors.New("want subnets with commas between, or none")
+		}
+		if err := v1alpha1.CheckLoadBalancerSubnet(p); err != nil {
+			return nil, fmt.Errorf("%s: %w", p, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 func names(s string) ([]string, error) {

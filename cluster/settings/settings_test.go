@@ -163,7 +163,7 @@ func TestReadUnknown(t *testing.T) {
 
 // What a variable shows is what it takes.
 func TestEnvRoundTrip(t *testing.T) {
-	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "FRESH_KEYS": "on", "HEALTH": "api"}
+	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "LOAD_BALANCER_SUBNETS": "10.12.0.0/24,fd00::/112", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "FRESH_KEYS": "on", "HEALTH": "api"}
 	c, err := FromEnv(v1alpha1.Default(), func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)

@@ -68,6 +68,8 @@ type Networks struct {
 	Nodes    []netip.Prefix `json:"nodes"`
 	Pods     []netip.Prefix `json:"pods"`
 	Services []netip.Prefix `json:"services"`
+	// LoadBalancers have the addresses of services of type LoadBalancer. Without any there is no load balancer.
+	LoadBalancers []netip.Prefix `json:"loadBalancers,omitempty"`
 	// PodNetwork is v1alpha1.PodNetworkPTP or v1alpha1.PodNetworkNone.
 	PodNetwork string `json:"podNetwork"`
 }
@@ -117,6 +119,8 @@ func Resolve(c v1alpha1.Cluster) Topology {
 			Pods:       []netip.Prefix{c.Networking.PodSubnet},
 			Services:   []netip.Prefix{c.Networking.ServiceSubnet},
 			PodNetwork: c.Networking.PodNetwork,
+
+			LoadBalancers: c.Networking.LoadBalancerSubnets,
 		},
 		APISANs:       c.Networking.APIServerSANs,
 		ProxyMode:     c.Networking.KubeProxyMode,

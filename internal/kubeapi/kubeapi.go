@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
@@ -120,9 +121,15 @@ func (c *Client) Delete(ctx context.Context, path string) error {
 }
 
 // NotFound reports whether the API server answered that there is no such object.
-func NotFound(err error) bool {
+func NotFound(err error) bool { return answered(err, http.StatusNotFound) }
+
+// Conflict reports whether the API server answered that the object is another one than a request
+// was about, or was changed meanwhile.
+func Conflict(err error) bool { return answered(err, http.StatusConflict) }
+
+func answered(err error, code int) bool {
 	var status *StatusError
-	return errors.As(err, &status) && status.Code == http.StatusNotFound
+	return errors.As(err, &status) && status.Code == code
 }
 
 // Apply makes the object at path, or changes it to what is given (a server-side apply in the name
@@ -204,9 +211,12 @@ func (c *Client) WaitForServer(ctx context.Context) error {
 type Meta struct {
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace"`
+	UID               string            `json:"uid"`
 	ResourceVersion   string            `json:"resourceVersion"`
 	Labels            map[string]string `json:"labels"`
 	Annotations       map[string]string `json:"annotations"`
+	Finalizers        []string          `json:"finalizers"`
+	CreationTimestamp time.Time         `json:"creationTimestamp"`
 	DeletionTimestamp *time.Time        `json:"deletionTimestamp"`
 }
 
@@ -214,7 +224,8 @@ type Meta struct {
 type Object interface{ Meta() Meta }
 
 // Follow calls f with all objects at a list path, at first and after every change, until f returns
-// true. It survives a server that goes away for a while.
+// true. It survives a server that goes away for a while. The path may end with selectors, as in
+// "?labelSelector=…".
 func Follow[T Object](ctx context.Context, c *Client, path string, f func(map[string]T) bool) error {
 	var last error
 	for {
@@ -259,7 +270,11 @@ func followOnce[T Object](ctx context.Context, c *Client, path string, f func(ma
 	// A server that is cut off in the middle does not end the watch.
 	ctx, cancel := context.WithTimeout(ctx, watchTime+30*time.Second)
 	defer cancel()
-	resp, err := c.do(ctx, http.MethodGet, path+"?watch=1&timeoutSeconds="+strconv.Itoa(int(watchTime.Seconds()))+"&resourceVersion="+list.Metadata.ResourceVersion, "", nil)
+	query := "?"
+	if strings.Contains(path, "?") {
+		query = "&"
+	}
+	resp, err := c.do(ctx, http.MethodGet, path+query+"watch=1&timeoutSeconds="+strconv.Itoa(int(watchTime.Seconds()))+"&resourceVersion="+list.Metadata.ResourceVersion, "", nil)
 	if err != nil {
 		return false, err
 	}

@@ -20,6 +20,10 @@ type Node struct {
 	} `json:"spec"`
 	Status struct {
 		Conditions []Condition `json:"conditions"`
+		Addresses  []struct {
+			Type    string `json:"type"`
+			Address string `json:"address"`
+		} `json:"addresses"`
 	} `json:"status"`
 }
 
@@ -88,3 +92,45 @@ func Ready(conditions []Condition) (bool, string) {
 	}
 	return false, "no status yet"
 }
+
+// EndpointSlice is the part of an EndpointSlice (discovery.k8s.io/v1) that callers use.
+type EndpointSlice struct {
+	Metadata  Meta       `json:"metadata"`
+	Endpoints []Endpoint `json:"endpoints"`
+	Ports     []struct {
+		Name     string `json:"name"`
+		Port     int    `json:"port"`
+		Protocol string `json:"protocol"`
+	} `json:"ports"`
+}
+
+// Endpoint is one endpoint of a service.
+type Endpoint struct {
+	Addresses  []string `json:"addresses"`
+	NodeName   string   `json:"nodeName"`
+	Conditions struct {
+		// Without a value, an endpoint is ready.
+		Ready   *bool `json:"ready"`
+		Serving *bool `json:"serving"`
+	} `json:"conditions"`
+	TargetRef *struct {
+		Kind      string `json:"kind"`
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+		UID       string `json:"uid"`
+	} `json:"targetRef"`
+}
+
+// Ready reports whether the endpoint takes connections.
+func (e Endpoint) Ready() bool { return e.Conditions.Ready == nil || *e.Conditions.Ready }
+
+// Serving reports whether the endpoint takes connections, although it may be about to end.
+func (e Endpoint) Serving() bool {
+	if e.Conditions.Serving == nil {
+		return e.Ready()
+	}
+	return *e.Conditions.Serving
+}
+
+// Meta returns the slice's metadata.
+func (s EndpointSlice) Meta() Meta { return s.Metadata }

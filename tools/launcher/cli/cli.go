@@ -87,7 +87,16 @@ kubectl on this machine works.`
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&a.name, "name", host.DefaultName, "name of the cluster and of its container")
-	root.AddCommand(a.create("create"), a.delete(), a.list(), a.load(), a.logs(), a.kubeconfig(), a.snapshot())
+	root.AddCommand(
+		a.create("create"),
+		a.delete(),
+		a.list(),
+		a.load(),
+		a.logs(),
+		a.kubeconfig(),
+		a.snapshot(),
+		a.forward(),
+	)
 	return root
 }
 

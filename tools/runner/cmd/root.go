@@ -33,6 +33,7 @@ func Main(ctx context.Context, args []string) int {
 		newLogs(),
 		newProbe(),
 		newSnapshot(),
+		newTunnel(),
 		newFailed(),
 		newVersion(),
 	)
