@@ -17,7 +17,7 @@ import (
 )
 
 // Health returns nil if the cluster is ready, its API server answers, and, if what is
-// v1alpha1.HealthNodes, all nodes are ready. Otherwise the error says what is missing.
+// v1alpha1.HealthNodes, all nodes are ready and no manifest and image has failed. Otherwise the error says what is missing.
 func Health(ctx context.Context, what string) error {
 	if _, err := os.Stat(paths.Ready); errors.Is(err, os.ErrNotExist) {
 		phase, err := os.ReadFile(paths.Phase)

@@ -62,8 +62,8 @@ type Cluster struct {
 	OpenFiles int `json:"openFiles"`
 	// Start is about the start of the cluster.
 	Start Start `json:"start"`
-	// Health says what has to work for the container to count as healthy: "nodes", the API server and all nodes, or "api", the
-	// API server alone. Default: nodes.
+	// Health says what has to work for the container to count as healthy: "nodes", the API server, all nodes, and all manifests
+	// and images once they have been tried, or "api", the API server alone. Default: nodes.
 	Health string `json:"health"`
 }
 
