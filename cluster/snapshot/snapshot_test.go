@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -622,6 +623,71 @@ func TestSaveFails(t *testing.T) {
 	s := Source{Root: source, Hold: hold}
 	if _, err := s.Save(t.Context(), manifest, fullWriter{}); !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A disk that is full while a snapshot is made, and while one is restored.
+func TestDiskFull(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may mount")
+	}
+	disk := func() string {
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir, 0); err != nil {
+				t.Error(err)
+			}
+		})
+		return dir
+	}
+	noise := make([]byte, 6<<20)
+	if _, err := rand.Read(noise); err != nil {
+		t.Fatal(err)
+	}
+	source := disk()
+	if err := os.WriteFile(filepath.Join(source, "noise"), noise, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	released := false
+	s := Source{Root: source, Hold: func(ctx context.Context) (context.Context, func() error, error) {
+		return ctx, func() error { released = true; return nil }, nil
+	}}
+	before := listing(t, source)
+	var out bytes.Buffer
+	if _, err := s.Save(t.Context(), manifest, &out); !errors.Is(err, ErrNoRoom) || !released || out.Len() > 0 {
+		t.Errorf("got %v, went on: %v, written: %d", err, released, out.Len())
+	}
+	if after := listing(t, source); after != before {
+		t.Errorf("there is\n%s\nwas\n%s", after, before)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(source, &st); err != nil || int64(st.Bavail)*st.Bsize < 1<<20 {
+		t.Errorf("%d bytes are free, %v", int64(st.Bavail)*st.Bsize, err)
+	}
+
+	roomy := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		noise[0]++
+		if err := os.WriteFile(filepath.Join(roomy, name), noise, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := save(t, Source{Root: roomy})
+	small := func() Volume {
+		root := disk()
+		return Volume{Root: root, Restored: filepath.Join(root, "state/snapshot.json"), Restoring: filepath.Join(root, "restoring"), BootID: "boot"}
+	}
+	v := small()
+	if err := restore(t, v, path); !errors.Is(err, ErrNoRoom) || left(t, v) != "" {
+		t.Errorf("got %v, the volume has\n%s", err, left(t, v))
+	}
+	// As where others fill the disk meanwhile.
+	v = small()
+	if err := restore(t, v, edit(t, path, func(m map[string]any) { m["disk"] = 0 })); !errors.Is(err, unix.ENOSPC) || left(t, v) != "" {
+		t.Errorf("got %v, the volume has\n%s", err, left(t, v))
 	}
 }
 
