@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -41,8 +42,9 @@ func start(t *testing.T, serve func(target string, conn *net.TCPConn)) *Client {
 			}()
 		}
 	}()
-	fromClient, toServer := io.Pipe()
-	fromServer, toClient := io.Pipe()
+	// Both sides write first, so the pipes must hold something.
+	fromClient, toServer := pipe(t)
+	fromServer, toClient := pipe(t)
 	ended := make(chan error, 1)
 	go func() {
 		ended <- Serve(t.Context(), pipes{fromClient, toClient}, func(ctx context.Context, target []byte) (net.Conn, error) {
@@ -72,6 +74,16 @@ func start(t *testing.T, serve func(target string, conn *net.TCPConn)) *Client {
 	return client
 }
 
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r, w
+}
+
 func open(t *testing.T, c *Client, target string) Conn {
 	t.Helper()
 	conn, err := c.Open(target)
@@ -83,7 +95,7 @@ func open(t *testing.T, c *Client, target string) Conn {
 
 // Each direction ends by itself, whichever is first, and nothing is lost.
 func TestHalfClose(t *testing.T) {
-	data := make([]byte, 8<<20)
+	data := make([]byte, 2<<20)
 	rand.Read(data)
 	c := start(t, func(target string, conn *net.TCPConn) {
 		switch target {
