@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/balancer"
@@ -34,14 +35,26 @@ func Balance(ctx context.Context) error {
 		}
 		servers = append(servers, n.APIServer())
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(v1alpha1.APIServerPort))
+	// The first API server of a new cluster is made ready with requests to it.
+	var complete atomic.Bool
+	complete.Store(s.created())
+	b := balancer.New(servers, func(ctx context.Context, server netip.AddrPort) error {
+		err := apis[server].Get(ctx, "/readyz", nil)
+		if err == nil {
+			complete.Store(true)
+		}
+		if !complete.Load() && errors.As(err, new(*kubeapi.StatusError)) {
+			return nil
+		}
+		return err
+	})
+	err = b.Serve(ctx, func(ctx context.Context) (net.Listener, error) {
+		return (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(v1alpha1.APIServerPort))
+	})
 	if err != nil {
 		return fmt.Errorf("balancing the API servers: %w", err)
 	}
-	b := balancer.New(servers, func(ctx context.Context, server netip.AddrPort) error {
-		return apis[server].Get(ctx, "/readyz", nil)
-	})
-	return b.Serve(ctx, listener)
+	return nil
 }
 
 // balancerVerb returns what to do with the unit that calls Balance. One that runs belongs to a start

@@ -88,7 +88,7 @@ func TestGoldens(t *testing.T) {
 	for name, got := range patches {
 		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("patches", name), got) })
 	}
-	if len(patches) != 8 {
+	if len(patches) != 9 {
 		t.Errorf("%d patches", len(patches))
 	}
 	if worker, err := Patches(input(3, 2, false)); err != nil || len(worker) != 0 {
