@@ -106,10 +106,7 @@ func (n *node) resume(ctx context.Context) error {
 		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
 	}
 	if n.config.Node.Role == topology.ControlPlane {
-		if err := start(); err != nil {
-			return err
-		}
-		return n.step("API server", func() error { return n.queueAgain(ctx) })
+		return n.step("API server", func() error { return n.queueAgain(ctx, start) })
 	}
 	// A worker's kubelet can do nothing without the API server. When it asks too early, it asks again only after seconds.
 	api, err := kubeapi.New(n.kubelet())

@@ -15,7 +15,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
-	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,20 +53,30 @@ func openQueue(ctx context.Context, port int) (*queue, error) {
 	return &queue{l}, nil
 }
 
-// joinGroup makes a socket the first one of a group of listening sockets that share a port. What comes from 127.0.0.1 goes to
-// the second one, if there is one, and everything else to the first, rather than to either at random (bpf(4) and
-// SO_ATTACH_REUSEPORT_CBPF in socket(7)).
+// joinGroup makes a socket the first one of a group of listening sockets that share a port. What comes from 127.0.0.1 and ::1,
+// the node's runner and the API server itself, goes to the second one, if there is one, and everything else to the first,
+// rather than to either at random (SO_ATTACH_REUSEPORT_CBPF in socket(7)).
 func joinGroup(fd int) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return err
 	}
-	const (
-		source   = 0xfff00000 + 12 // SKF_NET_OFF, and the place of the source address in an IPv4 header
-		loopback = 127<<24 | 1
-	)
+	const ip = 0xfff00000 // SKF_NET_OFF: the packet's IP header
+	load := func(size uint16, offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | size | unix.BPF_ABS, K: ip + offset}
+	}
+	equal := func(k uint32, yes, no uint8) unix.SockFilter { // and how many instructions to skip
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: yes, Jf: no}
+	}
 	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: source},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: loopback, Jf: 1},
+		load(unix.BPF_B, 0), // the version
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xf0},
+		equal(0x60, 2, 0),
+		load(unix.BPF_W, 12), // the source of IPv4
+		equal(127<<24|1, 4, 5),
+		load(unix.BPF_W, 8), // the beginning of the source of IPv6, and its end
+		equal(0, 0, 3),
+		load(unix.BPF_W, 20),
+		equal(1, 0, 1),
 		{Code: unix.BPF_RET | unix.BPF_K, K: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
 	}
@@ -131,37 +141,69 @@ func poll(ctx context.Context, f func() (bool, error)) error {
 	}
 }
 
-// queueAgain keeps what a control plane's kubelet asks its API server waiting until the server is ready again, after a restart
-// of the node.
+// queueAgain keeps what a control plane's kubelet asks its API server waiting after a restart of the node, until the server
+// listens. It starts the kubelet.
 //
-// Not from the beginning: a kubelet that finds volumes of pods on the disk asks for its Node before it mounts anything
-// (updateReconstructedFromNodeStatus in
+// A kubelet that finds volumes of pods on the disk asks for its Node before it mounts any other (updateReconstructedFromNodeStatus in
 // https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/volumemanager/reconciler/reconstruct.go), and has to be
-// refused to go on and start the API server.
-func (n *node) queueAgain(ctx context.Context) error {
+// refused to go on and start the API server. Then there is no queue before it does.
+func (n *node) queueAgain(ctx context.Context, start func() error) error {
 	manifest, err := os.ReadFile(filepath.Join(manifestsDir, "kube-apiserver.yaml"))
 	if err != nil || !strings.Contains(string(manifest), kubeadm.SharePort) {
-		return nil // somebody has changed it: it could not listen beside the queue
+		return start() // somebody has changed it: it could not listen beside the queue
 	}
-	if err := waitForProcess(ctx, "kube-apiserver"); err != nil {
+	left, err := removeStaleVolumes(kubeletPods, paths.Run+"/resumed")
+	if err != nil {
 		return err
 	}
-	if n, err := listeners("/proc/net", v1alpha1.APIServerPort); n > 0 || err != nil {
-		return err // it serves already
+	if left {
+		if err := start(); err != nil {
+			return err
+		}
+		if err := waitForProcess(ctx, "kube-apiserver"); err != nil {
+			return err
+		}
 	}
 	q, err := openQueue(ctx, v1alpha1.APIServerPort)
+	if left && errors.Is(err, unix.EADDRINUSE) {
+		// The kernel refuses a socket with a filter beside another one: the API server has been sooner.
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer q.Close()
-	if err := q.waitForSecond(ctx); err != nil {
-		return err
+	if !left {
+		if err := start(); err != nil {
+			return err
+		}
 	}
-	kubelet := n.kubelet()
-	kubelet.Server = ownServer
-	api, err := kubeapi.New(kubelet)
+	return q.waitForSecond(ctx)
+}
+
+// kubeletPods is where the kubelet keeps what pods have.
+const kubeletPods = "/var/lib/kubelet/pods"
+
+// removeStaleVolumes removes the volumes of pods which the kubelet makes anew whenever it has not mounted them itself, as after a
+// restart of the node, and reports whether there are others. It does so once for each start of the node, and creates a file
+// to know.
+func removeStaleVolumes(pods, done string) (others bool, err error) {
+	f, err := os.OpenFile(done, os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return true, nil
+	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return api.WaitFor(ctx, "/readyz")
+	f.Close()
+	all, err := filepath.Glob(filepath.Join(pods, "*", "volumes", "*"))
+	for _, path := range all {
+		switch filepath.Base(path) {
+		case "kubernetes.io~configmap", "kubernetes.io~downward-api", "kubernetes.io~projected", "kubernetes.io~secret":
+			err = errors.Join(err, os.RemoveAll(path))
+		default:
+			others = true
+		}
+	}
+	return others, err
 }

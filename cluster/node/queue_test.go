@@ -3,12 +3,15 @@ package node
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -26,8 +29,10 @@ func TestQueue(t *testing.T) {
 	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if out, err := exec.Command("ip", "address", "add", "192.0.2.1/32", "dev", "lo").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for _, address := range []string{"192.0.2.1/32", "2001:db8::1/128"} {
+		if out, err := exec.Command("ip", "address", "add", address, "dev", "lo").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	// /proc/net is that of the process's first thread.
 	own := fmt.Sprintf("/proc/self/task/%d/net", unix.Gettid())
@@ -46,7 +51,7 @@ func TestQueue(t *testing.T) {
 	}
 	dial := func(address string) net.Conn {
 		t.Helper()
-		conn, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", address, port), 5*time.Second)
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, strconv.Itoa(port)), 5*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,12 +104,14 @@ func TestQueue(t *testing.T) {
 			}()
 		}
 	}()
-	// The node's runner gets through, others wait.
+	// The node's runner and the server itself get through, others wait.
 	for range 10 {
-		if got := answer(dial("127.0.0.1")); got != "hello\n" {
-			t.Errorf("from 127.0.0.1: %q", got)
+		for _, own := range []string{"127.0.0.1", "::1"} {
+			if got := answer(dial(own)); got != "hello\n" {
+				t.Errorf("from %s: %q", own, got)
+			}
 		}
-		waiting = append(waiting, dial("192.0.2.1"))
+		waiting = append(waiting, dial("192.0.2.1"), dial("2001:db8::1"))
 	}
 	if err := waiting[0].SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
 		t.Fatal(err)
@@ -123,7 +130,7 @@ func TestQueue(t *testing.T) {
 			t.Errorf("connection %d gets %q after the queue", i, got)
 		}
 	}
-	for _, address := range []string{"127.0.0.1", "192.0.2.1"} {
+	for _, address := range []string{"127.0.0.1", "::1", "192.0.2.1", "2001:db8::1"} {
 		if got := answer(dial(address)); got != "hello\n" {
 			t.Errorf("after the queue, from %s: %q", address, got)
 		}
@@ -158,5 +165,42 @@ func TestWaitForProcess(t *testing.T) {
 	defer cancel()
 	if err := waitForProcess(ctx, "no such one"); err != context.DeadlineExceeded {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestRemoveStaleVolumes(t *testing.T) {
+	dir := t.TempDir()
+	pods, done := filepath.Join(dir, "pods"), filepath.Join(dir, "done")
+	config := filepath.Join(pods, "a", "volumes", "kubernetes.io~configmap", "config")
+	data := filepath.Join(pods, "b", "volumes", "kubernetes.io~empty-dir", "data")
+	if err := os.MkdirAll(config, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if others, err := removeStaleVolumes(pods, done); others || err != nil {
+		t.Errorf("got %t, %v, want no others", others, err)
+	}
+	if _, err := os.Stat(config); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the ConfigMap is still there: %v", err)
+	}
+	// Again in the same start, when pods run: nothing is touched.
+	for _, path := range []string{config, data} {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if others, err := removeStaleVolumes(pods, done); !others || err != nil {
+		t.Errorf("got %t, %v, want others", others, err)
+	}
+	if _, err := os.Stat(config); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(done); err != nil {
+		t.Fatal(err)
+	}
+	if others, err := removeStaleVolumes(pods, done); !others || err != nil {
+		t.Errorf("got %t, %v, want others", others, err)
+	}
+	if _, err := os.Stat(data); err != nil {
+		t.Error(err)
 	}
 }
