@@ -98,20 +98,18 @@ func (c *cluster) reroute(ctx context.Context, found map[string]kubeapi.Node) {
 // removeMember has etcd forget the member that a control plane was whose container is gone. One that
 // is made anew joins as a new member.
 func (c *cluster) removeMember(ctx context.Context, name string) error {
-	const etcdctl = `crictl exec "$(crictl ps --quiet --name '^etcd$')" etcdctl --endpoints=https://127.0.0.1:2379 ` +
-		`--cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key `
 	var errs []error
 	for _, n := range c.topology.ControlPlanes() {
 		if n.Name == name {
 			continue
 		}
-		out, err := c.docker.Exec(ctx, n.Name, "sh", "-c", etcdctl+"member list")
+		out, err := c.docker.Exec(ctx, n.Name, "/usr/bin/runner", "etcdctl", "member", "list")
 		if err == nil {
 			id := memberID(string(out), name)
 			if id == "" {
 				return nil
 			}
-			_, err = c.docker.Exec(ctx, n.Name, "sh", "-c", etcdctl+"member remove "+id)
+			_, err = c.docker.Exec(ctx, n.Name, "/usr/bin/runner", "etcdctl", "member", "remove", id)
 		}
 		if err == nil {
 			return nil

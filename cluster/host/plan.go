@@ -53,6 +53,9 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 	if err := l.checkNameFree(ctx, r.Name); err != nil {
 		return createPlan{}, err
 	}
+	if err := want.CheckMachine(info.NCPU); err != nil {
+		return createPlan{}, err
+	}
 	if err := l.checkMachine(ctx, r.APIPort, want, info); err != nil {
 		return createPlan{}, err
 	}

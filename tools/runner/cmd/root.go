@@ -32,6 +32,7 @@ func Main(ctx context.Context, args []string) int {
 		newConfig(),
 		newLogs(),
 		newProbe(),
+		newEtcdctl(),
 		newFailed(),
 		newVersion(),
 	)
