@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/balancer"
@@ -34,14 +35,26 @@ func Balance(ctx context.Context) error {
 		}
 		servers = append(servers, n.APIServer())
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(v1alpha1.APIServerPort))
+	// The first API server of a new cluster is made ready with requests to it.
+	var complete atomic.Bool
+	complete.Store(s.created())
+	b := balancer.New(servers, func(ctx context.Context, server netip.AddrPort) error {
+		err := apis[server].Get(ctx, "/readyz", nil)
+		if err == nil {
+			complete.Store(true)
+		}
+		if !complete.Load() && errors.As(err, new(*kubeapi.StatusError)) {
+			return nil
+		}
+		return err
+	})
+	err = b.Serve(ctx, func(ctx context.Context) (net.Listener, error) {
+		return (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(v1alpha1.APIServerPort))
+	})
 	if err != nil {
 		return fmt.Errorf("balancing the API servers: %w", err)
 	}
-	b := balancer.New(servers, func(ctx context.Context, server netip.AddrPort) error {
-		return apis[server].Get(ctx, "/readyz", nil)
-	})
-	return b.Serve(ctx, listener)
+	return nil
 }
 
 // balancerVerb returns what to do with the unit that calls Balance. One that runs belongs to a start
@@ -85,20 +98,18 @@ func (c *cluster) reroute(ctx context.Context, found map[string]kubeapi.Node) {
 // removeMember has etcd forget the member that a control plane was whose container is gone. One that
 // is made anew joins as a new member.
 func (c *cluster) removeMember(ctx context.Context, name string) error {
-	const etcdctl = `crictl exec "$(crictl ps --quiet --name '^etcd$')" etcdctl --endpoints=https://127.0.0.1:2379 ` +
-		`--cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key `
 	var errs []error
 	for _, n := range c.topology.ControlPlanes() {
 		if n.Name == name {
 			continue
 		}
-		out, err := c.docker.Exec(ctx, n.Name, "sh", "-c", etcdctl+"member list")
+		out, err := c.docker.Exec(ctx, n.Name, "/usr/bin/runner", "etcdctl", "member", "list")
 		if err == nil {
 			id := memberID(string(out), name)
 			if id == "" {
 				return nil
 			}
-			_, err = c.docker.Exec(ctx, n.Name, "sh", "-c", etcdctl+"member remove "+id)
+			_, err = c.docker.Exec(ctx, n.Name, "/usr/bin/runner", "etcdctl", "member", "remove", id)
 		}
 		if err == nil {
 			return nil

@@ -84,9 +84,20 @@ type Node struct {
 	ExtraMounts []Mount `json:"extraMounts,omitempty"`
 	// ExtraPortMappings are ports of the node that are published on the Docker host.
 	ExtraPortMappings []Port `json:"extraPortMappings,omitempty"`
+	// Resources limit what each of these nodes has of the machine's processors and memory. Default: all of it.
+	Resources Resources `json:"resources,omitzero"`
 	// KubeadmConfigPatches and KubeadmConfigPatchesJSON6902 are for these nodes, made after those of the cluster.
 	KubeadmConfigPatches         []string        `json:"kubeadmConfigPatches,omitempty"`
 	KubeadmConfigPatchesJSON6902 []JSON6902Patch `json:"kubeadmConfigPatchesJSON6902,omitempty"`
+}
+
+// Resources are limits of a node, which it shows as its capacity.
+type Resources struct {
+	// CPUs is how many of the machine's processors the node runs on, from 1. Each node gets others, as far as there are.
+	CPUs int `json:"cpus,omitempty"`
+	// Memory is how much memory the node can take, without swap: a number of bytes with a suffix Ki, Mi, Gi, Ti, k, M, G or T, such
+	// as 2Gi. A control plane takes at least 1Gi, a worker 512Mi.
+	Memory string `json:"memory,omitempty"`
 }
 
 // Mount is a directory or file of the Docker host in a node.

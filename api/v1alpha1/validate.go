@@ -175,6 +175,7 @@ func (v *validation) nodes(c Cluster) {
 		}
 		v.mounts(path, n, c.Networking.PodNetwork)
 		v.ports(path, n, count, ports)
+		v.resources(path, n)
 		v.patches(path+".", n.KubeadmConfigPatches, n.KubeadmConfigPatchesJSON6902)
 		if n.Role == RoleWorker {
 			v.workerPatches(path, n)

@@ -15,21 +15,42 @@ import (
 )
 
 const (
-	// interval is the pause between two looks at a server, and patience how long one may take. A server that does not answer is
-	// out within a second or so; the API server's own clients give a connection up after 30.
-	interval = 250 * time.Millisecond
+	// calm is the pause between two looks at a server that is ready. What happens to connections brings the next look forward,
+	// so this is how long a server without any may be gone unnoticed.
+	calm = 2 * time.Second
+	// soon is the pause before the second look at a server that is not ready; each further one is half as long again, up to
+	// rare.
+	soon, rare = 50 * time.Millisecond, time.Second
+	// patience is how long a look and a connection to a server may take. A server that does not answer is out within three
+	// seconds or so; the API server's own clients give a connection up after 30.
 	patience = time.Second
+	// park is how long a connection waits for a server that is ready: less than what Kubernetes' clients give a TLS
+	// handshake, ten seconds (https://github.com/kubernetes/client-go/blob/v0.37.2/transport/cache.go).
+	park = 5 * time.Second
+)
+
+// state is what a server was like at the last look.
+type state int
+
+const (
+	down  state = iota // it refuses connections, or is not there
+	up                 // it takes connections, and is not ready
+	ready              // it is ready
 )
 
 // Balancer passes connections on. Its zero value is not usable: see New.
 type Balancer struct {
 	servers []netip.AddrPort
 	ready   func(context.Context, netip.AddrPort) error
+	// look has a value for a server that is to be looked at now.
+	look map[netip.AddrPort]chan struct{}
 
 	mu sync.Mutex
-	// in are the servers that are ready, in the order of servers; next counts connections.
-	in   []netip.AddrPort
-	next int
+	// states are those of the servers; next counts connections.
+	states map[netip.AddrPort]state
+	next   int
+	// changed is closed and replaced when a state changes.
+	changed chan struct{}
 	// open are the connections to a server, which end when it is no longer ready: what is sent to a node that is gone gets no
 	// answer, and the client would wait.
 	open map[netip.AddrPort]map[net.Conn]bool
@@ -37,135 +58,231 @@ type Balancer struct {
 
 // New returns a balancer for servers, of which ready says whether one is: nil if so.
 func New(servers []netip.AddrPort, ready func(context.Context, netip.AddrPort) error) *Balancer {
-	return &Balancer{servers: servers, ready: ready, open: map[netip.AddrPort]map[net.Conn]bool{}}
+	b := &Balancer{
+		servers: servers, ready: ready, look: map[netip.AddrPort]chan struct{}{},
+		states: map[netip.AddrPort]state{}, changed: make(chan struct{}), open: map[netip.AddrPort]map[net.Conn]bool{},
+	}
+	for _, s := range servers {
+		b.look[s] = make(chan struct{}, 1)
+	}
+	return b
 }
 
-// Serve takes connections from listeners until ctx ends, and closes the listeners.
-func (b *Balancer) Serve(ctx context.Context, listeners ...net.Listener) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// Serve passes connections on until ctx ends. It listens only while there is a server that takes connections: a client that is
+// refused knows at once, where one that is accepted and then sent away tries again and again (a Kubernetes client ten times,
+// with a second between: https://github.com/kubernetes/client-go/blob/v0.37.2/rest/with_retry.go).
+func (b *Balancer) Serve(ctx context.Context, listen func(context.Context) (net.Listener, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
 	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
 	for _, server := range b.servers {
 		wait.Go(func() { b.watch(ctx, server) })
 	}
-	for _, l := range listeners {
-		stop := context.AfterFunc(ctx, func() { l.Close() })
-		defer stop()
+	for {
+		if b.await(ctx, func() bool { return len(b.atLeast(up)) > 0 }) != nil {
+			return nil
+		}
+		listener, err := listen(ctx)
+		if err != nil {
+			return err
+		}
+		failed := make(chan error, 1)
 		wait.Go(func() {
 			for {
-				conn, err := l.Accept()
+				conn, err := listener.Accept()
 				if err != nil {
-					cancel(fmt.Errorf("taking connections: %w", err))
+					failed <- err
 					return
 				}
 				go b.pass(ctx, conn)
 			}
 		})
+		each, stop := context.WithCancel(ctx)
+		wait.Go(func() {
+			defer stop()
+			_ = b.await(each, func() bool { return len(b.atLeast(up)) == 0 })
+		})
+		select {
+		case err := <-failed:
+			stop()
+			listener.Close()
+			return fmt.Errorf("taking connections: %w", err)
+		case <-each.Done():
+			listener.Close()
+		}
 	}
-	<-ctx.Done()
-	for _, l := range listeners {
-		l.Close()
-	}
-	wait.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
 }
 
-// watch keeps a server in or out.
-func (b *Balancer) watch(ctx context.Context, server netip.AddrPort) {
-	for ctx.Err() == nil {
-		try, cancel := context.WithTimeout(ctx, patience)
-		err := b.ready(try, server)
-		cancel()
-		b.set(server, err == nil)
+// await waits until f, which is called with the lock, returns true. The error is that of a context that ends.
+func (b *Balancer) await(ctx context.Context, f func() bool) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b.mu.Lock()
+		ok, changed := f(), b.changed
+		b.mu.Unlock()
+		if ok {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(interval):
+			return ctx.Err()
+		case <-changed:
 		}
 	}
 }
 
-func (b *Balancer) set(server netip.AddrPort, ready bool) {
+// atLeast returns the servers in a state or a better one.
+func (b *Balancer) atLeast(s state) []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(b.servers), func(a netip.AddrPort) bool { return b.states[a] < s })
+}
+
+// watch looks at a server again and again.
+func (b *Balancer) watch(ctx context.Context, server netip.AddrPort) {
+	for pause, last := soon, down; ctx.Err() == nil; {
+		now := b.examine(ctx, server)
+		switch {
+		case now == ready:
+			pause = calm
+		case now != last || last == ready:
+			pause = soon
+		default:
+			pause = min(pause*3/2, rare)
+		}
+		last = now
+		b.set(server, now)
+		select {
+		case <-ctx.Done():
+		case <-b.look[server]:
+		case <-time.After(pause):
+		}
+	}
+}
+
+// examine looks at a server.
+func (b *Balancer) examine(ctx context.Context, server netip.AddrPort) state {
+	try, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if b.ready(try, server) == nil {
+		return ready
+	}
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", server.String())
+	if err != nil {
+		return down
+	}
+	conn.Close()
+	return up
+}
+
+// lookAt has a server looked at now.
+func (b *Balancer) lookAt(server netip.AddrPort) {
+	select {
+	case b.look[server] <- struct{}{}:
+	default:
+	}
+}
+
+func (b *Balancer) set(server netip.AddrPort, s state) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	was := slices.Contains(b.in, server)
-	if was != ready {
-		var in []netip.AddrPort
-		for _, s := range b.servers {
-			if s == server && ready || s != server && slices.Contains(b.in, s) {
-				in = append(in, s)
-			}
-		}
-		b.in = in
+	was := b.states[server]
+	if was != s {
+		b.states[server] = s
+		close(b.changed)
+		b.changed = make(chan struct{})
 	}
-	// While no server is ready, as when the first control plane starts, there are no better ones. When there are, what was
-	// connected to this one meanwhile, or just as it went, ends, too.
-	if !ready && (was || len(b.in) > 0) {
+	// While no server is ready there are no better ones. When there are, what was connected to this one meanwhile, or just as it
+	// went, ends, too.
+	if s < ready && (was == ready || len(b.atLeast(ready)) > 0) {
 		for conn := range b.open[server] {
 			conn.Close()
 		}
 	}
 }
 
-// candidates returns the servers to try for the next connection: those that are ready, each first in its turn, and then, since
-// one may have become ready a moment ago, the others.
-func (b *Balancer) candidates() []netip.AddrPort {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var out []netip.AddrPort
-	if n := len(b.in); n > 0 {
-		first := b.next % n
-		out = slices.Concat(b.in[first:], b.in[:first])
-	}
-	b.next++
-	for _, s := range b.servers {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
+// connect returns a connection to a server that is ready, each in its turn. While there is none it waits, and then takes one
+// that is up: what it answers says more than nothing.
+func (b *Balancer) connect(ctx context.Context) (netip.AddrPort, net.Conn, error) {
+	wait, cancel := context.WithTimeout(ctx, park)
+	defer cancel()
+	tried := map[netip.AddrPort]bool{}
+	for {
+		var candidates []netip.AddrPort
+		late := b.await(wait, func() bool {
+			// One that was tried in vain counts when it is no longer ready, and then ready again.
+			for server := range tried {
+				if b.states[server] < ready {
+					delete(tried, server)
+				}
+			}
+			candidates = slices.DeleteFunc(b.atLeast(ready), func(a netip.AddrPort) bool { return tried[a] })
+			return len(candidates) > 0
+		})
+		b.mu.Lock()
+		if late != nil {
+			candidates = b.atLeast(up)
+		}
+		if n := len(candidates); n > 0 {
+			first := b.next % n
+			candidates = slices.Concat(candidates[first:], candidates[:first])
+		}
+		b.next++
+		b.mu.Unlock()
+		for _, server := range candidates {
+			conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", server.String())
+			if err == nil {
+				return server, conn, nil
+			}
+			tried[server] = true
+			b.lookAt(server)
+		}
+		if late != nil || ctx.Err() != nil {
+			return netip.AddrPort{}, nil, errors.New("no server takes connections")
 		}
 	}
-	return out
 }
 
 // pass connects a client to a server until one of them has had enough.
 func (b *Balancer) pass(ctx context.Context, client net.Conn) {
 	defer client.Close()
-	for _, address := range b.candidates() {
-		server, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", address.String())
-		if err != nil {
-			continue
-		}
-		defer server.Close()
-		b.mu.Lock()
-		if b.open[address] == nil {
-			b.open[address] = map[net.Conn]bool{}
-		}
-		b.open[address][server] = true
-		b.mu.Unlock()
-		defer func() {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			delete(b.open[address], server)
-		}()
-		stop := context.AfterFunc(ctx, func() { server.Close() })
-		defer stop()
-		done := make(chan struct{}, 2)
-		for _, way := range [][2]net.Conn{{server, client}, {client, server}} {
-			go func() {
-				_, err := io.Copy(way[0], way[1])
-				// An end of input leaves the other direction open; an error leaves nothing to wait for.
-				if half, ok := way[0].(*net.TCPConn); ok && err == nil {
-					half.CloseWrite()
-				} else {
-					client.Close()
-					server.Close()
-				}
-				done <- struct{}{}
-			}()
-		}
-		<-done
-		<-done
+	address, server, err := b.connect(ctx)
+	if err != nil {
 		return
 	}
+	defer server.Close()
+	b.mu.Lock()
+	if b.open[address] == nil {
+		b.open[address] = map[net.Conn]bool{}
+	}
+	b.open[address][server] = true
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.open[address], server)
+	}()
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	done := make(chan struct{}, 2)
+	for _, way := range [][2]net.Conn{{server, client}, {client, server}} {
+		go func() {
+			_, err := io.Copy(way[0], way[1])
+			// An end of input leaves the other direction open; an error leaves nothing to wait for.
+			if half, ok := way[0].(*net.TCPConn); ok && err == nil {
+				half.CloseWrite()
+			} else {
+				client.Close()
+				server.Close()
+			}
+			if way[1] == server {
+				// It may be about to go, and this the first sign.
+				b.lookAt(address)
+			}
+			done <- struct{}{}
+		}()
+	}
+	<-done
+	<-done
 }

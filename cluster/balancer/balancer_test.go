@@ -10,25 +10,37 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
 
 // server answers each line with its name.
 type server struct {
-	name    string
-	address netip.AddrPort
-	down    atomic.Bool
+	name     string
+	address  netip.AddrPort
+	listener net.Listener
+	down     atomic.Bool
 }
 
 func start(t *testing.T, name string) *server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	s := &server{name: name, address: netip.MustParseAddrPort("127.0.0.1:0")}
+	s.listen(t)
+	return s
+}
+
+// stop ends what listen begins.
+func (s *server) stop() { s.listener.Close() }
+
+func (s *server) listen(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", s.address.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	s := &server{name: name, address: l.Addr().(*net.TCPAddr).AddrPort()}
+	s.listener, s.address = l, l.Addr().(*net.TCPAddr).AddrPort()
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -41,13 +53,26 @@ func start(t *testing.T, name string) *server {
 					if s.down.Load() {
 						select {} // as if the node had gone: no answer, no end
 					}
-					fmt.Fprintln(conn, name, lines.Text())
+					fmt.Fprintln(conn, s.name, lines.Text())
 				}
-				fmt.Fprintln(conn, name, "has heard all")
+				fmt.Fprintln(conn, s.name, "has heard all")
 			}()
 		}
 	}()
-	return s
+}
+
+// listening returns an address, and what Serve needs to listen there.
+func listening(t *testing.T) (string, func(context.Context) (net.Listener, error)) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	address := l.Addr().String()
+	return address, func(ctx context.Context) (net.Listener, error) {
+		return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	}
 }
 
 func ask(conn net.Conn) (string, error) {
@@ -68,21 +93,18 @@ func TestBalancer(t *testing.T) {
 		servers[s.address] = s
 		addresses = append(addresses, s.address)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
+	address, listen := listening(t)
 	b := New(addresses, func(_ context.Context, a netip.AddrPort) error {
 		if servers[a].down.Load() {
 			return errors.New("down")
 		}
 		return nil
 	})
-	go func() { ended <- b.Serve(ctx, l) }()
+	go func() { ended <- b.Serve(ctx, listen) }()
 	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", l.Addr().String())
+		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +115,7 @@ func TestBalancer(t *testing.T) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); ; {
 			b.mu.Lock()
-			n := len(b.in)
+			n := len(b.atLeast(ready))
 			b.mu.Unlock()
 			if n == want {
 				return
@@ -151,38 +173,116 @@ func TestBalancer(t *testing.T) {
 	}
 }
 
-// A connection that was made to a server while none was ready ends when another one is.
+// Nothing listens while no server takes connections. While one does, connections wait for one that is ready, the first of them
+// and those that were made before.
 func TestNoneReady(t *testing.T) {
-	a, b := start(t, "a"), start(t, "b")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ready atomic.Bool // b is
+	a := start(t, "a")
+	a.stop()
+	b := start(t, "b")
+	b.stop()
+	var is atomic.Bool // b is ready
+	address, listen := listening(t)
 	balancer := New([]netip.AddrPort{a.address, b.address}, func(_ context.Context, server netip.AddrPort) error {
-		if server != b.address || !ready.Load() {
+		if server != b.address || !is.Load() {
 			return errors.New("not ready")
 		}
 		return nil
 	})
-	go balancer.Serve(t.Context(), l)
-	conn, err := net.Dial("tcp", l.Addr().String())
+	ended := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- balancer.Serve(ctx, listen) }()
+	refused := func(want bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				conn.Close()
+			}
+			if errors.Is(err, syscall.ECONNREFUSED) == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("got %v, want it refused: %t", err, want)
+			}
+		}
+	}
+	refused(true)
+	a.listen(t)
+	refused(false)
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// It stays until then, whatever the looks at the server say.
-	for range 3 {
-		if text, err := ask(conn); err != nil || text != "a hello\n" {
-			t.Fatalf("got %q, %v, want an answer of a", text, err)
-		}
-		time.Sleep(interval)
-	}
-	ready.Store(true)
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if _, err := fmt.Fprintln(conn, "hello"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("got %v, want the end of the connection", err)
+	if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %d bytes, %v, want to wait", n, err)
+	}
+	b.listen(t)
+	is.Store(true)
+	begin := time.Now()
+	if text, err := ask(conn); err != nil || text != "b hello\n" {
+		t.Errorf("got %q, %v, want an answer of b", text, err)
+	}
+	if took := time.Since(begin); took > park/2 {
+		t.Errorf("it waited for %v after b was ready", took)
+	}
+	is.Store(false)
+	a.stop()
+	b.stop()
+	balancer.lookAt(b.address)
+	refused(true)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// What is never ready is better than nothing, after a while.
+func TestUp(t *testing.T) {
+	a := start(t, "a")
+	address, listen := listening(t)
+	balancer := New([]netip.AddrPort{a.address}, func(context.Context, netip.AddrPort) error { return errors.New("no") })
+	go balancer.Serve(t.Context(), listen)
+	var conn net.Conn
+	for deadline := time.Now().Add(10 * time.Second); conn == nil; time.Sleep(time.Millisecond) {
+		if conn, _ = net.Dial("tcp", address); conn == nil && time.Now().After(deadline) {
+			t.Fatal("nothing listens")
+		}
+	}
+	defer conn.Close()
+	if text, err := ask(conn); err != nil || text != "a hello\n" {
+		t.Errorf("got %q, %v, want an answer of a", text, err)
+	}
+}
+
+// A server whose connections end is looked at before its time.
+func TestLook(t *testing.T) {
+	a := start(t, "a")
+	address, listen := listening(t)
+	looks := make(chan struct{}, 100)
+	balancer := New([]netip.AddrPort{a.address}, func(context.Context, netip.AddrPort) error {
+		looks <- struct{}{}
+		return nil
+	})
+	go balancer.Serve(t.Context(), listen)
+	<-looks
+	begin := time.Now()
+	var conn net.Conn
+	for conn == nil {
+		conn, _ = net.Dial("tcp", address)
+	}
+	defer conn.Close()
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	<-looks
+	if took := time.Since(begin); took > calm/2 {
+		t.Errorf("looked at after %v", took)
 	}
 }

@@ -129,6 +129,7 @@ func Run(getenv func(string) string) error {
 		err = errors.Join(
 			writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE)),
 			limitFiles(paths.NodeConfig, "/run/systemd/system"),
+			showLimits(paths.NodeConfig, "/proc", "/sys", paths.Run),
 			proxy.Use(proxy.NodeDir, "/run/systemd/system"),
 			trustAsTold(paths.NodeConfig),
 		)

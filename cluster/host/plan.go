@@ -57,6 +57,9 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 	if err := l.checkNameFree(ctx, r.Name); err != nil {
 		return createPlan{}, err
 	}
+	if err := want.CheckMachine(info.NCPU); err != nil {
+		return createPlan{}, err
+	}
 	checked := want
 	if r.freePorts() {
 		checked.Nodes = withoutPorts(want.Nodes)

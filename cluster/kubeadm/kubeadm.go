@@ -264,6 +264,10 @@ func localAPIEndpoint(in Input) object {
 	return object{"advertiseAddress": in.Node.IPs[0].String(), "bindPort": v1alpha1.APIServerPort}
 }
 
+// SharePort is the flag with which the API server listens beside a socket of the node's runner that keeps the kubelet's
+// requests waiting for it.
+const SharePort = "--permit-port-sharing=true"
+
 // Patches returns, by file name, patches for kubeadm's static pods, kubelet configuration and
 // CoreDNS, for components that have to start within a time limit.
 //
@@ -320,6 +324,9 @@ func Patches(in Input) (map[string][]byte, error) {
 		if err := add(name+"+strategic.yaml", object{"spec": spec}); err != nil {
 			return nil, err
 		}
+	}
+	if err := add("kube-apiserver+json.yaml", []object{{"op": "add", "path": "/spec/containers/0/command/-", "value": SharePort}}); err != nil {
+		return nil, err
 	}
 	// A component that exited, for want of disk space for example, is back soon after it can run
 	// again, and not only after the five minutes to which the kubelet's back-off grows

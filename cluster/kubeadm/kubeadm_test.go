@@ -106,7 +106,7 @@ func TestGoldens(t *testing.T) {
 	for name, got := range patches {
 		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("patches", name), got) })
 	}
-	if len(patches) != 8 {
+	if len(patches) != 9 {
 		t.Errorf("%d patches", len(patches))
 	}
 	patches, err = Patches(components)

@@ -3,7 +3,9 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -20,6 +22,9 @@ func (n *node) setUpNetwork(ctx context.Context) error {
 	// itself for ever (https://coredns.io/plugins/loop).
 	if err := os.WriteFile(paths.ResolvConf, []byte("nameserver "+n.config.Topology.Networks.Gateway().String()+"\n"), 0o644); err != nil {
 		return err
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/tcp_migrate_req", []byte("1"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // Linux 5.14 and later have it: see queue
 	}
 	for name, value := range map[string]string{
 		"net/ipv4/ip_forward": "1",

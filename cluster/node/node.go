@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/cgroups/v3"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
@@ -84,8 +85,7 @@ func (n *node) bringUp(ctx context.Context) error {
 		} else if other {
 			return n.renewKeys(ctx)
 		}
-		// The node was stopped: only its kubelet is missing, which starts the node's pods.
-		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
+		return n.resume(ctx)
 	}
 	now := time.Now()
 	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, now); err != nil {
@@ -103,6 +103,26 @@ func (n *node) bringUp(ctx context.Context) error {
 		}
 	}
 	return n.join(ctx)
+}
+
+// resume brings a node back that was stopped: only its kubelet is missing, which starts the node's pods.
+func (n *node) resume(ctx context.Context) error {
+	start := func() error {
+		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
+	}
+	if n.config.Node.Role == topology.ControlPlane {
+		return n.step("API server", func() error { return n.queueAgain(ctx, start) })
+	}
+	// A worker's kubelet can do nothing without the API server. When it asks too early, it asks again only after seconds.
+	api, err := kubeapi.New(n.kubelet())
+	if err != nil {
+		return err
+	}
+	if n.step("waiting for the control plane", func() error { return api.WaitFor(ctx, "/readyz") }) != nil {
+		// The top-level container knows why. The kubelet goes on asking.
+		ctx = context.WithoutCancel(ctx)
+	}
+	return start()
 }
 
 // prepareControlPlane writes what kubeadm would make, or download, were it not there.
@@ -150,6 +170,11 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	if err := n.writeConfig(ctx, kubeadm.Init); err != nil {
 		return err
 	}
+	q, err := openQueue(ctx, v1alpha1.APIServerPort)
+	if err != nil {
+		return err
+	}
+	defer q.Close()
 	// The group's context ends with the group.
 	group, both := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -159,7 +184,20 @@ func (n *node) initControlPlane(ctx context.Context) error {
 		if err := n.runPhases(both, kubeadm.FilesPhases); err != nil {
 			return err
 		}
-		return n.step("API server", func() error { return waitForStorage(both, superAdminKubeconfig, adminKubeconfig) })
+		return n.step("API server", func() error {
+			if err := q.waitForSecond(both); err != nil {
+				return err
+			}
+			superAdmin, err := apiOf(superAdminKubeconfig, ownServer)
+			if err != nil {
+				return err
+			}
+			admin, err := apiOf(adminKubeconfig, ownServer)
+			if err != nil {
+				return err
+			}
+			return waitForStorage(both, superAdmin, admin, q)
+		})
 	})
 	if err := group.Wait(); err != nil {
 		return err
@@ -191,7 +229,7 @@ func (n *node) runPhases(ctx context.Context, phases []string) error {
 // (runBootstrapToken in
 // https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/cmd/phases/init/bootstraptoken.go).
 func deleteTokens(ctx context.Context, superAdminFile string) error {
-	superAdmin, err := apiOf(superAdminFile)
+	superAdmin, err := apiOf(superAdminFile, ownServer)
 	if err != nil {
 		return err
 	}
@@ -210,26 +248,21 @@ func deleteTokens(ctx context.Context, superAdminFile string) error {
 // and until then refuses any pod that names one. So it would refuse the mirror pods, which the
 // kubelet makes as soon as its node is registered (tryReconcileMirrorPods in
 // https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/kubelet.go); that of etcd, to
-// which nothing else happens, the kubelet would only retry a minute later.
+// which nothing else happens, the kubelet would only retry a minute later. So the queue ends when they are there.
 //
 // kubeadm itself binds its user to the role cluster-admin when it first needs it
 // (EnsureAdminClusterRoleBinding in
 // https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/phases/kubeconfig/kubeconfig.go)
 // and goes on at once. But the API server's authorizer learns of a binding a moment after it is
 // stored, and some of kubeadm's phases do not retry when they are refused.
-func waitForStorage(ctx context.Context, superAdminFile, adminFile string) error {
-	superAdmin, err := apiOf(superAdminFile)
-	if err != nil {
-		return err
-	}
-	admin, err := apiOf(adminFile)
-	if err != nil {
-		return err
-	}
+func waitForStorage(ctx context.Context, superAdmin, admin *kubeapi.Client, queue io.Closer) error {
 	for path, class := range kubeadm.PriorityClasses() {
 		if err := superAdmin.ApplyUntil(ctx, path, "kubeadm", class); err != nil {
 			return err
 		}
+	}
+	if err := queue.Close(); err != nil {
+		return err
 	}
 	for _, path := range []string{
 		"/api/v1/namespaces/kube-system",
@@ -246,8 +279,8 @@ func waitForStorage(ctx context.Context, superAdminFile, adminFile string) error
 	return admin.WaitFor(ctx, "/apis/apps/v1/namespaces/kube-system/deployments")
 }
 
-// apiOf returns a client with which a kubeconfig's user reaches its server.
-func apiOf(file string) (*kubeapi.Client, error) {
+// apiOf returns a client with which a kubeconfig's user reaches a server.
+func apiOf(file, server string) (*kubeapi.Client, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -256,6 +289,7 @@ func apiOf(file string) (*kubeapi.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
+	config.Server = server
 	api, err := kubeapi.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -263,17 +297,22 @@ func apiOf(file string) (*kubeapi.Client, error) {
 	return api, nil
 }
 
-// join joins as the node's kubelet, whose certificate is there already and may read what kubeadm
-// reads: kubeadm needs a token only to ask for such a certificate. A control plane has all keys
-// besides, so that there is nothing to download (kubeadm's --certificate-key).
-func (n *node) join(ctx context.Context) error {
-	kubelet := kubeconfig.Config{
+// kubelet is the kubeconfig of the node's kubelet, with the certificate that it had first.
+func (n *node) kubelet() kubeconfig.Config {
+	return kubeconfig.Config{
 		Name:   "kubelet",
 		Server: "https://" + n.config.Topology.Endpoint.String(),
 		CA:     n.config.CA.Cert,
 		Cert:   n.config.Kubelet.Cert,
 		Key:    n.config.Kubelet.Key,
 	}
+}
+
+// join joins as the node's kubelet, whose certificate is there already and may read what kubeadm
+// reads: kubeadm needs a token only to ask for such a certificate. A control plane has all keys
+// besides, so that there is nothing to download (kubeadm's --certificate-key).
+func (n *node) join(ctx context.Context) error {
+	kubelet := n.kubelet()
 	data, err := kubelet.Marshal()
 	if err != nil {
 		return err

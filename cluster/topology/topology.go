@@ -90,6 +90,9 @@ type Node struct {
 	Ports []Port `json:"ports,omitempty"`
 	// Mounts are what the node has of the top-level container's files.
 	Mounts []Mount `json:"mounts,omitempty"`
+	// CPUs is how many processors the node has, and Memory how many bytes of memory; 0 means all of the machine's.
+	CPUs   int   `json:"cpus,omitempty"`
+	Memory int64 `json:"memory,omitempty"`
 	// Patches are made after those of the cluster.
 	Patches Patches `json:"patches,omitzero"`
 }
@@ -144,8 +147,10 @@ func Resolve(c v1alpha1.Cluster) Topology {
 			Slot:    slot,
 			Labels:  maps.Clone(from.Labels),
 			Taints:  from.Taints,
+			CPUs:    from.Resources.CPUs,
 			Patches: Patches{from.KubeadmConfigPatches, from.KubeadmConfigPatchesJSON6902},
 		}
+		n.Memory, _ = from.Resources.MemoryBytes() // Validate has seen it
 		n.IPs, n.PodCIDRs = t.Networks.Slot(slot)
 		for _, p := range from.ExtraPortMappings {
 			n.Ports = append(n.Ports, Port{p.HostPort, p.ContainerPort, strings.ToLower(cmp.Or(p.Protocol, "TCP"))})

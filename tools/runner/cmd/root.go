@@ -34,6 +34,7 @@ func Main(ctx context.Context, args []string) int {
 		newProbe(),
 		newSnapshot(),
 		newTunnel(),
+		newEtcdctl(),
 		newFailed(),
 		newVersion(),
 	)

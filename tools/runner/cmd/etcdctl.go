@@ -1,0 +1,17 @@
+package cmd
+
+import (
+	"github.com/dind-cluster/dind-cluster/cluster/node"
+	"github.com/spf13/cobra"
+)
+
+func newEtcdctl() *cobra.Command {
+	return &cobra.Command{
+		Use:                "etcdctl ARGUMENT…",
+		Short:              "Runs etcdctl in the etcd of this node, with its keys (on control planes)",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return node.Etcdctl(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+}
