@@ -85,7 +85,8 @@ func (c *cluster) reroute(ctx context.Context, found map[string]kubeapi.Node) {
 // removeMember has etcd forget the member that a control plane was whose container is gone. One that
 // is made anew joins as a new member.
 func (c *cluster) removeMember(ctx context.Context, name string) error {
-	const etcdctl = `crictl exec "$(crictl ps --quiet --name '^etcd$')" etcdctl --endpoints=https://127.0.0.1:2379 ` +
+	// etcd listens at a loopback address of the primary IP family.
+	etcdctl := `crictl exec "$(crictl ps --quiet --name '^etcd$')" etcdctl --endpoints=https://` + net.JoinHostPort(loopback(c.topology.Endpoint.Addr()), "2379") + ` ` +
 		`--cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key `
 	var errs []error
 	for _, n := range c.topology.ControlPlanes() {
@@ -106,6 +107,14 @@ func (c *cluster) removeMember(ctx context.Context, name string) error {
 		errs = append(errs, err)
 	}
 	return fmt.Errorf("removing %s from etcd: %w", name, errors.Join(errs...))
+}
+
+// loopback returns the loopback address of an address' family.
+func loopback(a netip.Addr) string {
+	if a.Is6() {
+		return netip.IPv6Loopback().String()
+	}
+	return "127.0.0.1"
 }
 
 // memberID returns the ID of the member of a name in what `etcdctl member list` prints: ID, status,

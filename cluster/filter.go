@@ -28,7 +28,23 @@ func filterInbound(ctx context.Context, n topology.Networks) error {
 //
 // The DNS server for the nodes listens at the gateway's address, which the kernel takes from every
 // interface.
+//
+// The inner engine, Docker 26, translates IPv4 addresses alone: what leaves by IPv6 gets this
+// container's address here.
 func inboundRules(n topology.Networks) string {
+	var gateways, out strings.Builder
+	for i, gateway := range n.Gateways() {
+		protocol := "ip"
+		if gateway.Is6() {
+			protocol = "ip6"
+			fmt.Fprintf(&out, `
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip6 saddr %s oifname != %q masquerade
+	}`, n.Nodes[i], bridgeName)
+		}
+		fmt.Fprintf(&gateways, "\n\t\t%s daddr %s iifname != { %q, \"lo\" } counter drop", protocol, gateway, bridgeName)
+	}
 	return fmt.Sprintf(`table inet dind-cluster
 delete table inet dind-cluster
 table inet dind-cluster {
@@ -41,9 +57,8 @@ table inet dind-cluster {
 		counter drop
 	}
 	chain input {
-		type filter hook input priority filter; policy accept;
-		ip daddr %[2]s iifname != { %[1]q, "lo" } counter drop
-	}
+		type filter hook input priority filter; policy accept;%[2]s
+	}%[3]s
 }
-`, bridgeName, n.Gateway())
+`, bridgeName, gateways.String(), out.String())
 }

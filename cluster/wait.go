@@ -49,6 +49,9 @@ func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
 	if c.topology.Networks.PodNetwork == v1alpha1.PodNetworkNone {
 		return "not without a pod network", nil
 	}
+	if c.topology.ProxyMode == v1alpha1.KubeProxyNone {
+		return "not without kube-proxy", nil
+	}
 	if c.resumed {
 		err := c.api.Get(ctx, "/api/v1/namespaces/kube-system/services/kube-dns", nil)
 		if kubeapi.NotFound(err) {

@@ -18,10 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
+
+var loopback = v1alpha1.Networking{}.APIAddress()
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
 
@@ -236,8 +239,8 @@ func TestCreateBadInput(t *testing.T) {
 		{name: "overlap", change: func(r *Request) { r.Env = []string{"POD_SUBNET=10.96.0.0/16"} }, want: []string{"networking.serviceSubnet: 10.96.0.0/16 overlaps"}},
 		{name: "bad proxy", change: func(r *Request) { r.Env = []string{"https_proxy=ftp://x"} }, want: []string{"https_proxy: want a proxy's URL"}},
 		{name: "too long a wait", change: func(r *Request) { r.Wait = 48 * time.Hour }, want: []string{"waiting time 48h0m0s", "24h0m0s"}},
-		{name: "all at once", change: func(r *Request) { r.Nodes, r.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=ipvs"} },
-			want: []string{"0 nodes", "TIMEOUT: there is an option", `ETCD_SYNC="no"`, `KUBE_PROXY_MODE="ipvs"`}},
+		{name: "all at once", change: func(r *Request) { r.Nodes, r.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=userspace"} },
+			want: []string{"0 nodes", "TIMEOUT: there is an option", `ETCD_SYNC="no"`, `KUBE_PROXY_MODE="userspace"`}},
 		{name: "setting with an option", change: func(r *Request) { r.Env = []string{"NODES=2"} }, want: []string{"NODES", "option"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -803,7 +806,7 @@ func TestList(t *testing.T) {
 func TestFreePort(t *testing.T) {
 	seen := map[int]bool{}
 	for range 3 {
-		port, err := freePort()
+		port, err := freePort(loopback)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -811,7 +814,7 @@ func TestFreePort(t *testing.T) {
 			t.Errorf("got port %d, after %v", port, seen)
 		}
 		seen[port] = true
-		if err := (&Launcher{}).checkPortFree(t.Context(), port); err != nil {
+		if err := (&Launcher{}).checkPortFree(t.Context(), loopback, port); err != nil {
 			t.Error(err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/cgroups/v3"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/kubeadm"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
@@ -156,7 +157,11 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		return n.step("kubeadm init: addon", func() error {
-			return n.run(both, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
+			addons := "all"
+			if n.config.Topology.ProxyMode == v1alpha1.KubeProxyNone {
+				addons = "coredns"
+			}
+			return n.run(both, nil, "kubeadm", "init", "phase", "addon", addons, "--config", kubeadmConfig)
 		})
 	})
 	return group.Wait()

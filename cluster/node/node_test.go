@@ -89,7 +89,7 @@ func TestRoutes(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	c := testConfig(0)
-	got := rules(c)
+	got := rules(c, false)
 	for _, want := range []string{"-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\nCOMMIT\n", "-A FORWARD -d 10.96.0.0/16 -j REJECT\n"} {
 		if !bytes.Contains(got, []byte(want)) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -101,7 +101,7 @@ func TestRules(t *testing.T) {
 		}
 	}
 	c.Topology.Networks.PodNetwork = v1alpha1.PodNetworkNone
-	if got := rules(c); bytes.Contains(got, []byte("MASQUERADE")) {
+	if got := rules(c, false); bytes.Contains(got, []byte("MASQUERADE")) {
 		t.Errorf("masquerading without our pod network:\n%s", got)
 	}
 }
