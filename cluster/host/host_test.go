@@ -239,7 +239,9 @@ func TestCreateBadInput(t *testing.T) {
 		{name: "overlap", change: func(r *Request) { r.Env = []string{"POD_SUBNET=10.96.0.0/16"} }, want: []string{"networking.serviceSubnet: 10.96.0.0/16 overlaps"}},
 		{name: "bad proxy", change: func(r *Request) { r.Env = []string{"https_proxy=ftp://x"} }, want: []string{"https_proxy: want a proxy's URL"}},
 		{name: "too long a wait", change: func(r *Request) { r.Wait = 48 * time.Hour }, want: []string{"waiting time 48h0m0s", "24h0m0s"}},
-		{name: "all at once", change: func(r *Request) { r.Nodes, r.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=userspace"} },
+		{name: "all at once", change: func(r *Request) {
+			r.Nodes, r.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=userspace"}
+		},
 			want: []string{"0 nodes", "TIMEOUT: there is an option", `ETCD_SYNC="no"`, `KUBE_PROXY_MODE="userspace"`}},
 		{name: "setting with an option", change: func(r *Request) { r.Env = []string{"NODES=2"} }, want: []string{"NODES", "option"}},
 	} {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,6 +61,17 @@ func TestGoldens(t *testing.T) {
 		{Group: "kubeproxy.config.k8s.io", Version: "v1alpha1", Kind: "KubeProxyConfiguration", Patch: `[{"op": "replace", "path": "/mode", "value": "nftables"}]`},
 		{Kind: "KubeletConfiguration", Patch: "- {op: add, path: /logging, value: {format: json}}"},
 	}
+	family := func(name, proxy, local string) Input {
+		in := input(2, 0, false)
+		c := v1alpha1.Default()
+		c.Nodes = v1alpha1.Workers(1)
+		c.Networking.SetIPFamily(name)
+		c.Networking.PodSubnet[len(c.Networking.PodSubnet)-1] = netip.MustParsePrefix("fd00:10:244::/60")
+		c.Networking.KubeProxyMode, c.Networking.DetectLocalMode = proxy, local
+		in.Topology = topology.Resolve(c)
+		in.Node = in.Topology.Nodes[0]
+		return in
+	}
 	for _, test := range []struct {
 		golden string
 		write  func(Input) ([]byte, error)
@@ -72,6 +84,9 @@ func TestGoldens(t *testing.T) {
 		{"join.yaml", Join, input(3, 2, false)},
 		{"init-three-control-planes.yaml", Init, several(0)},
 		{"join-control-plane.yaml", Join, several(2)},
+		{"init-ipv6.yaml", Init, family("ipv6", "nftables", "InterfaceNamePrefix")},
+		{"init-dual-no-proxy.yaml", Init, family("dual", "none", "")},
+		{"join-dual.yaml", Join, family("dual", "none", "")},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
 			got, err := test.write(test.in)
