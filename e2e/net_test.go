@@ -27,8 +27,10 @@ func TestIPv6(t *testing.T) {
 	testFamilies(t, "ipv6", "{ipFamily: ipv6, detectLocalMode: NodeCIDR}", "IPv6")
 }
 
-// nodePorts are those of testdata/families.yaml.
+// nodePorts and webServicePort are those of testdata/families.yaml, webPort that of testdata/web.yaml.
 var nodePorts = map[string]int{"IPv4": 30084, "IPv6": 30086}
+
+const webPort, webServicePort = 8080, 80
 
 // testFamilies checks the ways to and between two pods by each IP family, before and after a
 // restart.
@@ -134,16 +136,16 @@ func (b *box) checkFamilies(ctx context.Context, t *testing.T, want []string) {
 			t.Errorf("service %s has the address %s", service, address)
 		}
 		for j, from := range web {
-			check(from, "the other pod", pods[1-j][i], httpPort, names[1-j])
-			check(from, "service", address, servicePort, names...)
+			check(from, "the other pod", pods[1-j][i], webPort, names[1-j])
+			check(from, "service", address, webServicePort, names...)
 			// The DNS has an A or an AAAA record of it, and no other one.
-			check(from, "service", service+".default.svc.cluster.local", servicePort, names...)
+			check(from, "service", service+".default.svc.cluster.local", webServicePort, names...)
 			for _, n := range nodes {
 				check(from, "node port", n[i], nodePorts[family], names...)
 			}
 		}
 		// From the cluster's own container, too.
-		for _, target := range []string{address + "/" + strconv.Itoa(servicePort), pods[0][i] + "/" + strconv.Itoa(httpPort)} {
+		for _, target := range []string{address + "/" + strconv.Itoa(webServicePort), pods[0][i] + "/" + strconv.Itoa(webPort)} {
 			b.exec(ctx, t, "timeout", "10", "bash", "-c", "until (</dev/tcp/"+target+") 2>/dev/null; do sleep 0.1; done")
 		}
 	}
@@ -198,16 +200,18 @@ func testNeighbour6(ctx context.Context, t *testing.T, b *box) {
 	pod := addresses[slices.IndexFunc(addresses, func(a string) bool { return strings.Contains(a, ":") })]
 	const node, gateway = "fd00:10:250::2", "fd00:10:250::1"
 	open := []string{own + "/6443"}
-	closed := []string{node + "/6443", node + "/10250", node + "/" + strconv.Itoa(nodePorts["IPv6"]), pod + "/" + strconv.Itoa(httpPort), service + "/" + strconv.Itoa(servicePort), gateway + "/53"}
+	closed := []string{node + "/6443", node + "/10250", node + "/" + strconv.Itoa(nodePorts["IPv6"]), pod + "/" + strconv.Itoa(webPort), service + "/" + strconv.Itoa(webServicePort), gateway + "/53"}
 	reach := func(targets []string) string {
 		var script strings.Builder
 		for _, a := range targets {
-			fmt.Fprintf(&script, "if timeout 2 bash -c '</dev/tcp/%[1]s' 2>/dev/null; then echo %[1]s; fi; ", a)
+			fmt.Fprintf(&script, "if timeout 2 bash -c '</dev/tcp/%[1]s' 2>/dev/null; then echo %[1]s; fi & ", a)
 		}
-		return script.String()
+		return script.String() + "wait"
 	}
+	sorted := func(text string) []string { return slices.Sorted(strings.FieldsSeq(text)) }
+	slices.Sort(closed)
 	// From inside all of them are open: otherwise that they are closed would mean nothing.
-	if got := strings.Fields(b.exec(ctx, t, "bash", "-c", reach(closed))); !slices.Equal(got, closed) {
+	if got := sorted(b.exec(ctx, t, "bash", "-c", reach(closed))); !slices.Equal(got, closed) {
 		t.Fatalf("from the cluster's own container %q are open, want %q", got, closed)
 	}
 	out, err := b.launcher.Docker.Output(ctx, "look from a neighbour", "run", "--rm", "--pull", "never", "--name", b.name+"-neighbour",
@@ -216,7 +220,7 @@ func testNeighbour6(ctx context.Context, t *testing.T, b *box) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Fields(string(out)); !slices.Equal(got, open) {
+	if got := sorted(string(out)); !slices.Equal(got, open) {
 		t.Errorf("by IPv6 a neighbour reaches %q, want %q", got, open)
 	}
 }
