@@ -421,6 +421,43 @@ nodes:
 	}
 }
 
+// The API server is published where the configuration says, if this machine has the address.
+func TestAPIServerAddress(t *testing.T) {
+	for address, want := range map[string]string{"": "127.0.0.1:", "127.0.0.2": "127.0.0.2:", "0.0.0.0": "0.0.0.0:", "::1": "[::1]:"} {
+		l, engine, _ := launcher(t)
+		engine.AddImage(image(nil))
+		r := configured(t, fmt.Sprintf("networking: {apiServerAddress: %q}\n", address))
+		p, err := l.plan(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if args := p.createArgs(tag, 7443); args[0] != "--publish" || args[1] != want+"7443:6443/tcp" {
+			t.Errorf("%q: got %q", address, args)
+		}
+	}
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	_, err := l.plan(t.Context(), configured(t, "networking: {apiServerAddress: 192.0.2.7}\n"))
+	dockertest.CheckError(t, err, "this machine does not have the address 192.0.2.7", "networking.apiServerAddress")
+}
+
+// What looks for modules of the kernel has them, where this machine has some.
+func TestModules(t *testing.T) {
+	_, err := os.Stat(modulesDir)
+	has := err == nil
+	for text, wants := range map[string]bool{"{}": false, "{podNetwork: none}": true, "{kubeProxyMode: ipvs}": true, "{kubeProxyMode: none}": false} {
+		l, engine, _ := launcher(t)
+		engine.AddImage(image(nil))
+		p, err := l.plan(t.Context(), configured(t, "networking: "+text+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(p.args, "/lib/modules:/lib/modules:ro"); got != (wants && has) {
+			t.Errorf("%s: got %q", text, p.args)
+		}
+	}
+}
+
 // Options and settings have the last word.
 func TestConfigAndOptions(t *testing.T) {
 	l, engine, _ := launcher(t)
