@@ -119,6 +119,14 @@ func (c *cluster) removeMember(ctx context.Context, name string) error {
 	return fmt.Errorf("removing %s from etcd: %w", name, errors.Join(errs...))
 }
 
+// loopback returns the loopback address of an address' family.
+func loopback(a netip.Addr) string {
+	if a.Is6() {
+		return netip.IPv6Loopback().String()
+	}
+	return "127.0.0.1"
+}
+
 // memberID returns the ID of the member of a name in what `etcdctl member list` prints: ID, status,
 // name, and more, with commas between.
 func memberID(list, name string) string {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 
@@ -32,35 +33,52 @@ func filterInbound(ctx context.Context, n topology.Networks) error {
 //
 // The DNS server for the nodes listens at the gateway's address, which the kernel takes from every
 // interface.
+//
+// The inner engine, Docker 26, translates IPv4 addresses alone: what leaves by IPv6 gets this
+// container's address here.
 func inboundRules(n topology.Networks) string {
 	var nowhere, returned strings.Builder
 	for _, p := range n.LoadBalancers {
-		family := "ip"
-		if p.Addr().Is6() {
-			family = "ip6"
-		}
 		const reject = "\t\t%s %q %s daddr %s counter reject with icmpx port-unreachable\n"
-		fmt.Fprintf(&nowhere, reject, "oifname", "lo", family, p)
-		fmt.Fprintf(&returned, reject, "iifname", bridgeName, family, p)
+		fmt.Fprintf(&nowhere, reject, "oifname", "lo", protocol(p.Addr()), p)
+		fmt.Fprintf(&returned, reject, "iifname", bridgeName, protocol(p.Addr()), p)
+	}
+	var gateways, out strings.Builder
+	for i, gateway := range n.Gateways() {
+		if gateway.Is6() {
+			fmt.Fprintf(&out, `
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip6 saddr %s oifname != %q masquerade
+	}`, n.Nodes[i], bridgeName)
+		}
+		fmt.Fprintf(&gateways, "\n\t\t%s daddr %s iifname != { %q, \"lo\" } counter drop", protocol(gateway), gateway, bridgeName)
 	}
 	return fmt.Sprintf(`table inet dind-cluster
 delete table inet dind-cluster
 table inet dind-cluster {
 	chain forward {
 		type filter hook forward priority filter; policy accept;
-%[3]s		oifname != %[1]q accept
-%[4]s		iifname %[1]q accept
+%[4]s		oifname != %[1]q accept
+%[5]s		iifname %[1]q accept
 		ct state established,related accept
 		ct status dnat accept
 		counter drop
 	}
 	chain output {
 		type filter hook output priority filter; policy accept;
-%[3]s	}
+%[4]s	}
 	chain input {
-		type filter hook input priority filter; policy accept;
-		ip daddr %[2]s iifname != { %[1]q, "lo" } counter drop
-	}
+		type filter hook input priority filter; policy accept;%[2]s
+	}%[3]s
 }
-`, bridgeName, n.Gateway(), nowhere.String(), returned.String())
+`, bridgeName, gateways.String(), out.String(), nowhere.String(), returned.String())
+}
+
+// protocol returns nft's word for the IP family of an address.
+func protocol(a netip.Addr) string {
+	if a.Is6() {
+		return "ip6"
+	}
+	return "ip"
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"os"
 	"regexp"
 
@@ -16,14 +17,14 @@ import (
 var localServer = fmt.Sprintf("https://127.0.0.1:%d", v1alpha1.APIServerPort)
 
 // HostKubeconfig returns the administrator's kubeconfig as it works on the Docker host. An empty
-// server means the port of the settings on 127.0.0.1, an empty name that of defaultName.
+// server means the address and port of the settings, an empty name that of defaultName.
 func HostKubeconfig(s v1alpha1.Cluster, server, name string) ([]byte, error) {
 	config, err := adminKubeconfig()
 	if err != nil {
 		return nil, err
 	}
 	if server == "" {
-		server = fmt.Sprintf("https://127.0.0.1:%d", cmp.Or(s.Networking.APIServerPort, v1alpha1.APIServerPort))
+		server = "https://" + netip.AddrPortFrom(v1alpha1.Reached(s.Networking.APIAddress()), uint16(cmp.Or(s.Networking.APIServerPort, v1alpha1.APIServerPort))).String()
 	}
 	if name == "" {
 		host, err := os.Hostname()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -28,27 +29,80 @@ func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 	if err := filterInbound(ctx, networks); err != nil {
 		return "", err
 	}
-	mtu, err := ownMTU()
+	mtu, err := c.mtu()
 	if err != nil {
 		return "", err
 	}
-	if err := c.docker.Do(ctx, "make the nodes' network", "network", "create",
-		"--driver", "bridge",
-		"--subnet", networks.Nodes[0].String(),
-		"--gateway", networks.Gateway().String(),
-		"--opt", "com.docker.network.bridge.name="+bridgeName,
-		"--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu),
-		networkName); err != nil {
+	if err := c.docker.Do(ctx, "make the nodes' network", append(networkArgs(networks, mtu), networkName)...); err != nil {
 		// After a restart the network exists, as it was made. The first time there is no need to
 		// look.
 		if _, missing := c.docker.Output(ctx, "look for the nodes' network", "network", "inspect", networkName); missing != nil {
 			return "", err
 		}
 	}
+	if networks.IPv6() {
+		// The bridge's address is there as soon as the first node is: nobody else can have it, so
+		// there is no need of duplicate address detection (RFC 4862, 5.4).
+		for name, value := range map[string]string{bridgeName + "/accept_dad": "0", "all/forwarding": "1"} {
+			if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name, []byte(value), 0); err != nil {
+				return "", fmt.Errorf("setting up IPv6: %w", err)
+			}
+		}
+	}
 	if err := runBatch(ctx, routes(c.topology)); err != nil {
 		return "", err
 	}
-	return networks.Nodes[0].String(), nil
+	if err := forwardPorts(ctx, c.topology); err != nil {
+		return "", err
+	}
+	return v1alpha1.Subnets(networks.Nodes).String(), nil
+}
+
+// networkArgs returns the arguments of docker that make the nodes' network, but for its name.
+func networkArgs(n topology.Networks, mtu int) []string {
+	args := []string{"network", "create", "--driver", "bridge"}
+	for i, subnet := range n.Nodes {
+		args = append(args, "--subnet", subnet.String(), "--gateway", n.Gateways()[i].String())
+	}
+	if n.IPv6() {
+		args = append(args, "--ipv6")
+	}
+	if n.Outside.IsValid() {
+		// Docker's networks always have IPv4 addresses.
+		args = append(args, "--subnet", n.Outside.String())
+	}
+	return append(args, "--opt", "com.docker.network.bridge.name="+bridgeName, "--opt", "com.docker.network.driver.mtu="+strconv.Itoa(mtu))
+}
+
+// forwardPorts starts a unit for each port of a node that the inner Docker engine cannot publish:
+// it would lead to the node's IPv4 address, where an IPv6 cluster has neither services nor pods.
+func forwardPorts(ctx context.Context, t topology.Topology) error {
+	for _, n := range t.Nodes {
+		for _, p := range n.Ports {
+			if n.Publishes(p) {
+				continue
+			}
+			unit := fmt.Sprintf("dind-port-%d-%s.service", p.Host, p.Protocol)
+			out, err := exec.CommandContext(ctx, "systemd-run", append([]string{"--unit", unit, "--property", "Restart=always", "--property", "RestartSec=100ms"}, forwarder(n, p)...)...).CombinedOutput()
+			// It may run already, if this program was killed and is back.
+			if err != nil && exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", unit).Run() != nil {
+				return fmt.Errorf("forwarding port %d to node %s: %w: %s", p.Host, n.Name, err, out)
+			}
+		}
+	}
+	return nil
+}
+
+// forwarder returns the command that forwards a port, of all addresses of either IP family, to a
+// node. A UDP client that has been silent for a minute is forgotten.
+func forwarder(n topology.Node, p topology.Port) []string {
+	protocol := strings.ToUpper(p.Protocol) + "6"
+	command := []string{"socat"}
+	if p.Protocol == "udp" {
+		command = append(command, "-T", "60")
+	}
+	return append(command, fmt.Sprintf("%s-LISTEN:%d,ipv6only=0,reuseaddr,fork", protocol, p.Host),
+		protocol+":"+net.JoinHostPort(n.IPs[0].String(), strconv.Itoa(p.Node)))
 }
 
 // runBatch runs commands of ip.
@@ -84,6 +138,14 @@ func serviceRoutes(t topology.Topology, via topology.Node) string {
 		fmt.Fprintf(&out, "route replace %s via %s dev %s\n", subnet, via.IPs[i], bridgeName)
 	}
 	return out.String()
+}
+
+// mtu returns the largest packet of the nodes' network in bytes.
+func (c *cluster) mtu() (int, error) {
+	if mtu := c.topology.Networks.MTU; mtu != 0 {
+		return mtu, nil
+	}
+	return ownMTU()
 }
 
 // ownMTU returns the largest packet that leaves this container whole, so that the cluster's network

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -163,7 +164,7 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 	if err != nil {
 		return err
 	}
-	mtu, err := ownMTU()
+	mtu, err := c.mtu()
 	if err != nil {
 		return err
 	}
@@ -188,7 +189,7 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 	if err != nil {
 		return err
 	}
-	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), limitArgs(c.topology.Nodes, n, cpus), source)...); err != nil {
+	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), networkOptions(c.topology.Networks, n, modulesDir), limitArgs(c.topology.Nodes, n, cpus), source)...); err != nil {
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil
@@ -222,6 +223,9 @@ func runArgs(n topology.Node) []string {
 	// Reachable by all that reaches the top-level container. The engine adds and removes it with
 	// the container.
 	for _, p := range n.Ports {
+		if !n.Publishes(p) {
+			continue
+		}
 		args = append(args, "--publish", fmt.Sprintf("%d:%d/%s", p.Host, p.Node, p.Protocol))
 	}
 	// The entrypoint's own tmpfs would hide what is mounted below.
@@ -241,6 +245,29 @@ func runArgs(n topology.Node) []string {
 			options += ",ro"
 		}
 		args = append(args, "--volume", m.Source+":"+m.Target+":"+options)
+	}
+	return args
+}
+
+// modulesDir is where a machine has its kernel's modules.
+const modulesDir = "/lib/modules"
+
+// networkOptions returns the options of `docker run` for a node that follow from the cluster's
+// networks.
+//
+// If this container has the modules of the host's kernel, the nodes have them, too: pod networks
+// and kube-proxy look there for what they need.
+func networkOptions(networks topology.Networks, n topology.Node, modules string) []string {
+	var args []string
+	for _, domain := range networks.Search {
+		args = append(args, "--dns-search", domain)
+	}
+	if networks.Search != nil && len(networks.Search) == 0 {
+		args = append(args, "--dns-search", ".") // none
+	}
+	own := slices.ContainsFunc(n.Mounts, func(m topology.Mount) bool { return m.Target == modulesDir })
+	if entries, err := os.ReadDir(modules); err == nil && len(entries) > 0 && !own {
+		args = append(args, "--volume", modules+":"+modulesDir+":ro")
 	}
 	return args
 }

@@ -40,7 +40,7 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 	if err := checkSubnets(c.settings.Networking, addresses); err != nil {
 		return "", err
 	}
-	if err := checkMounts(c.topology.Nodes); err != nil {
+	if err := errors.Join(checkMounts(c.topology.Nodes), checkKernel(ctx, c.topology, "/proc")); err != nil {
 		return "", err
 	}
 	if err := checkEmulation(ctx, c.settings.Kubernetes.EmulatedVersion); err != nil {
@@ -189,7 +189,7 @@ func interfaceSubnets() ([]netip.Prefix, error) {
 			return nil, fmt.Errorf("reading the addresses of %s: %w", i.Name, err)
 		}
 		for _, a := range addresses {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
 				out = append(out, p.Masked())
 			}
 		}

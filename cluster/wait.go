@@ -49,6 +49,9 @@ func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
 	if c.topology.Networks.PodNetwork == v1alpha1.PodNetworkNone {
 		return "not without a pod network", nil
 	}
+	if c.topology.ProxyMode == v1alpha1.KubeProxyNone {
+		return c.waitForDNSPods(ctx)
+	}
 	if c.resumed {
 		err := c.api.Get(ctx, "/api/v1/namespaces/kube-system/services/kube-dns", nil)
 		if kubeapi.NotFound(err) {
@@ -74,6 +77,23 @@ func (c *cluster) waitForDNS(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%s is %s on all nodes", probe.Name, c.topology.Networks.KubernetesService()), nil
+}
+
+// waitForDNSPods waits until a new cluster's DNS has pods, for which waitForReady waits then. Without
+// kube-proxy its service leads nowhere.
+func (c *cluster) waitForDNSPods(ctx context.Context) (string, error) {
+	const detail = "without kube-proxy its service does not answer"
+	if c.resumed {
+		return detail, nil
+	}
+	return detail, kubeapi.Follow(ctx, c.api, "/api/v1/namespaces/kube-system/pods", func(all map[string]kubeapi.Pod) bool {
+		for _, p := range all {
+			if p.Metadata.Labels["k8s-app"] == "kube-dns" {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // waitForReady waits until all nodes are ready, and so are the pods of the cluster itself.

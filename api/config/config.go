@@ -37,7 +37,7 @@ func ReadIn(dir, name string, data []byte) (c v1alpha1.Cluster, warnings []strin
 	if err != nil {
 		return v1alpha1.Cluster{}, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	c = v1alpha1.Default()
+	c = v1alpha1.Begin()
 	var left []*strictyaml.Error
 	switch version := doc.String("apiVersion"); version {
 	case v1alpha1.APIVersion:
@@ -53,6 +53,7 @@ func ReadIn(dir, name string, data []byte) (c v1alpha1.Cluster, warnings []strin
 		w.Line = line(doc, w)
 		warnings = append(warnings, fmt.Sprintf("%s: %v", name, w))
 	}
+	c.Networking.Complete()
 	for _, n := range c.Nodes {
 		for i, m := range n.ExtraMounts {
 			if dir != "" && m.HostPath != "" && !filepath.IsAbs(m.HostPath) {

@@ -81,12 +81,33 @@ x.yaml: line 5: nodes[1].role: "wrker": want control-plane or worker
 x.yaml: line 6: nodes[1].count: "many", want a whole number
 x.yaml: line 7: nodes[2].name: "A_b": want 2 to 63 lower case letters, digits and hyphens
 x.yaml: line 9: networking.podSubnet: 10.1.2.3/16: the subnet with this address is 10.1.0.0/16: want its first address
-x.yaml: line 10: networking.serviceSubnet: fd00::/108: want an IPv4 subnet of /12 to /24, such as 10.32.0.0/24
+x.yaml: line 10: networking.serviceSubnet: fd00::/108: networking.ipFamily is ipv4: want an IPv4 subnet, such as 10.96.0.0/16 (environment variables IP_FAMILY and SERVICE_SUBNET)
 x.yaml: line 11: networking.apiServerPort: 70000: want a whole number from 1 to 65535
 x.yaml: line 12: featuregates: no such field: did you mean featureGates?
 x.yaml: line 13: start.timeout: "soon": want a duration such as 90s or 5m
 x.yaml: line 14: openFiles: 7: want a whole number from 256 to 1048576`},
 		{"overlap", head + "networking: {nodeSubnet: 10.96.1.0/24}", `x.yaml: line 3: networking.serviceSubnet: 10.96.0.0/16 overlaps networking.nodeSubnet 10.96.1.0/24: give each its own addresses`},
+		{"IPv6 with IPv6", head + "networking: {ipFamily: ipv6, podSubnet: 'fd00:10:250::/56'}", `x.yaml: line 3: networking.podSubnet: fd00:10:250::/56 overlaps networking.nodeSubnet fd00:10:250::/64`},
+		{"the way out overlaps", head + "networking: {ipFamily: ipv6, nodeSubnet: 'fd00:1::/64,fd00:2::/64'}", `networking.nodeSubnet: fd00:1::/64,fd00:2::/64: want an IPv4 subnet of /8 to /24, an IPv6 subnet of /16 to /120, or both with a comma between`},
+		{"two subnets of one family", head + "networking: {ipFamily: dual, podSubnet: '10.1.0.0/16,10.2.0.0/16'}", `networking.podSubnet: 10.1.0.0/16,10.2.0.0/16: want an IPv4 subnet of /8 to /16, an IPv6 subnet of /48 to /112, or both`},
+		{"one subnet for both", head + "networking: {ipFamily: dual, podSubnet: 10.1.0.0/16}", `networking.podSubnet: 10.1.0.0/16: networking.ipFamily is dual: want an IPv4 and an IPv6 subnet, such as 10.244.0.0/16,fd00:10:244::/56`},
+		{"two for one", head + "networking: {ipFamily: ipv6, serviceSubnet: 'fd00:1::/112,10.1.0.0/16'}", `networking.serviceSubnet: fd00:1::/112,10.1.0.0/16: networking.ipFamily is ipv6: want an IPv6 subnet, such as`},
+		{"order", head + "networking: {ipFamily: dual, podSubnet: '10.1.0.0/16,fd00:1::/48', serviceSubnet: 'fd00:2::/112,10.2.0.0/16'}", `networking.podSubnet: 10.1.0.0/16,fd00:1::/48: the order of networking.nodeSubnet is another one, fd00:10:250::/64,10.250.0.0/24`},
+		{"IPv6 services", head + "networking: {ipFamily: ipv6, serviceSubnet: 'fd00:1::/64'}", `networking.serviceSubnet: fd00:1::/64: want an IPv6 subnet of /108 to /120, such as fd00:10:32::/112`},
+		{"IPv6 pods", head + "networking: {ipFamily: ipv6, podSubnet: 'fd00::/32'}", `networking.podSubnet: fd00::/32: want an IPv6 subnet of /48 to /112`},
+		{"IPv6 nodes", head + "networking: {ipFamily: ipv6, nodeSubnet: 'fd00::/121'}", `networking.nodeSubnet: fd00::/121,10.250.0.0/24: want an IPv6 subnet of /16 to /120`},
+		{"IPv4 as IPv6", head + "networking: {ipFamily: ipv6, serviceSubnet: '::ffff:10.0.0.0/112'}", `networking.serviceSubnet: ::ffff:10.0.0.0/112: has reserved addresses (::/8)`},
+		{"IPv6 link-local", head + "networking: {ipFamily: ipv6, nodeSubnet: 'fe80::/64'}", `has link-local addresses (fe80::/10): want others, such as fd00:10:32::/64`},
+		{"family", head + "networking: {ipFamily: ipv5, podSubnet: 'fd00:1::/48'}", `networking.ipFamily: "ipv5": want ipv4 or ipv6 or dual`},
+		{"no subnet", head + "networking: {podSubnet: '10.1.0.0/16,x'}", `networking.podSubnet: "10.1.0.0/16,x": want a subnet, such as 10.32.0.0/16, or one of each IP family`},
+		{"API address", head + "networking: {apiServerAddress: localhost}", `networking.apiServerAddress: "localhost": want an IP address`},
+		{"detect mode", head + "networking: {detectLocalMode: Bridge}", `networking.detectLocalMode: "Bridge": want ClusterCIDR or NodeCIDR`},
+		{"no bridge", head + "networking: {detectLocalMode: BridgeInterface}", `networking.detectLocalMode: "BridgeInterface": the pod network ptp has no bridge`},
+		{"interface of ours", head + "networking: {detectLocalMode: InterfaceNamePrefix, detectLocalInterface: cali}", `networking.detectLocalInterface: "cali": the pod network ptp has interfaces of its own`},
+		{"which interface", head + "networking: {podNetwork: none, detectLocalMode: InterfaceNamePrefix}", `networking.detectLocalInterface: "": want the name of your pod network's interface`},
+		{"no need of an interface", head + "networking: {podNetwork: none, detectLocalMode: NodeCIDR, detectLocalInterface: cali}", `networking.detectLocalInterface: "cali": only the modes`},
+		{"no proxy to detect", head + "networking: {kubeProxyMode: none, detectLocalMode: NodeCIDR}", `networking.detectLocalMode: "NodeCIDR": networking.kubeProxyMode is none`},
+		{"MTU and search", head + "networking: {mtu: 576, dnsSearch: [a.b, 'a b']}", "networking.mtu: 576: want a whole number from 1280 to 65535\nx.yaml: line 3: networking.dnsSearch[1]: \"a b\": want a DNS name"},
 		{"one name twice", head + "nodes:\n- {role: control-plane, name: ab}\n- {role: worker, name: ab}", `x.yaml: line 5: nodes[1].name: "ab" is the name of nodes[0], too`},
 		{"no control plane", head + "nodes:\n- role: worker", `x.yaml: line 3: nodes: there is no control plane: want at least one`},
 		{"too many", head + "nodes:\n- role: control-plane\n- {role: worker, count: 100}", `x.yaml: line 3: nodes: 101 nodes: want at most 100`},
@@ -216,11 +237,11 @@ runtimeConfig: {"api/alpha": "false"}
   extraMounts: [{hostPath: /a, containerPath: ../b}]
 - role: control-plane
   image: example/node:v1.30.0
-networking: {ipFamily: dual}
+networking: {ipFamily: dual, podSubnet: 10.1.0.0/16}
 containerdConfigPatches: [x]
 `))
 	for _, want := range []string{
-		`nodes[0].extraMounts[0].containerPath: "../b": want an absolute path`, "line 7: nodes[1].image: all nodes", `line 8: networking.ipFamily: "dual": only ipv4`,
+		`nodes[0].extraMounts[0].containerPath: "../b": want an absolute path`, "line 7: nodes[1].image: all nodes", `line 8: networking.podSubnet: 10.1.0.0/16: networking.ipFamily is dual: want`,
 		"line 9: containerdConfigPatches[0]: not TOML",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -2,9 +2,9 @@
 package kind
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -48,20 +48,20 @@ type mount struct {
 }
 
 type networking struct {
-	IPFamily          string       `json:"ipFamily"`
-	APIServerPort     int          `json:"apiServerPort"`
-	APIServerAddress  string       `json:"apiServerAddress"`
-	PodSubnet         netip.Prefix `json:"podSubnet"`
-	ServiceSubnet     netip.Prefix `json:"serviceSubnet"`
-	DisableDefaultCNI bool         `json:"disableDefaultCNI"`
-	KubeProxyMode     string       `json:"kubeProxyMode"`
-	DNSSearch         []string     `json:"dnsSearch"`
+	IPFamily          string           `json:"ipFamily"`
+	APIServerPort     int              `json:"apiServerPort"`
+	APIServerAddress  string           `json:"apiServerAddress"`
+	PodSubnet         v1alpha1.Subnets `json:"podSubnet"`
+	ServiceSubnet     v1alpha1.Subnets `json:"serviceSubnet"`
+	DisableDefaultCNI bool             `json:"disableDefaultCNI"`
+	KubeProxyMode     string           `json:"kubeProxyMode"`
+	DNSSearch         []string         `json:"dnsSearch"`
 }
 
 // Convert returns the cluster that a file describes. What it asks for and cannot be had is an error; so is what kind would not
 // take. What can be left away without harm is a warning.
 func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictyaml.Error, err error) {
-	c = v1alpha1.Default()
+	c = v1alpha1.Begin()
 	var in cluster
 	// What could not be read has the value that it has if it is not said, so that all mistakes are found at once.
 	errs := []error{doc.Decode(&in)}
@@ -75,8 +75,6 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 			errs = append(errs, &strictyaml.Error{Path: path, Text: fmt.Sprintf(format, args...)})
 		}
 	}
-	from := in.Networking
-	refuse(from.IPFamily != "" && from.IPFamily != "ipv4", "networking.ipFamily", "%q: only ipv4 is possible yet", from.IPFamily)
 	c.Kind, c.Name = in.Kind, in.Name
 	// Without a list, kind makes a single node; without a role, a control plane.
 	c.Nodes = nil
@@ -135,17 +133,10 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 	c.ContainerdConfigPatches, c.Registries = v1alpha1.LiftRegistries(in.ContainerdConfigPatches)
 	refuse(len(in.ContainerdConfigPatchesJSON6902) > 0, "containerdConfigPatchesJSON6902", "only containerdConfigPatches are possible yet")
 
-	refuse(from.APIServerAddress != "" && from.APIServerAddress != "127.0.0.1", "networking.apiServerAddress",
-		"%q: the launcher publishes the API server at 127.0.0.1 alone; with plain Docker, -p says where", from.APIServerAddress)
-	refuse(from.KubeProxyMode == "ipvs" || from.KubeProxyMode == "none", "networking.kubeProxyMode", "%q: only iptables and nftables are possible yet", from.KubeProxyMode)
-	refuse(len(from.DNSSearch) > 0, "networking.dnsSearch", "the search domains cannot be set yet")
-	to := &c.Networking
-	if from.PodSubnet.IsValid() {
-		to.PodSubnet = from.PodSubnet.Masked()
-	}
-	if from.ServiceSubnet.IsValid() {
-		to.ServiceSubnet = from.ServiceSubnet.Masked()
-	}
+	from, to := in.Networking, &c.Networking
+	to.IPFamily = cmp.Or(from.IPFamily, to.IPFamily)
+	to.PodSubnet, to.ServiceSubnet = masked(from.PodSubnet), masked(from.ServiceSubnet)
+	to.APIServerAddress, to.DNSSearch = from.APIServerAddress, from.DNSSearch
 	// kind has a free port chosen for 0 and -1. Here it is a cluster's own, as it is without a file.
 	if from.APIServerPort > 0 {
 		to.APIServerPort = from.APIServerPort
@@ -153,10 +144,18 @@ func Convert(doc *strictyaml.Document) (c v1alpha1.Cluster, warnings []*strictya
 	if from.DisableDefaultCNI {
 		to.PodNetwork = v1alpha1.PodNetworkNone
 	}
-	if from.KubeProxyMode != "" {
-		to.KubeProxyMode = from.KubeProxyMode
-	}
+	to.KubeProxyMode = cmp.Or(from.KubeProxyMode, to.KubeProxyMode)
+	to.Complete()
 	return c, warnings, errors.Join(errs...)
+}
+
+// masked returns subnets by their first addresses: kind takes them by any.
+func masked(subnets v1alpha1.Subnets) v1alpha1.Subnets {
+	var out v1alpha1.Subnets
+	for _, p := range subnets {
+		out = append(out, p.Masked())
+	}
+	return out
 }
 
 // taints returns the taints that patches give to a control plane, which joins or is initialized, in

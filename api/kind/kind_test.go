@@ -48,8 +48,16 @@ func TestConvert(t *testing.T) {
 			c.Nodes = v1alpha1.Workers(0)
 			n := v1alpha1.Default().Networking
 			n.APIServerPort, n.PodNetwork, n.KubeProxyMode = 7443, "none", "nftables"
-			n.PodSubnet, n.ServiceSubnet = netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("10.2.0.0/16")
+			n.APIServerAddress, n.DNSSearch = "127.0.0.1", []string{}
+			n.PodSubnet, n.ServiceSubnet = subnets("10.1.0.0/16"), subnets("10.2.0.0/16")
 			c.Networking = n
+		}},
+		{"both IP families", "networking: {ipFamily: dual, podSubnet: 'fd00:1::/48,10.1.2.3/16', apiServerAddress: '::1', kubeProxyMode: none, dnsSearch: [a.b]}", func(c *v1alpha1.Cluster) {
+			c.Nodes = v1alpha1.Workers(0)
+			n := &c.Networking
+			n.IPFamily, n.KubeProxyMode, n.APIServerAddress, n.DNSSearch = "dual", "none", "::1", []string{"a.b"}
+			n.PodSubnet = subnets("fd00:1::/48", "10.1.0.0/16")
+			n.NodeSubnet, n.ServiceSubnet = subnets("fd00:10:250::/64", "10.250.0.0/24"), subnets("fd00:10:96::/112", "10.96.0.0/16")
 		}},
 		{"a port that kind would choose", "networking: {apiServerPort: -1}", func(c *v1alpha1.Cluster) { c.Nodes = v1alpha1.Workers(0) }},
 		{"cluster", "name: ci\nfeatureGates: {A: true}\nruntimeConfig: {api/all: 'true'}\nkubeadmConfigPatches: [x]\nkubeadmConfigPatchesJSON6902: [{kind: c}]\ncontainerdConfigPatches: [y]", func(c *v1alpha1.Cluster) {
@@ -67,20 +75,24 @@ func TestConvert(t *testing.T) {
 	}
 }
 
+func subnets(all ...string) v1alpha1.Subnets {
+	var out v1alpha1.Subnets
+	for _, s := range all {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
 func TestRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"nodes: [{image: x}]":                                                  "nodes[0].image: all nodes",
 		"nodes: [{extraPortMappings: [{containerPort: 1}]}]":                   "nodes[0].extraPortMappings[0].hostPort: want a port",
 		"containerdConfigPatchesJSON6902: [x]":                                 "containerdConfigPatchesJSON6902: only",
-		"networking: {ipFamily: ipv6}":                                         `networking.ipFamily: "ipv6": only ipv4`,
-		"networking: {apiServerAddress: 0.0.0.0}":                              `networking.apiServerAddress: "0.0.0.0": the launcher`,
-		"networking: {kubeProxyMode: none}":                                    `networking.kubeProxyMode: "none": only`,
-		"networking: {dnsSearch: [a]}":                                         "networking.dnsSearch: ",
-		"networking: {podSubnet: '10.0.0.0/16,fd00::/56'}":                     `networking.podSubnet: "10.0.0.0/16,fd00::/56": want a subnet`,
+		"networking: {podSubnet: '10.0.0.0/16;fd00::/56'}":                     `networking.podSubnet: "10.0.0.0/16;fd00::/56": want a subnet`,
 		"networking: {nodeSubnet: 10.0.0.0/16}":                                "networking.nodeSubnet: no such field",
 		"featureGates: {A: yes}":                                               `featureGates.A: "yes", want true or false`,
 		"nodes: [{role: worker, count: 2}]":                                    "nodes[0].count: no such field",
-		"nodes: [{imge: x}]\nnetworking: {ipFamily: dual}\nnmae: x":            `networking.ipFamily: "dual"`, // with what cannot be read
+		"nodes: [{imge: x, image: y}]\nnmae: x":                                "nodes[0].image: all nodes", // with what cannot be read
 		"nodes: [{image: x, labels: [a]}]\nnetworking: {disableDefaultCNI: 1}": "nodes[0].image: all nodes",
 	} {
 		if _, err := convert(t, text); err == nil || !strings.Contains(err.Error(), want) {

@@ -1,7 +1,6 @@
 package v1alpha1
 
 import (
-	"net/netip"
 	"strconv"
 	"time"
 )
@@ -11,21 +10,18 @@ const APIServerPort = 6443
 
 // Default returns the cluster of a file in which nothing is said.
 func Default() Cluster {
+	c := Begin()
+	c.Networking.Complete()
+	return c
+}
+
+// Begin returns Default without what Networking.Complete adds when it is known what a file says.
+func Begin() Cluster {
 	return Cluster{
 		APIVersion: APIVersion,
 		Kind:       Kind,
 		Nodes:      Workers(2),
-		Networking: Networking{
-			// Outside of the pools that Docker hands out by itself (172.17.0.0/12, 192.168.0.0/16), so that it does not
-			// collide with the network which the top-level container is attached to.
-			NodeSubnet:    netip.MustParsePrefix("10.250.0.0/24"),
-			PodSubnet:     netip.MustParsePrefix("10.244.0.0/16"),
-			ServiceSubnet: netip.MustParsePrefix("10.96.0.0/16"),
-			KubeProxyMode: "iptables",
-			PodNetwork:    PodNetworkPTP,
-
-			LoadBalancerSubnets: []netip.Prefix{netip.MustParsePrefix("10.251.0.0/24")},
-		},
+		Networking: Networking{IPFamily: IPv4, KubeProxyMode: "iptables", PodNetwork: PodNetworkPTP},
 		Kubernetes: Kubernetes{EncryptionAlgorithm: "ECDSA-P256"},
 		Etcd:       Etcd{Sync: true},
 		OpenFiles:  1024,

@@ -23,8 +23,8 @@ func TestSchema(t *testing.T) {
 		RequiredFromJSONSchemaTags: true, // there are none: defaults fill what is missing
 		LookupComment:              comments(t),
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
-			if t.Kind() == reflect.Struct && t.PkgPath() != reflect.TypeFor[Cluster]().PkgPath() || t == reflect.TypeFor[Duration]() {
-				return &jsonschema.Schema{Type: "string"} // netip.Prefix and Duration are written as text
+			if t.Kind() == reflect.Struct && t.PkgPath() != reflect.TypeFor[Cluster]().PkgPath() || t == reflect.TypeFor[Duration]() || t == reflect.TypeFor[Subnets]() {
+				return &jsonschema.Schema{Type: "string"} // they are written as text
 			}
 			if t == reflect.TypeFor[ExtraArgs]() {
 				text := &jsonschema.Schema{Type: "string"}
@@ -100,6 +100,8 @@ func describe(t reflect.Type) (string, []reflect.Type) {
 		return "duration", nil
 	case t == reflect.TypeFor[ExtraArgs]():
 		return "map to text, or list of name and value", nil
+	case t == reflect.TypeFor[Subnets]():
+		return "subnet, or two", nil
 	case t.Kind() == reflect.Pointer:
 		return describe(t.Elem())
 	case t.Kind() == reflect.Slice:

@@ -135,25 +135,62 @@ type Taint struct {
 
 // Networking has the cluster's networks.
 type Networking struct {
-	// NodeSubnet has the nodes' addresses: /8 to /24. Default: 10.250.0.0/24.
-	NodeSubnet netip.Prefix `json:"nodeSubnet"`
-	// PodSubnet has the pods' addresses, /24 for each node: /8 to /16. Default: 10.244.0.0/16.
-	PodSubnet netip.Prefix `json:"podSubnet"`
-	// ServiceSubnet has the services' addresses: /12 to /24. Default: 10.96.0.0/16.
-	ServiceSubnet netip.Prefix `json:"serviceSubnet"`
-	// LoadBalancerSubnets have the addresses that services of type LoadBalancer get, at least as long as /8 (IPv4) and /64 (IPv6). An
-	// empty list leaves such services to others. Default: 10.251.0.0/24.
+	// IPFamily is what addresses nodes, pods and services have: ipv4, ipv6 or dual. Subnets of a dual cluster are two, with a
+	// comma between, in all fields in the same order: the first is of the primary family, which the API server, the cluster's
+	// DNS and services have that ask for nothing else. Default: ipv4.
+	IPFamily string `json:"ipFamily"`
+	// NodeSubnet has the nodes' addresses: /8 to /24, or of IPv6 /16 to /120. In an ipv6 cluster a second subnet, of IPv4, is for
+	// the way out alone: images are pulled by it where the Docker host has no IPv6. Default: 10.250.0.0/24, fd00:10:250::/64.
+	NodeSubnet Subnets `json:"nodeSubnet"`
+	// PodSubnet has the pods' addresses: /8 to /16, or of IPv6 /48 to /112. Each node has a /24, or of IPv6 a /64, and of a subnet
+	// longer than /56 the 256th part. Default: 10.244.0.0/16, fd00:10:244::/56.
+	PodSubnet Subnets `json:"podSubnet"`
+	// ServiceSubnet has the services' addresses: /12 to /24, or of IPv6 /108 to /120. Default: 10.96.0.0/16, fd00:10:96::/112.
+	ServiceSubnet Subnets `json:"serviceSubnet"`
+	// LoadBalancerSubnets have the addresses that services of type LoadBalancer get: /8 to /32, or of IPv6 /64 to /128. An empty
+	// list leaves such services to others. Default: those of 10.251.0.0/24, fd00:10:251::/112 that are of the IP family.
 	LoadBalancerSubnets []netip.Prefix `json:"loadBalancerSubnets,omitzero"`
+	// APIServerAddress is the address of the Docker host on which bazel run publishes the API server; 0.0.0.0 is all. With plain
+	// Docker, -p says where. Beyond 127.0.0.1, everybody who has the kubeconfig controls the machine. The API server's certificate
+	// has it, and kubeconfigs name it. Default: 127.0.0.1.
+	APIServerAddress string `json:"apiServerAddress,omitempty"`
 	// APIServerPort is the port of the Docker host under which the API server is reached, and which kubeconfigs name.
 	// Default: 6443; bazel run looks for a free one.
 	APIServerPort int `json:"apiServerPort,omitempty"`
 	// APIServerSANs are further names and addresses for the API server's certificate.
 	APIServerSANs []string `json:"apiServerSANs,omitempty"`
-	// KubeProxyMode is iptables or nftables. Default: iptables.
+	// KubeProxyMode is iptables, nftables, ipvs, if the Docker host's kernel has that, or none, which leaves kube-proxy away: for a
+	// pod network that does its work. Default: iptables.
 	KubeProxyMode string `json:"kubeProxyMode"`
+	// DetectLocalMode is how kube-proxy recognizes what comes from pods: ClusterCIDR, NodeCIDR, InterfaceNamePrefix or
+	// BridgeInterface; the last one is for pod networks with a bridge. Default: ClusterCIDR.
+	DetectLocalMode string `json:"detectLocalMode,omitempty"`
+	// DetectLocalInterface is what the last two modes need without a pod network of ours: the name of the bridge, or how the names
+	// of the pods' interfaces begin.
+	DetectLocalInterface string `json:"detectLocalInterface,omitempty"`
+	// MTU is the size of the largest packet in bytes, 1280 to 65535, between nodes and from pods. Default: that of the cluster's
+	// container.
+	MTU int `json:"mtu,omitempty"`
+	// DNSSearch are the domains in which nodes and pods look for names, in the place of the Docker host's; an empty list is none.
+	// Default: nodes have the Docker host's, pods none, beside those of the cluster.
+	DNSSearch []string `json:"dnsSearch,omitzero"`
 	// PodNetwork is ptp, the reference plugin of that name, or none, which leaves the pod network to the user. Default: ptp.
 	PodNetwork string `json:"podNetwork"`
 }
+
+// KubeProxyModes are the values of Networking.KubeProxyMode, KubeProxyNone and KubeProxyIPVS two of them.
+var KubeProxyModes = []string{"iptables", "nftables", KubeProxyIPVS, KubeProxyNone}
+
+const KubeProxyIPVS, KubeProxyNone = "ipvs", "none"
+
+// The values of Networking.DetectLocalMode: LocalMode in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/proxy/apis/config/types.go.
+const (
+	DetectClusterCIDR     = "ClusterCIDR"
+	DetectNodeCIDR        = "NodeCIDR"
+	DetectInterfacePrefix = "InterfaceNamePrefix"
+	DetectBridge          = "BridgeInterface"
+)
 
 // The values of Networking.PodNetwork.
 const (

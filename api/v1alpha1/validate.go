@@ -28,25 +28,6 @@ const (
 
 var errDuration = errors.New("want a duration such as 90s or 5m")
 
-// Subnet is one of a cluster's subnets, with the field and the environment variable that set it.
-type Subnet struct {
-	Field, Variable string
-	Prefix          netip.Prefix
-}
-
-// Subnets returns the cluster's subnets.
-func (n Networking) Subnets() []Subnet {
-	all := []Subnet{
-		{"networking.nodeSubnet", "NODE_SUBNET", n.NodeSubnet},
-		{"networking.podSubnet", "POD_SUBNET", n.PodSubnet},
-		{"networking.serviceSubnet", "SERVICE_SUBNET", n.ServiceSubnet},
-	}
-	for i, p := range n.LoadBalancerSubnets {
-		all = append(all, Subnet{fmt.Sprintf("networking.loadBalancerSubnets[%d]", i), "LOAD_BALANCER_SUBNETS", p})
-	}
-	return all
-}
-
 // Validate returns an error that joins one *strictyaml.Error, without its line, for each field that is not as it may be.
 func (c Cluster) Validate() error {
 	v := &validation{}
@@ -174,7 +155,7 @@ func (v *validation) nodes(c Cluster) {
 			}
 		}
 		v.mounts(path, n, c.Networking.PodNetwork)
-		v.ports(path, n, count, ports)
+		v.ports(path, n, count, c.Networking.APIAddress(), ports)
 		v.resources(path, n)
 		v.patches(path+".", n.KubeadmConfigPatches, n.KubeadmConfigPatchesJSON6902)
 		if n.Role == RoleWorker {
@@ -254,8 +235,9 @@ func (v *validation) mounts(node string, n Node, podNetwork string) {
 
 const apiServerPort = "networking.apiServerPort"
 
-// ports takes the ports that nodes before have, by number and protocol.
-func (v *validation) ports(node string, n Node, count int, taken map[string]string) {
+// ports takes the address of the API server's port, and the ports that nodes before have, by number
+// and protocol.
+func (v *validation) ports(node string, n Node, count int, api netip.Addr, taken map[string]string) {
 	for i, p := range n.ExtraPortMappings {
 		field := fmt.Sprintf("%s.extraPortMappings[%d]", node, i)
 		v.check(field+".containerPort", p.ContainerPort, Between(p.ContainerPort, 1, 65535))
@@ -267,8 +249,8 @@ func (v *validation) ports(node string, n Node, count int, taken map[string]stri
 		}
 		key := fmt.Sprintf("%d/%s", p.HostPort, cmp.Or(p.Protocol, "TCP"))
 		other := taken[key]
-		if other == apiServerPort && err == nil && !address.IsUnspecified() && address != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-			other = "" // the API server's is a port of 127.0.0.1
+		if other == apiServerPort && err == nil && !address.IsUnspecified() && !api.IsUnspecified() && address != api {
+			other = "" // the API server's is a port of one address
 		}
 		switch {
 		case key == fmt.Sprintf("%d/TCP", APIServerPort):
@@ -285,45 +267,58 @@ func (v *validation) ports(node string, n Node, count int, taken map[string]stri
 }
 
 func (v *validation) networking(n Networking) {
-	wrong := map[string]bool{}
-	for _, s := range []struct {
-		path     string
-		prefix   netip.Prefix
-		min, max int
-	}{
-		{"networking.nodeSubnet", n.NodeSubnet, 8, 24},
-		{"networking.podSubnet", n.PodSubnet, 8, 16},
-		// kubeadm takes at most 2^20 addresses (MaximumBitsForServiceSubnet in cmd/kubeadm/app/constants).
-		{"networking.serviceSubnet", n.ServiceSubnet, 12, 24},
-	} {
-		if err := CheckSubnet(s.prefix, s.min, s.max); err != nil {
-			v.check(s.path, s.prefix, err)
-			wrong[s.path] = true
-		}
-	}
-	for i, p := range n.LoadBalancerSubnets {
-		if err := CheckLoadBalancerSubnet(p); err != nil {
-			path := fmt.Sprintf("networking.loadBalancerSubnets[%d]", i)
-			v.check(path, p, err)
-			wrong[path] = true
-		}
-	}
-	subnets := n.Subnets()
-	for i, a := range subnets {
-		for _, b := range subnets[i+1:] {
-			if !wrong[a.Field] && !wrong[b.Field] && a.Prefix.Overlaps(b.Prefix) {
-				v.fail(b.Field, "%s overlaps %s %s: give each its own addresses (environment variables %s and %s)", b.Prefix, a.Field, a.Prefix, a.Variable, b.Variable)
-			}
-		}
-	}
+	v.check("networking.ipFamily", n.IPFamily, OneOf(n.IPFamily, IPv4, IPv6, Dual))
+	v.subnets(n)
 	if n.APIServerPort != 0 {
 		v.check(apiServerPort, n.APIServerPort, Between(n.APIServerPort, 1, 65535))
 	}
 	for i, name := range n.APIServerSANs {
 		v.check(fmt.Sprintf("networking.apiServerSANs[%d]", i), name, CheckSAN(name))
 	}
-	v.check("networking.kubeProxyMode", n.KubeProxyMode, OneOf(n.KubeProxyMode, "iptables", "nftables"))
+	if a, err := netip.ParseAddr(n.APIServerAddress); n.APIServerAddress != "" && (err != nil || a.Zone() != "") {
+		v.fail("networking.apiServerAddress", "%q: want an IP address of the Docker host, or 0.0.0.0 for all", n.APIServerAddress)
+	}
+	v.check("networking.kubeProxyMode", n.KubeProxyMode, OneOf(n.KubeProxyMode, KubeProxyModes...))
+	v.detectLocal(n)
+	if n.MTU != 0 {
+		v.check("networking.mtu", n.MTU, Between(n.MTU, minMTU, maxMTU))
+	}
+	if len(n.DNSSearch) > maxSearch {
+		v.fail("networking.dnsSearch", "%d domains: want at most %d", len(n.DNSSearch), maxSearch)
+	}
+	for i, domain := range n.DNSSearch {
+		if len(domain) > 253 || !domainName.MatchString(domain) {
+			v.fail(fmt.Sprintf("networking.dnsSearch[%d]", i), "%q: want a DNS name, such as corp.example.org", domain)
+		}
+	}
 	v.check("networking.podNetwork", n.PodNetwork, OneOf(n.PodNetwork, PodNetworkPTP, PodNetworkNone))
+}
+
+// minMTU is the least with which there is IPv6 (RFC 8200), maxMTU the most that a virtual interface has.
+const minMTU, maxMTU = 1280, 65535
+
+// maxSearch leaves room for the three domains of the cluster itself: the kubelet takes 32 (MaxDNSSearchPaths in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/apis/core/validation/validation.go).
+const maxSearch = 29
+
+// detectLocal checks how kube-proxy is to recognize what comes from pods.
+func (v *validation) detectLocal(n Networking) {
+	const mode, face = "networking.detectLocalMode", "networking.detectLocalInterface"
+	v.check(mode, n.DetectLocalMode, OneOf(n.DetectLocalMode, "", DetectClusterCIDR, DetectNodeCIDR, DetectInterfacePrefix, DetectBridge))
+	byInterface := n.DetectLocalMode == DetectInterfacePrefix || n.DetectLocalMode == DetectBridge
+	ours := n.PodNetwork != PodNetworkNone
+	switch {
+	case n.KubeProxyMode == KubeProxyNone && n.DetectLocalMode != "":
+		v.fail(mode, "%q: networking.kubeProxyMode is none, so there is no kube-proxy to do it", n.DetectLocalMode)
+	case ours && n.DetectLocalMode == DetectBridge:
+		v.fail(mode, "%q: the pod network ptp has no bridge: want another mode, or podNetwork none", n.DetectLocalMode)
+	case ours && n.DetectLocalInterface != "":
+		v.fail(face, "%q: the pod network ptp has interfaces of its own: leave it away, or choose podNetwork none", n.DetectLocalInterface)
+	case !byInterface && n.DetectLocalInterface != "":
+		v.fail(face, "%q: only the modes %s and %s need it", n.DetectLocalInterface, DetectInterfacePrefix, DetectBridge)
+	case !ours && byInterface && (n.DetectLocalInterface == "" || len(n.DetectLocalInterface) > 15 || strings.ContainsAny(n.DetectLocalInterface, "/ \t\n")):
+		v.fail(face, "%q: want the name of your pod network's interface, or the beginning of such names", n.DetectLocalInterface)
+	}
 }
 
 // Between reports whether a number lies in a range.
@@ -350,52 +345,11 @@ func OneOf(s string, allowed ...string) error {
 	return nil
 }
 
-// reserved are the addresses that no subnet can have: https://www.iana.org/assignments/iana-ipv4-special-registry.
-var reserved = []struct {
-	prefix netip.Prefix
-	what   string
-}{
-	{netip.MustParsePrefix("0.0.0.0/8"), "\"this network\""},
-	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
-	{netip.MustParsePrefix("169.254.0.0/16"), "link-local"},
-	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
-	{netip.MustParsePrefix("240.0.0.0/4"), "reserved"},
-}
-
-// CheckSubnet reports whether a cluster can have a subnet.
-func CheckSubnet(p netip.Prefix, minBits, maxBits int) error {
-	if !p.IsValid() || !p.Addr().Is4() || p.Bits() < minBits || p.Bits() > maxBits {
-		return fmt.Errorf("want an IPv4 subnet of /%d to /%d, such as 10.32.0.0/%d", minBits, maxBits, maxBits)
-	}
-	if p != p.Masked() {
-		return fmt.Errorf("the subnet with this address is %s: want its first address", p.Masked())
-	}
-	for _, r := range reserved {
-		if p.Overlaps(r.prefix) {
-			return fmt.Errorf("has %s addresses (%s): want others, such as 10.32.0.0/%d", r.what, r.prefix, maxBits)
-		}
-	}
-	return nil
-}
-
-// CheckLoadBalancerSubnet reports whether services of type LoadBalancer can have the addresses of a subnet.
-func CheckLoadBalancerSubnet(p netip.Prefix) error {
-	if p.IsValid() && p.Addr().Is6() {
-		switch {
-		case p.Bits() < 64:
-			return errors.New("want an IPv6 subnet of /64 to /128, such as fd00:10:251::/112")
-		case p != p.Masked():
-			return fmt.Errorf("the subnet with this address is %s: want its first address", p.Masked())
-		case p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() || p.Addr().IsLoopback() || p.Addr().IsUnspecified() || p.Addr().Is4In6():
-			return errors.New("has reserved addresses: want others, such as fd00:10:251::/112")
-		}
-		return nil
-	}
-	return CheckSubnet(p, 8, 32)
-}
-
 // hostName is what kubeadm accepts in certSANs: a DNS name, perhaps with a wildcard as its first label.
 var hostName = regexp.MustCompile(`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// domainName is a DNS name that the resolver searches.
+var domainName = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*\.?$`)
 
 // CheckSAN reports whether a certificate can have a name or an address.
 func CheckSAN(name string) error {

@@ -14,6 +14,22 @@ import (
 // user's own network.
 const ConfigPath = "/etc/cni/net.d/10-dind-cluster.conflist"
 
+// Dir is where the runtime looks for plugins.
+const Dir = "/opt/cni/bin"
+
+// IPv6Plugin is the name of a plugin that is ptp, but for duplicate address detection (RFC 4862, 5.4), and IPv6Script its program.
+// ptp waits for that, a second or two for each pod, and a pod's address cannot be another one's. The setting is that of the
+// pod's network namespace for interfaces that are yet to come; the plugin bridge does the same for its own one.
+const (
+	IPv6Plugin = "dind-ptp"
+	IPv6Script = `#!/bin/sh
+if [ "$CNI_COMMAND" = ADD ]; then
+  nsenter --net="$CNI_NETNS" sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad' </dev/null || exit
+fi
+exec "${0%/*}/ptp"
+`
+)
+
 // Config returns the configuration for a node whose pods get an address from each of podCIDRs and
 // send packets of at most mtu bytes.
 //
@@ -24,13 +40,14 @@ const ConfigPath = "/etc/cni/net.d/10-dind-cluster.conflist"
 // rule would hide the pod's address from pods on other nodes.
 func Config(podCIDRs []netip.Prefix, mtu int) ([]byte, error) {
 	type object map[string]any
+	plugin := "ptp"
 	var ranges [][]object
 	var routes []object
 	for _, cidr := range podCIDRs {
 		ranges = append(ranges, []object{{"subnet": cidr.String()}})
 		everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if cidr.Addr().Is6() {
-			everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+			everywhere, plugin = netip.PrefixFrom(netip.IPv6Unspecified(), 0), IPv6Plugin
 		}
 		routes = append(routes, object{"dst": everywhere.String()})
 	}
@@ -38,7 +55,7 @@ func Config(podCIDRs []netip.Prefix, mtu int) ([]byte, error) {
 		"cniVersion": "1.0.0",
 		"name":       "dind-cluster",
 		"plugins": []object{{
-			"type": "ptp",
+			"type": plugin,
 			"mtu":  mtu,
 			"ipam": object{
 				"type":   "host-local",

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,9 +43,14 @@ const (
 	headerSize = 12
 )
 
-// Serve answers on an address until ctx ends. The address need not exist yet.
-func Serve(ctx context.Context, address netip.Addr, resolvConf string) error {
-	return newForwarder(resolvConf, port).serve(ctx, netip.AddrPortFrom(address, port), nil)
+// Serve answers on addresses until ctx ends. They need not exist yet.
+func Serve(ctx context.Context, addresses []netip.Addr, resolvConf string) error {
+	f := newForwarder(resolvConf, port)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, a := range addresses {
+		group.Go(func() error { return f.serve(ctx, netip.AddrPortFrom(a, port), nil) })
+	}
+	return group.Wait()
 }
 
 type forwarder struct {
@@ -72,20 +78,24 @@ func (f *forwarder) end() { <-f.open }
 
 // serve listens; ready, if not nil, gets the address.
 func (f *forwarder) serve(ctx context.Context, listen netip.AddrPort, ready func(udp, tcp net.Addr)) error {
+	family, level, option := "4", unix.SOL_IP, unix.IP_FREEBIND
+	if listen.Addr().Is6() {
+		family, level, option = "6", unix.SOL_IPV6, unix.IPV6_FREEBIND
+	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		// The address belongs to a bridge that Docker makes later.
-		if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) }); e != nil {
+		if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, 1) }); e != nil {
 			return e
 		}
 		return err
 	}}
-	udp, err := config.ListenPacket(ctx, "udp4", listen.String())
+	udp, err := config.ListenPacket(ctx, "udp"+family, listen.String())
 	if err != nil {
 		return fmt.Errorf("listening for DNS queries: %w", err)
 	}
 	defer udp.Close()
-	tcp, err := config.Listen(ctx, "tcp4", listen.String())
+	tcp, err := config.Listen(ctx, "tcp"+family, listen.String())
 	if err != nil {
 		return fmt.Errorf("listening for DNS queries: %w", err)
 	}

@@ -106,6 +106,33 @@ func ask(t *testing.T, network, address string, q []byte) []byte {
 	return answer
 }
 
+// It listens at addresses of both IP families that do not exist, and ends with its context.
+func TestServeFamilies(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("port 53 is for root")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	addresses := []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("2001:db8::53")}
+	go func() { done <- Serve(ctx, addresses, "/dev/null") }()
+	listening := func() bool {
+		udp, _ := os.ReadFile("/proc/self/net/udp6")
+		tcp, _ := os.ReadFile("/proc/self/net/tcp")
+		// As the kernel writes them, on little-endian machines: words of 32 bits.
+		return bytes.Contains(udp, []byte("B80D0120000000000000000053000000:0035")) && bytes.Contains(tcp, []byte("350200C0:0035"))
+	}
+	for deadline := time.Now().Add(5 * time.Second); !listening(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("it does not listen")
+			break
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestForward(t *testing.T) {
 	udp, tcp := start(t, "# comment\nsearch x\nnameserver 127.0.0.1\n", upstream(t))
 	for network, address := range map[string]string{"udp": udp, "tcp": tcp} {

@@ -19,7 +19,7 @@ type Cluster struct {
 	Name string
 	// ID is the container's.
 	ID string
-	// APIPort is the port of 127.0.0.1 where the API server is.
+	// APIPort is the port of this machine where the API server is.
 	APIPort int
 	// Nodes is the number of its nodes.
 	Nodes int
@@ -65,7 +65,7 @@ func (l *Launcher) Create(ctx context.Context, r Request) (_ *Cluster, err error
 // container is the result of start, as far as it got.
 type container struct {
 	id      string // "" if there is none
-	port    int    // of 127.0.0.1, where its API server is
+	port    int    // of the plan's address, where its API server is
 	started bool
 }
 
@@ -86,7 +86,7 @@ func (l *Launcher) start(ctx context.Context, p createPlan, ref string) (contain
 
 func (l *Launcher) startOnce(ctx context.Context, p createPlan, ref string) (c container, err error) {
 	if c.port = p.port; c.port == 0 {
-		if c.port, err = freePort(); err != nil {
+		if c.port, err = freePort(p.address); err != nil {
 			return c, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ func (l *Launcher) explainStart(ctx context.Context, p createPlan, ref string, p
 				return l.hostPortTaken(ctx, other)
 			}
 		}
-		return l.portTaken(ctx, port)
+		return l.portTaken(ctx, p.address, port)
 	case has("is already in use by container"):
 		if c, inspectErr := l.lookUp(ctx, p.name); inspectErr == nil {
 			return nameTaken(p.name, c)
@@ -58,17 +59,18 @@ func nameTaken(name string, c *docker.Container) error {
 
 // portTakenError is a type of its own for the automatic choice of a port, which tries again.
 type portTakenError struct {
-	port   int
-	holder string // " by container …", if it is one
+	address netip.Addr
+	port    int
+	holder  string // " by container …", if it is one
 }
 
 func (e *portTakenError) Error() string {
-	return fmt.Sprintf("port %d of 127.0.0.1 is in use%s: choose another with --api-port, or leave that out for a free one", e.port, e.holder)
+	return fmt.Sprintf("port %d of %v is in use%s: choose another with --api-port, or leave that out for a free one", e.port, e.address, e.holder)
 }
 
 // portTaken describes a taken port, with the container that has it, if it is one.
-func (l *Launcher) portTaken(ctx context.Context, port int) error {
-	return &portTakenError{port: port, holder: l.holder(ctx, strconv.Itoa(port))}
+func (l *Launcher) portTaken(ctx context.Context, address netip.Addr, port int) error {
+	return &portTakenError{address: address, port: port, holder: l.holder(ctx, strconv.Itoa(port))}
 }
 
 // hostPortTaken describes a taken port that a node is to have.

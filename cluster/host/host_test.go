@@ -18,10 +18,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
+
+var loopback = v1alpha1.Networking{}.APIAddress()
 
 func TestMain(m *testing.M) { dockertest.Main(m) }
 
@@ -236,8 +239,10 @@ func TestCreateBadInput(t *testing.T) {
 		{name: "overlap", change: func(r *Request) { r.Env = []string{"POD_SUBNET=10.96.0.0/16"} }, want: []string{"networking.serviceSubnet: 10.96.0.0/16 overlaps"}},
 		{name: "bad proxy", change: func(r *Request) { r.Env = []string{"https_proxy=ftp://x"} }, want: []string{"https_proxy: want a proxy's URL"}},
 		{name: "too long a wait", change: func(r *Request) { r.Wait = 48 * time.Hour }, want: []string{"waiting time 48h0m0s", "24h0m0s"}},
-		{name: "all at once", change: func(r *Request) { r.Nodes, r.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=ipvs"} },
-			want: []string{"0 nodes", "TIMEOUT: there is an option", `ETCD_SYNC="no"`, `KUBE_PROXY_MODE="ipvs"`}},
+		{name: "all at once", change: func(r *Request) {
+			r.Nodes, r.Env = 0, []string{"TIMEOUT=1", "ETCD_SYNC=no", "KUBE_PROXY_MODE=userspace"}
+		},
+			want: []string{"0 nodes", "TIMEOUT: there is an option", `ETCD_SYNC="no"`, `KUBE_PROXY_MODE="userspace"`}},
 		{name: "setting with an option", change: func(r *Request) { r.Env = []string{"NODES=2"} }, want: []string{"NODES", "option"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -418,6 +423,43 @@ images: ["%[4]s"]
 	} {
 		if !slices.Equal(flags[flag], want) {
 			t.Errorf("--%s: got %q, want %q", flag, flags[flag], want)
+		}
+	}
+}
+
+// The API server is published where the configuration says, if this machine has the address.
+func TestAPIServerAddress(t *testing.T) {
+	for address, want := range map[string]string{"": "127.0.0.1:", "127.0.0.2": "127.0.0.2:", "0.0.0.0": "0.0.0.0:", "::1": "[::1]:"} {
+		l, engine, _ := launcher(t)
+		engine.AddImage(image(nil))
+		r := configured(t, fmt.Sprintf("networking: {apiServerAddress: %q}\n", address))
+		p, err := l.plan(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if args := p.createArgs(tag, 7443); args[0] != "--publish" || args[1] != want+"7443:6443/tcp" {
+			t.Errorf("%q: got %q", address, args)
+		}
+	}
+	l, engine, _ := launcher(t)
+	engine.AddImage(image(nil))
+	_, err := l.plan(t.Context(), configured(t, "networking: {apiServerAddress: 192.0.2.7}\n"))
+	dockertest.CheckError(t, err, "this machine does not have the address 192.0.2.7", "networking.apiServerAddress")
+}
+
+// What looks for modules of the kernel has them, where this machine has some.
+func TestModules(t *testing.T) {
+	_, err := os.Stat(modulesDir)
+	has := err == nil
+	for text, wants := range map[string]bool{"{}": false, "{podNetwork: none}": true, "{kubeProxyMode: ipvs}": true, "{kubeProxyMode: none}": false} {
+		l, engine, _ := launcher(t)
+		engine.AddImage(image(nil))
+		p, err := l.plan(t.Context(), configured(t, "networking: "+text+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(p.args, "/lib/modules:/lib/modules:ro"); got != (wants && has) {
+			t.Errorf("%s: got %q", text, p.args)
 		}
 	}
 }
@@ -812,7 +854,7 @@ func TestList(t *testing.T) {
 func TestFreePort(t *testing.T) {
 	seen := map[int]bool{}
 	for range 3 {
-		port, err := freePort()
+		port, err := freePort(loopback)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -820,7 +862,7 @@ func TestFreePort(t *testing.T) {
 			t.Errorf("got port %d, after %v", port, seen)
 		}
 		seen[port] = true
-		if err := (&Launcher{}).checkPortFree(t.Context(), port); err != nil {
+		if err := (&Launcher{}).checkPortFree(t.Context(), loopback, port); err != nil {
 			t.Error(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
 )
@@ -53,11 +54,11 @@ func (l *Launcher) kubeconfig(ctx context.Context, name string, c *docker.Contai
 
 // hostAddress is where the host reaches a published port.
 func hostAddress(b docker.PortBinding) string {
-	ip := b.HostIP
-	if addr, err := netip.ParseAddr(ip); err != nil || addr.IsUnspecified() {
-		ip = "127.0.0.1"
+	address, err := netip.ParseAddr(b.HostIP)
+	if err != nil {
+		address = netip.IPv4Unspecified()
 	}
-	return net.JoinHostPort(ip, b.HostPort)
+	return net.JoinHostPort(v1alpha1.Reached(address).String(), b.HostPort)
 }
 
 // reachTime bounds the check that the API server can be reached. It has answered before, in its

@@ -22,7 +22,7 @@ func TestReach(t *testing.T) {
 	defer server.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	served := server.Listener.Addr().(*net.TCPAddr).Port
-	unused, err := freePort()
+	unused, err := freePort(loopback)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path"
 	"runtime"
@@ -30,7 +31,8 @@ import (
 type createPlan struct {
 	image      Image
 	name       string
-	port       int // of 127.0.0.1; 0 means a free one, which is looked for last
+	address    netip.Addr // where the API server is published
+	port       int        // of the address; 0 means a free one, which is looked for last
 	wait       time.Duration
 	retain     bool
 	kubeconfig *kubeconfig.File // nil means none
@@ -75,14 +77,19 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 			return createPlan{}, err
 		}
 	}
+	args, err := l.modules(ctx, want.Networking)
+	if err != nil {
+		return createPlan{}, err
+	}
 	return createPlan{
-		image: r.Image, name: r.Name, port: r.APIPort, kubeconfig: r.Kubeconfig, config: r.Config, snapshot: r.Snapshot,
+		image: r.Image, name: r.Name, address: want.Networking.APIAddress(), port: r.APIPort,
+		kubeconfig: r.Kubeconfig, config: r.Config, snapshot: r.Snapshot,
 		wait:   time.Duration(want.Start.Timeout),
 		retain: want.Start.OnFailure == v1alpha1.OnFailureKeep,
 		nodes:  len(want.Expand()),
 		ports:  ports(want.Expand()),
 		images: want.ImageNames(),
-		args:   containerArgs(r, want, info),
+		args:   append(args, containerArgs(r, want, info)...),
 	}, nil
 }
 
@@ -194,8 +201,9 @@ func mountArg(m v1alpha1.Mount) string {
 // createArgs returns the arguments of `docker create`.
 func (p createPlan) createArgs(ref string, port int) []string {
 	n := strconv.Itoa(port)
-	// Only this machine: the network around it has no business with a test cluster.
-	return slices.Concat([]string{"--publish", "127.0.0.1:" + n + ":" + apiPort, "--env", "API_PORT=" + n}, p.args, []string{ref})
+	// Unless the user wants it otherwise, only this machine: the network around it has no business
+	// with a test cluster.
+	return slices.Concat([]string{"--publish", net.JoinHostPort(p.address.String(), n) + ":" + apiPort, "--env", "API_PORT=" + n}, p.args, []string{ref})
 }
 
 // checkMachine checks the port and the room on the disk, if the engine runs on this machine: what
@@ -204,10 +212,8 @@ func (l *Launcher) checkMachine(ctx context.Context, port int, want v1alpha1.Clu
 	if remote, err := l.Docker.Remote(ctx); err != nil || remote != nil {
 		return err
 	}
-	if port != 0 {
-		if err := l.checkPortFree(ctx, port); err != nil {
-			return err
-		}
+	if err := l.checkPortFree(ctx, want.Networking.APIAddress(), port); err != nil {
+		return err
 	}
 	var errs []error
 	for i, n := range want.Nodes {
@@ -246,6 +252,25 @@ func (l *Launcher) checkMachine(ctx context.Context, port int, want v1alpha1.Clu
 		return err
 	}
 	return checkDisk(info, len(want.Expand()), syscall.Statfs)
+}
+
+// modulesDir is where a machine has its kernel's modules.
+const modulesDir = "/lib/modules"
+
+// modules returns the arguments of `docker create` by which the cluster's container has the modules
+// of the kernel, if something in the cluster looks for some: a pod network of the user's, or
+// kube-proxy with IPVS. Docker would make the directory on a machine that does not have it.
+func (l *Launcher) modules(ctx context.Context, n v1alpha1.Networking) ([]string, error) {
+	if n.PodNetwork != v1alpha1.PodNetworkNone && n.KubeProxyMode != v1alpha1.KubeProxyIPVS {
+		return nil, nil
+	}
+	if remote, err := l.Docker.Remote(ctx); err != nil || remote != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(modulesDir); err != nil {
+		return nil, nil
+	}
+	return []string{"--volume", modulesDir + ":" + modulesDir + ":ro"}, nil
 }
 
 // checkEngine checks that there is a Docker engine that can run a cluster.
@@ -301,25 +326,32 @@ func inUse(p v1alpha1.Port) bool {
 	return errors.Is(err, syscall.EADDRINUSE)
 }
 
-// checkPortFree checks that a port of 127.0.0.1 is free.
-func (l *Launcher) checkPortFree(ctx context.Context, port int) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+// checkPortFree checks that this machine has an address, and that a port of it is free, unless the
+// port is 0.
+func (l *Launcher) checkPortFree(ctx context.Context, address netip.Addr, port int) error {
+	listener, err := net.Listen("tcp", net.JoinHostPort(address.String(), strconv.Itoa(port)))
 	if err == nil {
 		return listener.Close()
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return l.portTaken(ctx, port)
+		return l.portTaken(ctx, address, port)
+	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("this machine does not have the address %v (networking.apiServerAddress)", address)
 	}
 	// A low port, say, may be forbidden to this process and not to Docker.
 	return nil
 }
 
-// freePort returns a free port of 127.0.0.1.
+// freePort returns a free port of an address of this machine.
 //
 // Docker could choose one itself, but it would choose another at each start of the
 // container, and the kubeconfig would be wrong after the first `docker stop`.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(address netip.Addr) (int, error) {
+	listener, err := net.Listen("tcp", net.JoinHostPort(address.String(), "0"))
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		listener, err = net.Listen("tcp", ":0") // the engine's machine is another one
+	}
 	if err != nil {
 		return 0, fmt.Errorf("cannot find a free port: %w", err)
 	}

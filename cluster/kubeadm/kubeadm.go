@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,6 +137,7 @@ func Init(in Input) ([]byte, error) {
 	if args := etcdArgs(in); len(args) > 0 {
 		etcd["extraArgs"] = args
 	}
+	proxy := object{"disabled": in.Topology.ProxyMode == v1alpha1.KubeProxyNone}
 	return documents(in,
 		object{
 			"apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -168,6 +170,7 @@ func Init(in Input) ([]byte, error) {
 				"serviceSubnet": list(in.Topology.Networks.Services),
 				"dnsDomain":     "cluster.local",
 			},
+			"proxy":     proxy,
 			"apiServer": apiServer(in),
 			"controllerManager": object{"extraArgs": componentArgs(in, in.Topology.Kubernetes.ControllerManager, append([]arg{
 				// Each node's pod addresses follow from its slot; the runner writes them into the
@@ -181,32 +184,67 @@ func Init(in Input) ([]byte, error) {
 				// seconds.
 				{"kube-api-qps", "200"},
 				{"kube-api-burst", "400"},
-			}, slices.Concat(servingArgs("kube-controller-manager"), electionArgs(in), gateArgs(in))...))},
+			}, slices.Concat(cidrArgs(in), servingArgs("kube-controller-manager"), electionArgs(in), gateArgs(in))...))},
 			"scheduler": object{"extraArgs": componentArgs(in, in.Topology.Kubernetes.Scheduler,
 				slices.Concat(servingArgs("kube-scheduler"), electionArgs(in), gateArgs(in)))},
 		},
 		kubeletConfiguration(in),
-		withLogging(in, in.Topology.Kubernetes.KubeProxy.Logging, withGates(in, object{
-			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
-			"kind":       "KubeProxyConfiguration",
-			"mode":       in.Topology.ProxyMode,
-			// With the default of a second
-			// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/proxy/apis/config/v1alpha1/defaults.go),
-			// CoreDNS would be ready before it is reachable. A sync of a small cluster's rules
-			// takes some ten milliseconds.
-			"iptables": object{"minSyncPeriod": "100ms"},
-			"nftables": object{"minSyncPeriod": "100ms"},
-			// The size of the connection tracking table is the host's: leave it alone. Time-outs
-			// are per network namespace (nf_conntrack_tcp_timeout_* in
-			// https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_standalone.c),
-			// so upstream's hold.
-			"conntrack": object{"maxPerCore": 0},
-		})),
+		kubeProxyConfiguration(in),
 	)
 }
 
+// cidrArgs tells kubeadm, which checks it, how long a node's piece of a small IPv6 subnet is.
+func cidrArgs(in Input) []arg {
+	for _, subnet := range in.Topology.Networks.Pods {
+		if bits := topology.PodCIDRBits(subnet); subnet.Addr().Is6() && bits != 64 {
+			return []arg{{"node-cidr-mask-size-ipv6", strconv.Itoa(bits)}}
+		}
+	}
+	return nil
+}
+
+// kubeProxyConfiguration returns nil if there is to be no kube-proxy.
+func kubeProxyConfiguration(in Input) object {
+	if in.Topology.ProxyMode == v1alpha1.KubeProxyNone {
+		return nil
+	}
+	config := withGates(in, object{
+		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+		"kind":       "KubeProxyConfiguration",
+		"mode":       in.Topology.ProxyMode,
+		// With the default of a second
+		// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/proxy/apis/config/v1alpha1/defaults.go),
+		// CoreDNS would be ready before it is reachable. A sync of a small cluster's rules
+		// takes some ten milliseconds.
+		"iptables": object{"minSyncPeriod": "100ms"},
+		"nftables": object{"minSyncPeriod": "100ms"},
+		// The size of the connection tracking table is the host's: leave it alone. Time-outs
+		// are per network namespace (nf_conntrack_tcp_timeout_* in
+		// https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_standalone.c),
+		// so upstream's hold.
+		"conntrack": object{"maxPerCore": 0},
+	})
+	if local := in.Topology.DetectLocal; local.Mode != "" {
+		config["detectLocalMode"] = local.Mode
+		switch local.Mode {
+		case v1alpha1.DetectBridge:
+			config["detectLocal"] = object{"bridgeInterface": local.Interface}
+		case v1alpha1.DetectInterfacePrefix:
+			config["detectLocal"] = object{"interfaceNamePrefix": local.Interface}
+		}
+	}
+	return config
+}
+
 func apiServer(in Input) object {
-	out := object{"certSANs": append([]string{"localhost", "127.0.0.1", in.Topology.Networks.Gateway().String()}, in.Topology.APISANs...)}
+	names := []string{"localhost", "127.0.0.1"}
+	if in.Topology.Networks.IPv6() {
+		names = append(names, "::1")
+	}
+	for _, gateway := range in.Topology.Networks.Gateways() {
+		names = append(names, gateway.String())
+	}
+	out := object{"certSANs": append(names, in.Topology.APISANs...)}
 	args := gateArgs(in)
 	if config := in.Topology.RuntimeConfig; len(config) > 0 {
 		args = append(args, arg{"runtime-config", pairs(config)})
@@ -495,7 +533,10 @@ func list[T fmt.Stringer](all []T) string {
 // documents writes the objects of a configuration file, as the user's patches have them.
 func documents(in Input, docs ...object) ([]byte, error) {
 	var out bytes.Buffer
-	for i, doc := range docs {
+	for _, doc := range docs {
+		if doc == nil {
+			continue
+		}
 		text, err := json.Marshal(doc)
 		if err != nil {
 			return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
@@ -512,7 +553,7 @@ func documents(in Input, docs ...object) ([]byte, error) {
 		if text, err = yaml.JSONToYAML(text); err != nil {
 			return nil, fmt.Errorf("writing kubeadm's configuration: %w", err)
 		}
-		if i > 0 {
+		if out.Len() > 0 {
 			out.WriteString("---\n")
 		}
 		out.Write(text)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,6 +78,17 @@ func TestGoldens(t *testing.T) {
 		Tracing:         v1alpha1.Tracing{Endpoint: "10.250.0.1:4317"},
 		EmulatedVersion: "1.36", EmulationForwardCompatible: true, EncryptionAlgorithm: "RSA-4096",
 	}
+	family := func(name, proxy, local string) Input {
+		in := input(2, 0, false)
+		c := v1alpha1.Default()
+		c.Nodes = v1alpha1.Workers(1)
+		c.Networking.SetIPFamily(name)
+		c.Networking.PodSubnet[len(c.Networking.PodSubnet)-1] = netip.MustParsePrefix("fd00:10:244::/60")
+		c.Networking.KubeProxyMode, c.Networking.DetectLocalMode = proxy, local
+		in.Topology = topology.Resolve(c)
+		in.Node = in.Topology.Nodes[0]
+		return in
+	}
 	for _, test := range []struct {
 		golden string
 		write  func(Input) ([]byte, error)
@@ -90,6 +102,9 @@ func TestGoldens(t *testing.T) {
 		{"join.yaml", Join, input(3, 2, false)},
 		{"init-three-control-planes.yaml", Init, several(0)},
 		{"join-control-plane.yaml", Join, several(2)},
+		{"init-ipv6.yaml", Init, family("ipv6", "nftables", "InterfaceNamePrefix")},
+		{"init-dual-no-proxy.yaml", Init, family("dual", "none", "")},
+		{"join-dual.yaml", Join, family("dual", "none", "")},
 	} {
 		t.Run(test.golden, func(t *testing.T) {
 			got, err := test.write(test.in)

@@ -21,7 +21,7 @@ func Etcdctl(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return errors.New("no etcd runs on this node")
 	}
 	cmd := exec.CommandContext(ctx, "crictl", append([]string{
-		"exec", container, "etcdctl", "--endpoints=https://127.0.0.1:2379",
+		"exec", container, "etcdctl", "--endpoints=https://localhost:2379",
 		"--cacert=" + keys + "ca.crt", "--cert=" + keys + "server.crt", "--key=" + keys + "server.key",
 	}, args...)...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr

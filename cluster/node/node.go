@@ -211,7 +211,11 @@ func (n *node) initControlPlane(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		return n.step("kubeadm init: addon", func() error {
-			return n.run(both, nil, "kubeadm", "init", "phase", "addon", "all", "--config", kubeadmConfig)
+			addons := "all"
+			if n.config.Topology.ProxyMode == v1alpha1.KubeProxyNone {
+				addons = "coredns"
+			}
+			return n.run(both, nil, "kubeadm", "init", "phase", "addon", addons, "--config", kubeadmConfig)
 		})
 	})
 	return group.Wait()

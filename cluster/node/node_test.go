@@ -89,7 +89,7 @@ func TestRoutes(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	c := testConfig(0)
-	got := rules(c)
+	got := rules(c, false)
 	for _, want := range []string{"-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\nCOMMIT\n", "-A FORWARD -d 10.96.0.0/16 -j REJECT\n"} {
 		if !bytes.Contains(got, []byte(want)) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -101,8 +101,72 @@ func TestRules(t *testing.T) {
 		}
 	}
 	c.Topology.Networks.PodNetwork = v1alpha1.PodNetworkNone
-	if got := rules(c); bytes.Contains(got, []byte("MASQUERADE")) {
+	if got := rules(c, false); bytes.Contains(got, []byte("MASQUERADE")) {
 		t.Errorf("masquerading without our pod network:\n%s", got)
+	}
+}
+
+// The packet filter has the same for each IP family of the cluster, but for the service kubernetes,
+// which has one address.
+func TestRulesOfFamilies(t *testing.T) {
+	s := v1alpha1.Default()
+	s.Networking.SetIPFamily(v1alpha1.Dual)
+	dual := topology.Resolve(s)
+	s.Networking.SetIPFamily(v1alpha1.IPv6)
+	six := topology.Resolve(s)
+	const to6 = "-d fd00:10:96::1 -p tcp --dport 443 -j DNAT --to-destination [fd00:10:250::2]:6443\n"
+	for _, test := range []struct {
+		name     string
+		topology topology.Topology
+		ipv6     bool
+		has, not []string
+	}{
+		{"dual, IPv4", dual, false, []string{"-A FORWARD -d 10.96.0.0/16 -j REJECT\n", "DNAT --to-destination 10.250.0.2:6443\n", "-s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQ"}, []string{"fd00"}},
+		{"dual, IPv6", dual, true, []string{"-A OUTPUT -d fd00:10:96::/112 -p tcp -j REJECT --reject-with tcp-reset\n", "-s fd00:10:244::/56 ! -d fd00:10:244::/56 -j MASQ"}, []string{"DNAT", "10.250"}},
+		{"IPv6", six, true, []string{"-A PREROUTING " + to6, "-A OUTPUT " + to6, "-A FORWARD -d fd00:10:96::/112 -j REJECT\n"}, nil},
+	} {
+		got := string(rules(Config{Topology: test.topology, Node: test.topology.Nodes[0]}, test.ipv6))
+		for _, want := range test.has {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: no %q in\n%s", test.name, want, got)
+			}
+		}
+		for _, not := range test.not {
+			if strings.Contains(got, not) {
+				t.Errorf("%s: %q in\n%s", test.name, not, got)
+			}
+		}
+	}
+	if got := rules(Config{Topology: six, Node: six.Nodes[0]}, false); got != nil {
+		t.Errorf("an IPv6 cluster has IPv4 rules:\n%s", got)
+	}
+	// Without kube-proxy, only what comes from other machines is refused.
+	dual.ProxyMode = v1alpha1.KubeProxyNone
+	got := string(rules(Config{Topology: dual, Node: dual.Nodes[0]}, false))
+	if strings.Contains(got, "-A OUTPUT -d 10.96.0.0/16") || strings.Count(got, "REJECT") != 2 || !strings.Contains(got, "-A FORWARD -i eth0 -d 10.96.0.0/16 -j REJECT\n") {
+		t.Errorf("without kube-proxy:\n%s", got)
+	}
+}
+
+func TestResolvConf(t *testing.T) {
+	s := v1alpha1.Default()
+	s.Networking.SetIPFamily(v1alpha1.IPv6)
+	n := topology.Resolve(s).Networks
+	if got := string(resolvConf(n)); got != "nameserver fd00:10:250::1\n" {
+		t.Errorf("got %q", got)
+	}
+	n.Search = []string{"a.example", "b.example"}
+	if got := string(resolvConf(n)); got != "nameserver fd00:10:250::1\nsearch a.example b.example\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestKernelSettings(t *testing.T) {
+	if got := kernelSettings(false); len(got) != 3 {
+		t.Errorf("without IPv6: %v", got)
+	}
+	if got := kernelSettings(true); got["net/ipv6/conf/all/forwarding"] != "1" || got["net/ipv6/conf/all/disable_ipv6"] != "0" || got["net/ipv4/ip_forward"] != "1" {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -52,6 +52,7 @@ func TestFromEnv(t *testing.T) {
 // What the list means is up to the library by which all programs in Go read it.
 func TestComplete(t *testing.T) {
 	p := v1alpha1.Default()
+	p.Networking.SetIPFamily(v1alpha1.Dual)
 	s := Settings{HTTP: "http://proxy:1", HTTPS: "http://proxy:1", No: "corp.example, localhost"}.Complete(p)
 	proxyFor := (&httpproxy.Config{HTTPProxy: s.HTTP, HTTPSProxy: s.HTTPS, NoProxy: s.No}).ProxyFunc()
 	for target, proxied := range map[string]bool{
@@ -71,6 +72,10 @@ func TestComplete(t *testing.T) {
 		"http://web.default.svc:80":         false,
 		"http://web.x.svc.cluster.local:80": false,
 		"http://[::1]:80":                   false,
+		"https://[fd00:10:250::2]:6443":     false,
+		"https://[fd00:10:96::1]":           false,
+		"http://[fd00:10:244:7::9]:80":      false,
+		"http://[fd00:10:251::1]:80":        true,
 		"http://127.0.0.1:80":               false,
 		"http://localhost:5000/v2/":         false,
 	} {

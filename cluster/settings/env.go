@@ -56,32 +56,42 @@ var variables = []variable{{
 	},
 	get: func(c v1alpha1.Cluster) string { return strings.Join(c.Networking.APIServerSANs, ",") },
 }, {
+	name:   "IP_FAMILY",
+	field:  "networking.ipFamily",
+	values: "ipv4 or ipv6 or dual",
+	doc:    "what addresses nodes, pods and services have; `dual` is both. The default subnets follow",
+	set: func(c *v1alpha1.Cluster, s string) (err error) {
+		c.Networking.SetIPFamily(s)
+		return v1alpha1.OneOf(s, v1alpha1.IPv4, v1alpha1.IPv6, v1alpha1.Dual)
+	},
+	get: func(c v1alpha1.Cluster) string { return c.Networking.IPFamily },
+}, {
 	name:   "NODE_SUBNET",
 	field:  "networking.nodeSubnet",
-	values: "an IPv4 subnet of /8 to /24",
+	values: v1alpha1.NodeSizes.String(),
 	doc:    "the nodes' addresses",
 	set: func(c *v1alpha1.Cluster, s string) (err error) {
-		c.Networking.NodeSubnet, err = subnet(s, 8, 24)
+		c.Networking.NodeSubnet, err = subnets(s, v1alpha1.NodeSizes)
 		return err
 	},
 	get: func(c v1alpha1.Cluster) string { return c.Networking.NodeSubnet.String() },
 }, {
 	name:   "POD_SUBNET",
 	field:  "networking.podSubnet",
-	values: "an IPv4 subnet of /8 to /16",
+	values: v1alpha1.PodSizes.String(),
 	doc:    "the pods' addresses",
 	set: func(c *v1alpha1.Cluster, s string) (err error) {
-		c.Networking.PodSubnet, err = subnet(s, 8, 16)
+		c.Networking.PodSubnet, err = subnets(s, v1alpha1.PodSizes)
 		return err
 	},
 	get: func(c v1alpha1.Cluster) string { return c.Networking.PodSubnet.String() },
 }, {
 	name:   "SERVICE_SUBNET",
 	field:  "networking.serviceSubnet",
-	values: "an IPv4 subnet of /12 to /24",
+	values: v1alpha1.ServiceSizes.String(),
 	doc:    "the services' addresses",
 	set: func(c *v1alpha1.Cluster, s string) (err error) {
-		c.Networking.ServiceSubnet, err = subnet(s, 12, 24)
+		c.Networking.ServiceSubnet, err = subnets(s, v1alpha1.ServiceSizes)
 		return err
 	},
 	get: func(c v1alpha1.Cluster) string { return c.Networking.ServiceSubnet.String() },
@@ -104,11 +114,11 @@ var variables = []variable{{
 }, {
 	name:   "KUBE_PROXY_MODE",
 	field:  "networking.kubeProxyMode",
-	values: "iptables or nftables",
-	doc:    "kube-proxy's mode",
+	values: strings.Join(v1alpha1.KubeProxyModes, " or "),
+	doc:    "kube-proxy's mode; `ipvs` if the Docker host's kernel has it; `none` is no kube-proxy, for a pod network of yours that does its work",
 	set: func(c *v1alpha1.Cluster, s string) (err error) {
 		c.Networking.KubeProxyMode = s
-		return v1alpha1.OneOf(s, "iptables", "nftables")
+		return v1alpha1.OneOf(s, v1alpha1.KubeProxyModes...)
 	},
 	get: func(c v1alpha1.Cluster) string { return c.Networking.KubeProxyMode },
 }, {
@@ -222,6 +232,7 @@ func FromEnv(c v1alpha1.Cluster, getenv func(string) string) (v1alpha1.Cluster, 
 		}
 		c = next
 	}
+	c.Networking.Complete()
 	// Each by itself is as it may be; together they may not.
 	if err := c.Validate(); err != nil {
 		errs = append(errs, err)
@@ -237,12 +248,9 @@ func number(s string, low, high int) (int, error) {
 	return n, v1alpha1.Between(n, low, high)
 }
 
-func subnet(s string, minBits, maxBits int) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		p = netip.Prefix{} // which is not allowed either
-	}
-	return p, v1alpha1.CheckSubnet(p, minBits, maxBits)
+func subnets(s string, sizes v1alpha1.Sizes) (v1alpha1.Subnets, error) {
+	all, _ := v1alpha1.ParseSubnets(s) // none, if it is wrong, is not allowed either
+	return all, sizes.Check(all)
 }
 
 func loadBalancerSubnets(s string) ([]netip.Prefix, error) {

@@ -32,8 +32,18 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"POD_SUBNET": "10.1.2.3/16"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"POD_SUBNET": "fd00::/48"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"POD_SUBNET": "10.20.0.0/24"}, wantErr: `POD_SUBNET`},
+		{env: map[string]string{"IP_FAMILY": "dual"}, want: func(c v1alpha1.Cluster) bool {
+			return len(c.Networking.Subnets()) == 6 && c.Networking.PodSubnet.String() == "10.244.0.0/16,fd00:10:244::/56"
+		}},
+		{env: map[string]string{"IP_FAMILY": "dual", "POD_SUBNET": "fd00:1::/48, 10.20.0.0/16"}, wantErr: `networking.podSubnet: fd00:1::/48,10.20.0.0/16: the order of networking.nodeSubnet is another one, 10.250.0.0/24,fd00:10:250::/64`},
+		{env: map[string]string{"IP_FAMILY": "ipv6", "NODE_SUBNET": "fd00:1::/64"}, want: func(c v1alpha1.Cluster) bool {
+			return c.Networking.NodeSubnet.String() == "fd00:1::/64,10.250.0.0/24"
+		}},
+		{env: map[string]string{"IP_FAMILY": "ipv6", "POD_SUBNET": "10.20.0.0/16"}, wantErr: `networking.podSubnet: 10.20.0.0/16: networking.ipFamily is ipv6: want an IPv6 subnet, such as fd00:10:244::/56 (environment variables IP_FAMILY and POD_SUBNET)`},
+		{env: map[string]string{"IP_FAMILY": "IPv6"}, wantErr: `IP_FAMILY="IPv6": want ipv4 or ipv6 or dual`},
 		{env: map[string]string{"POD_SUBNET": "10.96.0.0/16"}, wantErr: `networking.serviceSubnet: 10.96.0.0/16 overlaps networking.podSubnet 10.96.0.0/16: give each its own addresses (environment variables POD_SUBNET and SERVICE_SUBNET)`},
-		{env: map[string]string{"KUBE_PROXY_MODE": "ipvs"}, wantErr: `KUBE_PROXY_MODE="ipvs": want iptables or nftables`},
+		{env: map[string]string{"KUBE_PROXY_MODE": "ipvs"}, want: func(c v1alpha1.Cluster) bool { return c.Networking.KubeProxyMode == "ipvs" }},
+		{env: map[string]string{"KUBE_PROXY_MODE": "userspace"}, wantErr: `KUBE_PROXY_MODE="userspace": want iptables or nftables or ipvs or none`},
 		{env: map[string]string{"POD_NETWORK": "ptp"}, want: func(c v1alpha1.Cluster) bool { return c.Networking.PodNetwork == v1alpha1.PodNetworkPTP }},
 		{env: map[string]string{"POD_NETWORK": "bridge"}, wantErr: `POD_NETWORK="bridge": want ptp or none`},
 		{env: map[string]string{"NOFILE": "65536"}, want: func(c v1alpha1.Cluster) bool { return c.OpenFiles == 65536 }},
@@ -48,7 +58,7 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"API_SANS": "ci.example.org, 10.0.0.7"}, want: func(c v1alpha1.Cluster) bool {
 			return len(c.Networking.APIServerSANs) == 2 && c.Networking.APIServerSANs[1] == "10.0.0.7"
 		}},
-		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/12"}, want: func(c v1alpha1.Cluster) bool { return c.Networking.ServiceSubnet.Bits() == 12 }},
+		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/12"}, want: func(c v1alpha1.Cluster) bool { return c.Networking.ServiceSubnet[0].Bits() == 12 }},
 		// kubeadm would refuse it, when the control plane starts.
 		{env: map[string]string{"SERVICE_SUBNET": "10.64.0.0/11"}, wantErr: `SERVICE_SUBNET="10.64.0.0/11": want an IPv4 subnet of /12 to /24`},
 		{env: map[string]string{"SERVICE_SUBNET": "10.96.0.0/25"}, wantErr: `SERVICE_SUBNET`},
@@ -163,7 +173,7 @@ func TestReadUnknown(t *testing.T) {
 
 // What a variable shows is what it takes.
 func TestEnvRoundTrip(t *testing.T) {
-	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "LOAD_BALANCER_SUBNETS": "10.12.0.0/24,fd00::/112", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "FRESH_KEYS": "on", "HEALTH": "api"}
+	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "IP_FAMILY": "ipv4", "LOAD_BALANCER_SUBNETS": "10.12.0.0/24,fd00::/112", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "FRESH_KEYS": "on", "HEALTH": "api"}
 	c, err := FromEnv(v1alpha1.Default(), func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)

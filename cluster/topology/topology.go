@@ -35,8 +35,10 @@ type Topology struct {
 
 	// APISANs are further names and addresses for the API server's certificate.
 	APISANs []string `json:"apiSANs,omitempty"`
-	// ProxyMode is kube-proxy's mode: iptables or nftables.
+	// ProxyMode is kube-proxy's mode, one of v1alpha1.KubeProxyModes.
 	ProxyMode string `json:"proxyMode"`
+	// DetectLocal is how kube-proxy recognizes what comes from pods.
+	DetectLocal DetectLocal `json:"detectLocal,omitzero"`
 	// EtcdSync reports whether etcd syncs its writes to the disk (fsync).
 	EtcdSync bool `json:"etcdSync"`
 	// NoFile is the soft limit on open files (RLIMIT_NOFILE) of the processes of pods.
@@ -70,8 +72,23 @@ type Networks struct {
 	Services []netip.Prefix `json:"services"`
 	// LoadBalancers have the addresses of services of type LoadBalancer. Without any there is no load balancer.
 	LoadBalancers []netip.Prefix `json:"loadBalancers,omitempty"`
+	// Outside is an IPv4 subnet in which the nodes of an IPv6 cluster have addresses besides, for the
+	// way out of it. Kubernetes does not know of them.
+	Outside netip.Prefix `json:"outside,omitzero"`
 	// PodNetwork is v1alpha1.PodNetworkPTP or v1alpha1.PodNetworkNone.
 	PodNetwork string `json:"podNetwork"`
+	// MTU is in bytes; 0 means that of the top-level container.
+	MTU int `json:"mtu,omitempty"`
+	// Search are the domains in which names are looked for; nil means those of the top-level
+	// container for nodes, and none for pods.
+	Search []string `json:"search,omitzero"`
+}
+
+// DetectLocal has fields of the same name of kube-proxy's configuration.
+type DetectLocal struct {
+	Mode string `json:"mode,omitempty"`
+	// Interface is bridgeInterface or interfaceNamePrefix there, as the mode has it.
+	Interface string `json:"interface,omitempty"`
 }
 
 // Node is one node.
@@ -118,15 +135,18 @@ type Mount struct {
 func Resolve(c v1alpha1.Cluster) Topology {
 	t := Topology{
 		Networks: Networks{
-			Nodes:      []netip.Prefix{c.Networking.NodeSubnet},
-			Pods:       []netip.Prefix{c.Networking.PodSubnet},
-			Services:   []netip.Prefix{c.Networking.ServiceSubnet},
+			Nodes:      c.Networking.NodeSubnet,
+			Pods:       c.Networking.PodSubnet,
+			Services:   c.Networking.ServiceSubnet,
 			PodNetwork: c.Networking.PodNetwork,
 
 			LoadBalancers: c.Networking.LoadBalancerSubnets,
+			MTU:        c.Networking.MTU,
+			Search:     c.Networking.DNSSearch,
 		},
 		APISANs:       c.Networking.APIServerSANs,
 		ProxyMode:     c.Networking.KubeProxyMode,
+		DetectLocal:   DetectLocal{c.Networking.DetectLocalMode, c.Networking.DetectLocalInterface},
 		EtcdSync:      c.Etcd.Sync,
 		NoFile:        c.OpenFiles,
 		FeatureGates:  c.FeatureGates,
@@ -138,6 +158,15 @@ func Resolve(c v1alpha1.Cluster) Topology {
 		Registries:        c.Registries,
 		CACertificates:    c.AdditionalCACertificates,
 		Patches:           Patches{c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902},
+	}
+	if c.Networking.IPFamily == v1alpha1.IPv6 {
+		t.Networks.Nodes, t.Networks.Outside = c.Networking.NodeSubnet[:1], c.Networking.NodeSubnet[1]
+	}
+	if c.Networking.APIServerAddress != "" {
+		t.APISANs = append(slices.Clone(t.APISANs), v1alpha1.Reached(c.Networking.APIAddress()).String())
+	}
+	if t.DetectLocal.Mode == v1alpha1.DetectInterfacePrefix && t.Networks.PodNetwork == v1alpha1.PodNetworkPTP {
+		t.DetectLocal.Interface = "veth"
 	}
 	nodes := c.Expand()
 	for slot, from := range nodes {
@@ -196,6 +225,12 @@ func (n Node) APIServer() netip.AddrPort {
 	return netip.AddrPortFrom(n.IPs[0], v1alpha1.APIServerPort)
 }
 
+// Publishes reports whether the inner Docker engine can publish a port of the node. It leads to the
+// node's IPv4 address, where in an IPv6 cluster only the API server listens.
+func (n Node) Publishes(p Port) bool {
+	return slices.ContainsFunc(n.IPs, netip.Addr.Is4) || p.Node == v1alpha1.APIServerPort && p.Host == v1alpha1.APIServerPort
+}
+
 // Init returns the control plane on which `kubeadm init` runs.
 func (t Topology) Init() Node { return t.Nodes[0] }
 
@@ -208,37 +243,63 @@ func Names(nodes []Node) []string {
 	return names
 }
 
-// podCIDRBits is the length of one node's IPv4 pod prefix: 254 addresses for at most 110 pods.
-const podCIDRBits = 24
+// PodCIDRBits returns the length of one node's piece of a subnet for pods: of IPv4 254 addresses for
+// at most 110 pods, of IPv6 the usual length for a network or, if the subnet is too small for
+// that, its 256th part.
+func PodCIDRBits(subnet netip.Prefix) int {
+	if subnet.Addr().Is4() {
+		return 24
+	}
+	return max(64, subnet.Bits()+8)
+}
 
 // Slot returns the addresses of the node in a slot, from 0 to v1alpha1.MaxNodes-1, and those of its
 // pods.
 func (n Networks) Slot(slot int) (ips []netip.Addr, podCIDRs []netip.Prefix) {
 	for _, subnet := range n.Nodes {
-		ips = append(ips, offset(subnet, 2+slot))
+		ips = append(ips, nth(subnet, int64(2+slot)))
 	}
 	for _, subnet := range n.Pods {
-		podCIDRs = append(podCIDRs, netip.PrefixFrom(offset(subnet, slot<<(32-podCIDRBits)), podCIDRBits))
+		bits := PodCIDRBits(subnet)
+		n := new(big.Int).Lsh(big.NewInt(int64(slot)), uint(subnet.Addr().BitLen()-bits))
+		podCIDRs = append(podCIDRs, netip.PrefixFrom(offset(subnet, n), bits))
 	}
 	return ips, podCIDRs
 }
 
-// Gateway returns the top-level container's address in the nodes' network. It also answers the
-// nodes' DNS queries.
-func (n Networks) Gateway() netip.Addr { return offset(n.Nodes[0], 1) }
+// IPv6 reports whether the cluster has IPv6 addresses.
+func (n Networks) IPv6() bool {
+	return slices.ContainsFunc(n.Nodes, func(p netip.Prefix) bool { return p.Addr().Is6() })
+}
+
+// Gateways returns the top-level container's addresses in the nodes' network, one per IP family. It
+// also answers the nodes' DNS queries there.
+func (n Networks) Gateways() []netip.Addr {
+	var out []netip.Addr
+	for _, subnet := range n.Nodes {
+		out = append(out, nth(subnet, 1))
+	}
+	return out
+}
+
+// Gateway returns the first of Gateways.
+func (n Networks) Gateway() netip.Addr { return n.Gateways()[0] }
 
 // KubernetesService returns the address of the service "kubernetes".
-func (n Networks) KubernetesService() netip.Addr { return offset(n.Services[0], 1) }
+func (n Networks) KubernetesService() netip.Addr { return nth(n.Services[0], 1) }
 
 // DNSService returns the address of the cluster's DNS service: the tenth, as GetDNSIP in
 // https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/constants/constants.go has
 // it.
-func (n Networks) DNSService() netip.Addr { return offset(n.Services[0], 10) }
+func (n Networks) DNSService() netip.Addr { return nth(n.Services[0], 10) }
+
+// nth returns the n-th address of p.
+func nth(p netip.Prefix, n int64) netip.Addr { return offset(p, big.NewInt(n)) }
 
 // offset returns the n-th address of p.
-func offset(p netip.Prefix, n int) netip.Addr {
+func offset(p netip.Prefix, n *big.Int) netip.Addr {
 	base := p.Masked().Addr().AsSlice()
-	sum := new(big.Int).Add(new(big.Int).SetBytes(base), big.NewInt(int64(n)))
+	sum := new(big.Int).Add(new(big.Int).SetBytes(base), n)
 	a, _ := netip.AddrFromSlice(sum.FillBytes(base))
 	return a
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
@@ -88,9 +89,66 @@ func TestControlPlanes(t *testing.T) {
 	}
 }
 
+// By each IP family a node has one address and one subnet of pods, and none by the IPv4 subnet for
+// the way out.
+func TestIPFamilies(t *testing.T) {
+	for _, test := range []struct {
+		family, pods, want string
+	}{
+		{"dual", "", "10.250.0.101 fd00:10:250::65 10.244.99.0/24 fd00:10:244:63::/64 10.250.0.2:6443 10.250.0.1 10.96.0.10"},
+		{"dual", "fd00:1::/112,10.9.0.0/16", "fd00:10:250::65 10.250.0.101 fd00:1::6300/120 10.9.99.0/24 [fd00:10:250::2]:6443 fd00:10:250::1 fd00:10:96::a"},
+		{"ipv6", "", "fd00:10:250::65 fd00:10:244:63::/64 [fd00:10:250::2]:6443 fd00:10:250::1 fd00:10:96::a"},
+		{"ipv6", "fd00:1::/48", "fd00:10:250::65 fd00:1:0:63::/64 [fd00:10:250::2]:6443 fd00:10:250::1 fd00:10:96::a"},
+		{"ipv6", "fd00:1::/60", "fd00:10:250::65 fd00:1:0:6:3000::/68 [fd00:10:250::2]:6443 fd00:10:250::1 fd00:10:96::a"},
+	} {
+		s := v1alpha1.Begin()
+		s.Nodes, s.Networking.IPFamily = v1alpha1.Workers(v1alpha1.MaxNodes-1), test.family
+		if test.pods != "" {
+			var err error
+			if s.Networking.PodSubnet, err = v1alpha1.ParseSubnets(test.pods); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Networking.Complete()
+		if err := s.Validate(); err != nil {
+			t.Errorf("%+v: %v", test, err)
+		}
+		top := Resolve(s)
+		n := top.Nodes[v1alpha1.MaxNodes-1]
+		var got []string
+		for _, ip := range n.IPs {
+			got = append(got, ip.String())
+		}
+		for _, p := range n.PodCIDRs {
+			got = append(got, p.String())
+		}
+		got = append(got, top.Endpoint.String(), top.Networks.Gateway().String(), top.Networks.DNSService().String())
+		if text := strings.Join(got, " "); text != test.want {
+			t.Errorf("%s %s: got %s, want %s", test.family, test.pods, text, test.want)
+		}
+		if out := top.Networks.Outside; (test.family == "ipv6") != (out.IsValid() && out.Addr().Is4()) || !top.Networks.IPv6() {
+			t.Errorf("%s: the way out is %v, IPv6 %v", test.family, out, top.Networks.IPv6())
+		}
+	}
+}
+
+// The certificate has the address at which the API server is published, as clients have it.
+func TestAPIAddress(t *testing.T) {
+	for address, want := range map[string]string{"": "", "0.0.0.0": "127.0.0.1", "::": "::1", "192.0.2.7": "192.0.2.7"} {
+		s := v1alpha1.Default()
+		s.Networking.APIServerAddress = address
+		if got := strings.Join(Resolve(s).APISANs, ","); got != want {
+			t.Errorf("%q: got %s, want %s", address, got, want)
+		}
+	}
+}
+
 // What is written to the disk comes back.
 func TestRoundTrip(t *testing.T) {
-	want := Resolve(v1alpha1.Default())
+	c := v1alpha1.Default()
+	c.Networking.SetIPFamily("ipv6")
+	c.Networking.DNSSearch = []string{}
+	want := Resolve(c)
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

@@ -91,7 +91,7 @@ func TestReachDirectly(t *testing.T) {
 	t.Setenv("KUBECONFIG", "")
 	load := func() (v1alpha1.Cluster, error) {
 		c := v1alpha1.Default()
-		c.Networking.NodeSubnet = netip.MustParsePrefix("10.9.0.0/24")
+		c.Networking.NodeSubnet = v1alpha1.Subnets{netip.MustParsePrefix("10.9.0.0/24")}
 		return c, nil
 	}
 	var f flags

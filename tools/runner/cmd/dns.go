@@ -17,7 +17,7 @@ func newDNS() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return dns.Serve(cmd.Context(), topology.Resolve(p).Networks.Gateway(), "/etc/resolv.conf")
+			return dns.Serve(cmd.Context(), topology.Resolve(p).Networks.Gateways(), "/etc/resolv.conf")
 		},
 	}
 }
