@@ -83,7 +83,7 @@ func forwardPorts(ctx context.Context, t topology.Topology) error {
 				continue
 			}
 			unit := fmt.Sprintf("dind-port-%d-%s.service", p.Host, p.Protocol)
-			out, err := exec.CommandContext(ctx, "systemd-run", append([]string{"--unit", unit, "--property", "Restart=always", "--property", "RestartSec=100ms"}, forwarder(n, p)...)...).CombinedOutput()
+			out, err := exec.CommandContext(ctx, "systemd-run", append([]string{"--unit", unit, "--property", "Restart=always", "--property", "RestartSec=100ms"}, socat(n, p)...)...).CombinedOutput()
 			// It may run already, if this program was killed and is back.
 			if err != nil && exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", unit).Run() != nil {
 				return fmt.Errorf("forwarding port %d to node %s: %w: %s", p.Host, n.Name, err, out)
@@ -93,9 +93,9 @@ func forwardPorts(ctx context.Context, t topology.Topology) error {
 	return nil
 }
 
-// forwarder returns the command that forwards a port, of all addresses of either IP family, to a
+// socat returns the command that forwards a port, of all addresses of either IP family, to a
 // node. A UDP client that has been silent for a minute is forgotten.
-func forwarder(n topology.Node, p topology.Port) []string {
+func socat(n topology.Node, p topology.Port) []string {
 	protocol := strings.ToUpper(p.Protocol) + "6"
 	command := []string{"socat"}
 	if p.Protocol == "udp" {

@@ -47,10 +47,10 @@ func TestPublished(t *testing.T) {
 		}
 	}
 	worker := family("ipv6").Nodes[1]
-	if got := strings.Join(forwarder(worker, worker.Ports[0]), " "); got != "socat TCP6-LISTEN:8080,ipv6only=0,reuseaddr,fork TCP6:[fd00:10:250::3]:80" {
+	if got := strings.Join(socat(worker, worker.Ports[0]), " "); got != "socat TCP6-LISTEN:8080,ipv6only=0,reuseaddr,fork TCP6:[fd00:10:250::3]:80" {
 		t.Errorf("got %s", got)
 	}
-	if got := strings.Join(forwarder(worker, worker.Ports[1]), " "); got != "socat -T 60 UDP6-LISTEN:5353,ipv6only=0,reuseaddr,fork UDP6:[fd00:10:250::3]:53" {
+	if got := strings.Join(socat(worker, worker.Ports[1]), " "); got != "socat -T 60 UDP6-LISTEN:5353,ipv6only=0,reuseaddr,fork UDP6:[fd00:10:250::3]:53" {
 		t.Errorf("got %s", got)
 	}
 }

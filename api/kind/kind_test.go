@@ -58,6 +58,7 @@ func TestConvert(t *testing.T) {
 			n.IPFamily, n.KubeProxyMode, n.APIServerAddress, n.DNSSearch = "dual", "none", "::1", []string{"a.b"}
 			n.PodSubnet = subnets("fd00:1::/48", "10.1.0.0/16")
 			n.NodeSubnet, n.ServiceSubnet = subnets("fd00:10:250::/64", "10.250.0.0/24"), subnets("fd00:10:96::/112", "10.96.0.0/16")
+			n.LoadBalancerSubnets = subnets("10.251.0.0/24", "fd00:10:251::/112")
 		}},
 		{"a port that kind would choose", "networking: {apiServerPort: -1}", func(c *v1alpha1.Cluster) { c.Nodes = v1alpha1.Workers(0) }},
 		{"cluster", "name: ci\nfeatureGates: {A: true}\nruntimeConfig: {api/all: 'true'}\nkubeadmConfigPatches: [x]\nkubeadmConfigPatchesJSON6902: [{kind: c}]\ncontainerdConfigPatches: [y]", func(c *v1alpha1.Cluster) {

@@ -45,8 +45,12 @@ func (s Subnets) String() string {
 // MarshalText writes what ParseSubnets reads.
 func (s Subnets) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText calls ParseSubnets.
+// UnmarshalText calls ParseSubnets. Nothing is no subnet, as if nothing was said.
 func (s *Subnets) UnmarshalText(text []byte) (err error) {
+	if len(text) == 0 {
+		*s = nil
+		return nil
+	}
 	*s, err = ParseSubnets(string(text))
 	return err
 }

@@ -208,7 +208,7 @@ func kubeProxyConfiguration(in Input) object {
 	if in.Topology.ProxyMode == v1alpha1.KubeProxyNone {
 		return nil
 	}
-	config := withGates(in, object{
+	config := withLogging(in, in.Topology.Kubernetes.KubeProxy.Logging, withGates(in, object{
 		"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
 		"kind":       "KubeProxyConfiguration",
 		"mode":       in.Topology.ProxyMode,
@@ -223,7 +223,7 @@ func kubeProxyConfiguration(in Input) object {
 		// https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_standalone.c),
 		// so upstream's hold.
 		"conntrack": object{"maxPerCore": 0},
-	})
+	}))
 	if local := in.Topology.DetectLocal; local.Mode != "" {
 		config["detectLocalMode"] = local.Mode
 		switch local.Mode {

@@ -75,7 +75,8 @@ func TestComplete(t *testing.T) {
 		"https://[fd00:10:250::2]:6443":     false,
 		"https://[fd00:10:96::1]":           false,
 		"http://[fd00:10:244:7::9]:80":      false,
-		"http://[fd00:10:251::1]:80":        true,
+		"http://[fd00:10:251::1]:80":        false,
+		"http://[fd00:10:252::1]:80":        true,
 		"http://127.0.0.1:80":               false,
 		"http://localhost:5000/v2/":         false,
 	} {

@@ -33,7 +33,7 @@ func TestFromEnv(t *testing.T) {
 		{env: map[string]string{"POD_SUBNET": "fd00::/48"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"POD_SUBNET": "10.20.0.0/24"}, wantErr: `POD_SUBNET`},
 		{env: map[string]string{"IP_FAMILY": "dual"}, want: func(c v1alpha1.Cluster) bool {
-			return len(c.Networking.Subnets()) == 6 && c.Networking.PodSubnet.String() == "10.244.0.0/16,fd00:10:244::/56"
+			return len(c.Networking.Subnets()) == 8 && c.Networking.PodSubnet.String() == "10.244.0.0/16,fd00:10:244::/56"
 		}},
 		{env: map[string]string{"IP_FAMILY": "dual", "POD_SUBNET": "fd00:1::/48, 10.20.0.0/16"}, wantErr: `networking.podSubnet: fd00:1::/48,10.20.0.0/16: the order of networking.nodeSubnet is another one, 10.250.0.0/24,fd00:10:250::/64`},
 		{env: map[string]string{"IP_FAMILY": "ipv6", "NODE_SUBNET": "fd00:1::/64"}, want: func(c v1alpha1.Cluster) bool {
@@ -173,7 +173,7 @@ func TestReadUnknown(t *testing.T) {
 
 // What a variable shows is what it takes.
 func TestEnvRoundTrip(t *testing.T) {
-	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "IP_FAMILY": "ipv4", "LOAD_BALANCER_SUBNETS": "10.12.0.0/24,fd00::/112", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "FRESH_KEYS": "on", "HEALTH": "api"}
+	env := map[string]string{"NODES": "7", "API_PORT": "40000", "API_SANS": "a.b,1.2.3.4", "NODE_SUBNET": "10.9.0.0/24", "POD_SUBNET": "10.10.0.0/16", "SERVICE_SUBNET": "10.11.0.0/16", "IP_FAMILY": "ipv4", "LOAD_BALANCER_SUBNETS": "10.12.0.0/24,10.13.0.0/24", "KUBE_PROXY_MODE": "nftables", "TIMEOUT": "1m30s", "ON_FAILURE": "keep", "POD_NETWORK": "none", "ETCD_SYNC": "off", "NOFILE": "4096", "FRESH_KEYS": "on", "HEALTH": "api"}
 	c, err := FromEnv(v1alpha1.Default(), func(k string) string { return env[k] })
 	if err != nil {
 		t.Fatal(err)

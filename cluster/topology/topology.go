@@ -141,8 +141,8 @@ func Resolve(c v1alpha1.Cluster) Topology {
 			PodNetwork: c.Networking.PodNetwork,
 
 			LoadBalancers: c.Networking.LoadBalancerSubnets,
-			MTU:        c.Networking.MTU,
-			Search:     c.Networking.DNSSearch,
+			MTU:           c.Networking.MTU,
+			Search:        c.Networking.DNSSearch,
 		},
 		APISANs:       c.Networking.APIServerSANs,
 		ProxyMode:     c.Networking.KubeProxyMode,
