@@ -27,7 +27,7 @@ type Kubernetes struct {
 	EmulationForwardCompatible bool `json:"emulationForwardCompatible,omitempty"`
 	// EncryptionAlgorithm is that of the cluster's keys: ECDSA-P256, ECDSA-P384, RSA-2048, RSA-3072 or RSA-4096. RSA keys take their time to
 	// be made. Default: ECDSA-P256.
-	EncryptionAlgorithm string `json:"encryptionAlgorithm"`
+	EncryptionAlgorithm string `json:"encryptionAlgorithm,omitempty"`
 }
 
 // Component has settings of one component.
