@@ -3,6 +3,7 @@ package snapshot
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ const (
 	// stopLimit bounds how long it takes to stop everything: a process that waits for the disk stops
 	// afterwards.
 	stopLimit = 10 * time.Second
-	// held is the first word of what Keep writes when everything stands still.
+	// heldWord is the first word of what Keep writes when everything stands still.
 	heldWord = "held"
 )
 
@@ -72,7 +73,11 @@ func Hold(ctx context.Context, command ...string) (_ context.Context, release fu
 	word, list, _ := strings.Cut(strings.TrimSpace(line), " ")
 	if err != nil || word != heldWord {
 		in.Close()
-		return nil, nil, failed(errors.Join(err, cmd.Wait()))
+		err = errors.Join(err, cmd.Wait())
+		if cmd.ProcessState.ExitCode() < 0 {
+			goOnAll() // it was killed half way
+		}
+		return nil, nil, failed(err)
 	}
 	held, cancel := context.WithCancelCause(ctx)
 	done := make(chan error, 1)
@@ -87,20 +92,13 @@ func Hold(ctx context.Context, command ...string) (_ context.Context, release fu
 			}
 			err = failed(err)
 		}
-		cancel(cmpError(err, context.Canceled))
+		cancel(cmp.Or(err, context.Canceled))
 		done <- err
 	}()
 	return held, func() error {
 		in.Close()
 		return <-done
 	}, nil
-}
-
-func cmpError(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 // Keep stops all processes of the nodes, and the engine below them, says so on out, and has them go
@@ -200,6 +198,19 @@ func (s *stopper) goOn() {
 		_ = s.kill(pid, unix.SIGCONT)
 	}
 	s.stopped = nil
+}
+
+// goOnAll has all processes go on that may have been stopped.
+func goOnAll() {
+	all, err := processes("/proc")
+	if err != nil {
+		return
+	}
+	for _, p := range slices.Backward(all) {
+		if p.ours {
+			_ = unix.Kill(p.pid, unix.SIGCONT)
+		}
+	}
 }
 
 type process struct {
