@@ -23,10 +23,13 @@ const (
 
 // Balancer passes connections on. Its zero value is not usable: see New.
 type Balancer struct {
-	servers []netip.AddrPort
-	ready   func(context.Context, netip.AddrPort) error
+	ready func(context.Context, netip.AddrPort) error
 
 	mu sync.Mutex
+	// servers are all that there are.
+	servers []netip.AddrPort
+	// changed is closed when servers change.
+	changed chan struct{}
 	// in are the servers that are ready, in the order of servers; next counts connections.
 	in   []netip.AddrPort
 	next int
@@ -37,7 +40,57 @@ type Balancer struct {
 
 // New returns a balancer for servers, of which ready says whether one is: nil if so.
 func New(servers []netip.AddrPort, ready func(context.Context, netip.AddrPort) error) *Balancer {
-	return &Balancer{servers: servers, ready: ready, open: map[netip.AddrPort]map[net.Conn]bool{}}
+	return &Balancer{servers: servers, changed: make(chan struct{}), ready: ready, open: map[netip.AddrPort]map[net.Conn]bool{}}
+}
+
+// Replace changes the servers. Connections to one that is no longer among them end.
+func (b *Balancer) Replace(servers []netip.AddrPort) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.servers {
+		if slices.Contains(servers, s) {
+			continue
+		}
+		b.in = slices.DeleteFunc(slices.Clone(b.in), func(in netip.AddrPort) bool { return in == s })
+		for conn := range b.open[s] {
+			conn.Close()
+		}
+	}
+	b.servers = servers
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// watchAll looks at all servers that there are at a time, until ctx ends.
+func (b *Balancer) watchAll(ctx context.Context) {
+	watched := map[netip.AddrPort]context.CancelFunc{}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for ctx.Err() == nil {
+		b.mu.Lock()
+		servers, changed := b.servers, b.changed
+		b.mu.Unlock()
+		for server, stop := range watched {
+			if !slices.Contains(servers, server) {
+				stop()
+				delete(watched, server)
+			}
+		}
+		for _, server := range servers {
+			if watched[server] == nil {
+				one, stop := context.WithCancel(ctx)
+				watched[server] = stop
+				wait.Go(func() {
+					defer stop()
+					b.watch(one, server)
+				})
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
 }
 
 // Serve takes connections from listeners until ctx ends, and closes the listeners.
@@ -45,9 +98,7 @@ func (b *Balancer) Serve(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wait sync.WaitGroup
-	for _, server := range b.servers {
-		wait.Go(func() { b.watch(ctx, server) })
-	}
+	wait.Go(func() { b.watchAll(ctx) })
 	for _, l := range listeners {
 		stop := context.AfterFunc(ctx, func() { l.Close() })
 		defer stop()
@@ -79,7 +130,9 @@ func (b *Balancer) watch(ctx context.Context, server netip.AddrPort) {
 		try, cancel := context.WithTimeout(ctx, patience)
 		err := b.ready(try, server)
 		cancel()
-		b.set(server, err == nil)
+		if ctx.Err() == nil {
+			b.set(server, err == nil)
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(interval):

@@ -28,6 +28,10 @@ const (
 	// Phase has one line with what the runner is doing; Ready exists when the cluster is ready.
 	Phase = Run + "/phase"
 	Ready = Run + "/ready"
+	// ControlSocket is where the runner takes requests: see package control.
+	ControlSocket = Run + "/control/runner.sock"
+	// Held exists while the controllers are held for a pause: see cluster/pause.go.
+	Held = Run + "/held"
 	// Timeline has when each piece of the last start began and ended: see package timeline.
 	Timeline = Run + "/timeline.json"
 	// State is the top-level container's directory for what must survive a restart, keys among it.

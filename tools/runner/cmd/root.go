@@ -3,10 +3,12 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/dind-cluster/dind-cluster/cluster"
 	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/spf13/cobra"
 )
@@ -31,10 +33,12 @@ func Main(ctx context.Context, args []string) int {
 		newKubeconfig(),
 		newConfig(),
 		newLogs(),
+		newControl(),
 		newProbe(),
 		newFailed(),
 		newVersion(),
 	)
+	root.AddCommand(verbCommands()...)
 	verb := args[1:]
 	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig`
 	// works.
@@ -47,8 +51,10 @@ func Main(ctx context.Context, args []string) int {
 		run = func(ctx context.Context) error { return await(ctx, args) }
 	}
 	if err := run(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "error: %v\n", err)
-		return 1
+		if !errors.As(err, new(*cluster.ExitError)) {
+			fmt.Fprintf(os.Stderr, "error: %v\n", err)
+		}
+		return status(err)
 	}
 	return 0
 }
