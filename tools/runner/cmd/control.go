@@ -22,6 +22,11 @@ func verbCommands() []*cobra.Command {
 	}
 	all := append(p.Commands(), newPause(), newUnpause(), newExec(), newCopy())
 	for _, c := range all {
+		if c.Name() == "node" {
+			// In a node it has no verb: `runner node` is a unit there.
+			unit := newNode()
+			c.Short, c.Args, c.RunE = c.Short+"; without a verb: "+unit.Short, unit.Args, unit.RunE
+		}
 		c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return control.Usage("%v", err) })
 	}
 	return all

@@ -26,7 +26,6 @@ func Main(ctx context.Context, args []string) int {
 		newEntrypoint(),
 		newConsole(),
 		newCluster(),
-		newNode(),
 		newDNS(),
 		newBalance(),
 		newHealth(),
