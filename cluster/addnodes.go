@@ -7,10 +7,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/api/config"
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/dind-cluster/dind-cluster/cluster/control"
 	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/nodes"
@@ -274,9 +276,15 @@ func (c *cluster) checkRoom(added []topology.Node) error {
 func (c *cluster) bringIn(ctx context.Context, log *progress.Printer, added []topology.Node) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	var done sync.WaitGroup
 	for _, n := range added {
+		done.Add(1)
+		once := sync.OnceFunc(done.Done)
+		defer once()
 		defer c.hear(n.Name, func(r node.Report) {
 			switch {
+			case r.Done:
+				once()
 			case r.Error != "":
 				log.Printf("%s", r.Log)
 				fail(fmt.Errorf("node %s: %s", r.Node, r.Error))
@@ -313,10 +321,55 @@ func (c *cluster) bringIn(ctx context.Context, log *progress.Printer, added []to
 	}); err != nil {
 		return err
 	}
-	if err := do("joining the cluster", func() error { return c.waitUntilReady(ctx, added, time.Time{}) }); err != nil {
+	if err := do("joining the cluster", func() error {
+		joined := make(chan struct{})
+		go func() {
+			done.Wait()
+			close(joined)
+		}()
+		select {
+		case <-joined:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := c.waitForStaticPods(ctx, added); err != nil {
+			return err
+		}
+		return c.waitUntilReady(ctx, added, time.Time{})
+	}); err != nil {
 		return err
 	}
 	return c.joined(topology.Names(added), nil)
+}
+
+// waitForStaticPods waits until the control planes among some nodes have all their pods, and these are
+// ready.
+func (c *cluster) waitForStaticPods(ctx context.Context, all []topology.Node) error {
+	var want []string
+	for _, n := range all {
+		if n.Role == topology.ControlPlane {
+			for _, component := range component.Which(component.StaticPod) {
+				want = append(want, "kube-system/"+component.Name+"-"+n.Name)
+			}
+		}
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	var waiting []string
+	err := kubeapi.Follow(ctx, c.api, "/api/v1/namespaces/kube-system/pods", func(found map[string]kubeapi.Pod) bool {
+		waiting = nil
+		for _, name := range want {
+			if ok, why := kubeapi.Ready(found[name].Status.Conditions); !ok {
+				waiting = append(waiting, name+": "+why)
+			}
+		}
+		return len(waiting) == 0
+	})
+	if err != nil {
+		return fmt.Errorf("pods that are not ready: %s: %w", strings.Join(waiting, "; "), err)
+	}
+	return nil
 }
 
 // whenDead calls fail when the container of one of the nodes ends, until ctx does.

@@ -77,6 +77,7 @@ func (c *cluster) receive(conn net.Conn) {
 			continue
 		}
 		if r.Done {
+			c.heard(r)
 			// From now on there is a cluster to lose. Workers are saved when all are ready; those
 			// that are not saved are made anew.
 			if n, _ := c.current().Node(r.Node); n.Role == topology.ControlPlane {
