@@ -27,8 +27,12 @@ const (
 	// patienceForPause is how long the controllers are held for a pause that does not come.
 	patienceForPause = time.Minute
 	// frozenFor is how long this process must have stood still for that to have been a pause. A shorter
-	// one does no harm.
+	// one than harmless does no harm: the kubelet calls itself not ready when it has not seen containerd
+	// for 30 seconds or its pods for 3 minutes
+	// (https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/runtime.go), the controller
+	// manager a node unreachable after 50.
 	frozenFor = 2 * time.Second
+	harmless  = 20 * time.Second
 	// reportTime bounds how long nodes may take to report after a pause. They renew their leases every
 	// ten seconds, and their statuses within ten seconds of a change.
 	reportTime = time.Minute
@@ -123,7 +127,7 @@ func (c *cluster) unpause(ctx context.Context) error {
 // outlast waits for the end of a pause and lets the controllers go on.
 func (c *cluster) outlast(ctx context.Context, wake <-chan struct{}, ready []string) {
 	begin := time.Now()
-	since := begin
+	since, frozen := begin, time.Duration(0)
 	for last := begin; ; last = time.Now() {
 		select {
 		case <-wake:
@@ -132,6 +136,7 @@ func (c *cluster) outlast(ctx context.Context, wake <-chan struct{}, ready []str
 		since = time.Now()
 		if gap := since.Sub(last); gap >= frozenFor {
 			c.log.Printf("the cluster was paused for %v", progress.Duration(gap))
+			frozen = gap
 			break
 		}
 		select {
@@ -146,8 +151,10 @@ func (c *cluster) outlast(ctx context.Context, wake <-chan struct{}, ready []str
 	}
 	waiting, cancel := context.WithTimeoutCause(ctx, reportTime, fmt.Errorf("they did not within %v", reportTime))
 	defer cancel()
-	if err := c.waitForReports(waiting, ready, since); err != nil {
-		c.log.Printf("after the pause: %v", err)
+	if frozen > harmless {
+		if err := c.waitForReports(waiting, ready, since); err != nil {
+			c.log.Printf("after the pause: %v", err)
+		}
 	}
 	c.letGo(ctx)
 }
@@ -165,34 +172,56 @@ func (l lease) Meta() kubeapi.Meta { return l.Metadata }
 
 const leases = "/apis/coordination.k8s.io/v1/namespaces/"
 
-// waitForReports waits until nodes have renewed their leases since a time, and are ready.
+// waitForReports waits until nodes have renewed their leases since a time, and are ready by what their
+// kubelets found since. At first these may find that they have not seen their pods for too long, and
+// they look again ten seconds later. One that finds nothing new does not report its status, but has
+// looked when it renews its lease for the second time.
 func (c *cluster) waitForReports(ctx context.Context, ready []string, since time.Time) error {
-	var late []string
-	err := kubeapi.Follow(ctx, c.api, leases+"kube-node-lease/leases", func(found map[string]lease) bool {
-		late = nil
-		for _, name := range ready {
-			if found["kube-node-lease/"+name].Spec.RenewTime.Before(since) {
-				late = append(late, name)
+	renewals := map[string]map[time.Time]bool{}
+	reported := map[string]bool{}
+	for {
+		var leaseList struct{ Items []lease }
+		var nodeList struct{ Items []kubeapi.Node }
+		err := errors.Join(c.api.Get(ctx, leases+"kube-node-lease/leases", &leaseList), c.api.Get(ctx, "/api/v1/nodes", &nodeList))
+		for _, l := range leaseList.Items {
+			if name := l.Metadata.Name; !l.Spec.RenewTime.Before(since) {
+				if renewals[name] == nil {
+					renewals[name] = map[time.Time]bool{}
+				}
+				renewals[name][l.Spec.RenewTime] = true
 			}
 		}
-		return len(late) == 0
-	})
-	if err != nil {
-		return fmt.Errorf("nodes were to report: %s: %w", strings.Join(late, ", "), err)
-	}
-	err = kubeapi.Follow(ctx, c.api, "/api/v1/nodes", func(found map[string]kubeapi.Node) bool {
-		late = nil
+		left := map[string]string{}
 		for _, name := range ready {
-			if ok, why := kubeapi.Ready(found[name].Status.Conditions); !ok {
-				late = append(late, name+": "+why)
+			left[name] = "it is gone"
+		}
+		for _, n := range nodeList.Items {
+			name := n.Metadata.Name
+			if left[name] == "" {
+				continue
+			}
+			for _, condition := range n.Status.Conditions {
+				reported[name] = reported[name] || condition.Type == "Ready" && condition.LastHeartbeatTime.After(since)
+			}
+			ok, why := kubeapi.Ready(n.Status.Conditions)
+			switch times := len(renewals[name]); {
+			case !ok:
+				left[name] = why
+			case times == 0 || times == 1 && !reported[name]:
+				left[name] = "it has not reported yet"
+			default:
+				delete(left, name)
 			}
 		}
-		return len(late) == 0
-	})
-	if err != nil {
-		return fmt.Errorf("nodes were to be ready: %s: %w", strings.Join(late, "; "), err)
+		if err == nil && len(left) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("nodes were to report: %v: %w", left, errors.Join(context.Cause(ctx), err))
+		case <-time.After(again):
+		}
 	}
-	return nil
 }
 
 // letGo has the controllers go on: of each, the leader first, and the others when it has renewed its

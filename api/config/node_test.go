@@ -14,8 +14,8 @@ func TestReadNode(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"role: master": `node.yaml: line 1: role: "master": want control-plane or worker`,
-		"name: Gpu\nlable: {}\ncount: 1000\n": `node.yaml: line 1: name: "Gpu": want 2 to 63 lower case letters, digits and hyphens` +
-			"\nnode.yaml: line 2: lable: no such field: did you mean labels?\nnode.yaml: line 3: count: 1000: want a whole number from 0 to 100",
+		"name: Gpu\nlabel: {}\ncount: -1\n": `node.yaml: line 1: name: "Gpu": want 2 to 63 lower case letters, digits and hyphens` +
+			"\nnode.yaml: line 2: label: no such field: did you mean labels?\nnode.yaml: line 3: count: -1: want a whole number from 0 to 100",
 		"": "node.yaml: the YAML document is empty",
 		"extraPortMappings: [{hostPort: 6443, containerPort: 80}]": "node.yaml: line 1: extraPortMappings[0].hostPort: 6443 is the API server's",
 	} {

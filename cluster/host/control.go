@@ -43,8 +43,13 @@ func (l *Launcher) Perform(ctx context.Context, name string, r control.Request, 
 	if err != nil {
 		return err
 	}
-	// The end of what is sent takes the request back.
-	in, hold := io.Pipe()
+	// The end of what is sent takes the request back. It is the command's own pipe: exec would wait for
+	// the end of any other reader, even if the command has ended.
+	in, hold, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer in.Close()
 	defer hold.Close()
 	stop := context.AfterFunc(ctx, func() { hold.Close() })
 	defer stop()
@@ -55,7 +60,6 @@ func (l *Launcher) Perform(ctx context.Context, name string, r control.Request, 
 	go func() {
 		// The command gets the end of its input when ctx ends, and then what has been begun is undone.
 		err := l.Docker.Detached().ExecStreams(context.WithoutCancel(ctx), c.ID, docker.Streams{In: in, Out: events}, "runner", "control")
-		in.CloseWithError(io.ErrClosedPipe)
 		events.CloseWithError(err)
 		ended <- err
 	}()

@@ -170,7 +170,9 @@ func (t Topology) ControlPlanes() []Node {
 // Balanced reports whether there is a load balancer in the top-level container before the API
 // servers. That is decided when a cluster is made: all of its certificates and kubeconfigs have the
 // endpoint in them.
-func (t Topology) Balanced() bool { return t.Endpoint.Addr() == t.Networks.Gateway() }
+func (t Topology) Balanced() bool {
+	return len(t.ControlPlanes()) > 1 || len(t.Networks.Nodes) > 0 && t.Endpoint.Addr() == t.Networks.Gateway()
+}
 
 // APIServer returns the address of a control plane's own API server.
 func (n Node) APIServer() netip.AddrPort {
