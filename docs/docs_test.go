@@ -505,8 +505,11 @@ func TestReference(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", s.Name, s.Values, value, s.Doc)
 	}
 	var usage strings.Builder
-	for _, verb := range []string{"create", "delete", "list", "load", "logs", "kubeconfig"} {
-		text := strings.TrimSpace(help(t, "launcher", verb))
+	for _, verb := range []string{
+		"create", "delete", "list", "load", "logs", "kubeconfig", "node add", "node remove", "node restart", "node stop", "node start",
+		"node list", "scale", "pause", "unpause", "wait", "status", "exec", "cp",
+	} {
+		text := strings.TrimSpace(help(t, "launcher", strings.Fields(verb)...))
 		fmt.Fprintf(&usage, "%s\n\n\n", text)
 	}
 	file := "settings.md"
