@@ -171,6 +171,7 @@ func grow(s *state, asked []v1alpha1.Node, taken []string) (next state, added []
 	want := slices.Clone(asked)
 	var errs []error
 	for i, n := range want {
+		before := len(errs)
 		switch {
 		case n.Name == "":
 		case names[n.Name] && !s.Topology.Has(n.Name):
@@ -179,6 +180,9 @@ func grow(s *state, asked []v1alpha1.Node, taken []string) (next state, added []
 			errs = append(errs, fmt.Errorf("there is a node %q already", n.Name))
 		case slices.ContainsFunc(want[:i], func(o v1alpha1.Node) bool { return o.Name == n.Name }):
 			errs = append(errs, fmt.Errorf("the name %q is given twice", n.Name))
+		}
+		if len(errs) > before {
+			want[i].Name = "" // so that all else can be checked
 		}
 		if n.Role == v1alpha1.RoleControlPlane && !s.Topology.Balanced() {
 			errs = append(errs, errNotBalanced)

@@ -89,7 +89,7 @@ func TestGrow(t *testing.T) {
 	}{
 		"a name that is there":       {[]v1alpha1.Node{{Role: "worker", Name: "worker3"}}, `there is a node "worker3" already`},
 		"a name of a Node object":    {[]v1alpha1.Node{{Role: "worker", Name: "worker4"}}, `there is a Node object "worker4" already`},
-		"twice":                      {[]v1alpha1.Node{{Role: "worker", Name: "x1"}, {Role: "worker", Name: "x1"}}, `"x1" is the name of`},
+		"twice":                      {[]v1alpha1.Node{{Role: "worker", Name: "x1"}, {Role: "worker", Name: "x1"}}, `the name "x1" is given twice`},
 		"a bad name and a bad label": {[]v1alpha1.Node{{Role: "worker", Name: "X"}, {Role: "worker", Labels: map[string]string{"-": ""}}}, "\nname: \"X\": want"},
 		"too many":                   {slices.Repeat([]v1alpha1.Node{{Role: "worker"}}, 99), "101 nodes: want at most 100"},
 		"a role":                     {[]v1alpha1.Node{{Role: "master"}}, `role: "master": want control-plane or worker`},

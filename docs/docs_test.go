@@ -308,6 +308,12 @@ func use(t *testing.T, c command, program string, args []string) {
 			return
 		}
 	}
+	if i := slices.Index(args, "--"); i >= 0 {
+		args = args[:i] // the rest is for another program
+	}
+	if len(verb) > 0 && len(args) > 1 && regexp.MustCompile(`(?m)^  `+regexp.QuoteMeta(args[1])+` `).MatchString(help(t, program, verb...)) {
+		verb = args[:2]
+	}
 	for _, arg := range args {
 		if name, _, _ := strings.Cut(arg, "="); strings.HasPrefix(name, "-") && name != "-" && !hasOption(help(t, program, verb...), name) {
 			t.Errorf("%s: %q: %s has no option %s", c.document, strings.Join(c.words, " "), strings.Join(append([]string{program}, verb...), " "), name)

@@ -135,7 +135,7 @@ func testBadRequests(ctx context.Context, t *testing.T, b *box) {
 	for want, r := range map[string]control.Request{
 		`there is no node "worker7": there are control-plane, worker1`: {Verb: control.Remove, Nodes: []string{"worker7"}},
 		"the last control plane": {Verb: control.Remove, Nodes: []string{"control-plane"}},
-		"there is a node \"worker1\" already\nrole: \"master\": want control-plane or worker": {Verb: control.Add, Role: "master", Nodes: []string{"worker1"}},
+		"role: \"master\": want control-plane or worker\nthere is a node \"worker1\" already": {Verb: control.Add, Role: "master", Nodes: []string{"worker1"}},
 		"200 nodes: want a whole number from 1 to 100":                                        {Verb: control.Add, Count: 200},
 		"101 nodes: want at most 100":                                                         {Verb: control.Add, Count: 99},
 		"n.yaml: line 2: nmae: no such field: did you mean name?": {Verb: control.Add, File: &control.File{
