@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dind-cluster/dind-cluster/api/config"
 	"github.com/dind-cluster/dind-cluster/cluster/control"
 	"github.com/dind-cluster/dind-cluster/cluster/host"
 )
@@ -111,14 +112,17 @@ func (b *box) checkNodes(ctx context.Context, t *testing.T, want ...string) {
 	}
 	containers := strings.Fields(b.exec(ctx, t, "docker", "ps", "--all", "--format", "{{.Names}}"))
 	slices.Sort(containers)
-	config := b.exec(ctx, t, "runner", "config")
-	for _, name := range want {
-		if !strings.Contains(config, "name: "+name+"\n") {
-			t.Errorf("the configuration does not have %s:\n%s", name, config)
-		}
+	effective, err := config.Read("runner config", []byte(b.exec(ctx, t, "runner", "config")))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !slices.Equal(got, want) || !slices.Equal(containers, want) || strings.Count(config, "- name: ") != len(want) {
-		t.Errorf("Kubernetes has %q, Docker %q, want %q; configuration:\n%s", got, containers, want, config)
+	var described []string
+	for _, n := range effective.Expand() {
+		described = append(described, n.Name)
+	}
+	slices.Sort(described)
+	if !slices.Equal(got, want) || !slices.Equal(containers, want) || !slices.Equal(described, want) {
+		t.Errorf("Kubernetes has %q, Docker %q, the configuration %q, want %q", got, containers, described, want)
 	}
 	var report struct {
 		Ready bool
