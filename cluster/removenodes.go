@@ -279,7 +279,7 @@ func (c *cluster) startLeaving(ctx context.Context) {
 // server takes itself off the endpoints of the service "kubernetes" while its etcd still runs.
 const stopStaticPods = `systemctl stop kubelet
 pods=$(crictl ps --quiet --label io.kubernetes.pod.namespace=kube-system --name '^kube-(apiserver|controller-manager|scheduler)$')
-[ -z "$pods" ] || crictl stop --timeout 10 $pods`
+[ -z "$pods" ] || crictl stop --timeout 5 $pods`
 
 // finishRemoval does what is left of the removal of a node that the topology no longer has.
 func (c *cluster) finishRemoval(ctx context.Context, n topology.Node) error {
