@@ -15,8 +15,8 @@ import (
 // for.
 const again = 100 * time.Millisecond
 
-// lookAfter keeps the cluster whole until ctx ends. A cluster that is not ready becomes ready as
-// soon as what it lacks is there.
+// lookAfter keeps the cluster whole until ctx ends, and does what it is asked to. A cluster that is
+// not ready becomes ready as soon as what it lacks is there.
 func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 	if err := c.connect(); err != nil {
 		return err
@@ -28,14 +28,20 @@ func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 	c.mu.Lock()
 	c.lost = nil
 	c.mu.Unlock()
+	stop, err := c.takeRequests(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for !ready && ctx.Err() == nil {
-		if ready = c.settle(ctx); !ready {
+		if ready = c.turn.spare(ctx, c.settle); !ready {
 			select {
 			case <-ctx.Done():
 			case <-time.After(again):
 			}
 		}
 	}
+	<-ctx.Done()
 	care.Wait()
 	return nil
 }
@@ -73,7 +79,7 @@ func (c *cluster) completeNodes(ctx context.Context, seen func(map[string]kubeap
 // complete patches the nodes that lack something.
 func (c *cluster) complete(ctx context.Context, found map[string]kubeapi.Node) error {
 	var errs []error
-	for _, n := range c.topology.Nodes {
+	for _, n := range c.current().Nodes {
 		have, ok := found[n.Name]
 		if !ok || have.Spec.PodCIDR != "" {
 			continue

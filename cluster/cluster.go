@@ -21,6 +21,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/cluster/action"
 	"github.com/dind-cluster/dind-cluster/cluster/lock"
+	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
@@ -57,6 +58,10 @@ type cluster struct {
 	// spans records what the actions and the nodes have done so far.
 	spans timeline.Recorder
 
+	// turn is for whoever changes the nodes. The one who has it may read topology, settings and state
+	// without mu.
+	turn *turn
+
 	mu    sync.Mutex
 	state *state
 	// lost has the workers that do not come back in this start, and why. The others do not wait for
@@ -73,6 +78,11 @@ type cluster struct {
 	router string
 	// over reports whether the start has ended, well or badly.
 	over bool
+	// thaw ends a pause that was prepared, nil if there is none; thawed is closed when it is over.
+	thaw   func()
+	thawed chan struct{}
+	// listeners get the reports of nodes that are being added.
+	listeners map[string]func(node.Report)
 	// changes lists what to do about the nodes' containers.
 	changes changes
 	// restored reports whether this start has brought the cluster back from a snapshot, and fresh
@@ -98,6 +108,7 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		docker:   client,
 		log:      progress.New(out).Since(begin),
 		failures: &failures{},
+		turn:     newTurn(),
 	}
 	c.state = &state{Settings: c.settings, Topology: c.topology}
 	switch saved, err := loadState(paths.State); {
@@ -131,6 +142,10 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
+	}
+	if _, err := os.Stat(paths.Held); err == nil {
+		// The one that held them has ended.
+		c.letGo(ctx)
 	}
 	stop, err := c.listen(ctx)
 	if err != nil {
@@ -185,6 +200,12 @@ func (c *cluster) adopt(ctx context.Context) error {
 	s := &c.settings
 	s.Name, s.Networking.APIServerPort, s.Start, s.Health = asked.Name, asked.Networking.APIServerPort, asked.Start, asked.Health
 	s.Manifests, s.Images = asked.Manifests, asked.Images
+	if c.state.Edited {
+		asked.Nodes = s.Nodes
+		if err := settings.Save(*s); err != nil {
+			return err
+		}
+	}
 	differences, err := settings.Differences(*s, asked)
 	if err != nil || len(differences) == 0 {
 		return err

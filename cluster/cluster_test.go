@@ -532,9 +532,13 @@ func TestLostControlPlanes(t *testing.T) {
 func TestMemberID(t *testing.T) {
 	const list = "3dfd98e9da4c2ba4, started, control-plane3, https://10.250.0.4:2380, https://10.250.0.4:2379, false\n" +
 		"8211f1d0f64f3269, unstarted, , https://10.250.0.3:2380, , true\n91bc3c398fb3c146, started, control-plane, https://10.250.0.2:2380, https://10.250.0.2:2379, false\n"
-	for name, want := range map[string]string{"control-plane": "91bc3c398fb3c146", "control-plane3": "3dfd98e9da4c2ba4", "control-plane2": ""} {
-		if got := memberID(list, name); got != want {
-			t.Errorf("%s: got %q, want %q", name, got, want)
+	for n, want := range map[struct{ name, ip string }]string{
+		{"control-plane", "10.250.0.2"}: "91bc3c398fb3c146", {"control-plane3", "10.250.0.4"}: "3dfd98e9da4c2ba4",
+		// One that has not started has no name yet.
+		{"control-plane2", "10.250.0.3"}: "8211f1d0f64f3269", {"control-plane4", "10.250.0.5"}: "",
+	} {
+		if got := memberID(list, topology.Node{Name: n.name, IPs: []netip.Addr{netip.MustParseAddr(n.ip)}}); got != want {
+			t.Errorf("%s: got %q, want %q", n.name, got, want)
 		}
 	}
 }

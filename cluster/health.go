@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
@@ -60,6 +61,8 @@ func Health(ctx context.Context, what string) error {
 	if err := api.Get(ctx, "/api/v1/nodes?resourceVersion=0", &list); err != nil {
 		return fmt.Errorf("reading the nodes: %w", err)
 	}
+	// Nodes that are being added do not count yet.
+	s.Topology.Nodes = slices.DeleteFunc(s.Topology.Nodes, func(n topology.Node) bool { return !slices.Contains(s.Joined, n.Name) })
 	if down := downNodes(s.Topology, containers, list.Items); len(down) > 0 {
 		return fmt.Errorf("nodes are down: %s", strings.Join(down, "; "))
 	}

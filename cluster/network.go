@@ -121,8 +121,15 @@ func runBatch(ctx context.Context, commands string) error {
 func routes(t topology.Topology) string {
 	var out strings.Builder
 	out.WriteString(serviceRoutes(t, t.Init()))
-	if t.Networks.PodNetwork == v1alpha1.PodNetworkPTP {
-		for _, n := range t.Nodes {
+	out.WriteString(podRoutes(t.Networks, t.Nodes))
+	return out.String()
+}
+
+// podRoutes returns the routes to the pods of nodes.
+func podRoutes(networks topology.Networks, nodes []topology.Node) string {
+	var out strings.Builder
+	if networks.PodNetwork == v1alpha1.PodNetworkPTP {
+		for _, n := range nodes {
 			for i, cidr := range n.PodCIDRs {
 				fmt.Fprintf(&out, "route replace %s via %s dev %s\n", cidr, n.IPs[i], bridgeName)
 			}

@@ -291,6 +291,7 @@ func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 			return nil
 		})
 	}
+	c.startLeaving(ctx)
 	if err := group.Wait(); err != nil {
 		return "", err
 	}
@@ -300,6 +301,9 @@ func (c *cluster) restartNodes(ctx context.Context) (string, error) {
 // createMissing makes new containers for nodes whose containers are gone or were never complete.
 // What only they had is lost; what the cluster has for them, pods for example, comes back.
 func (c *cluster) createMissing(ctx context.Context) (string, error) {
+	if err := c.finishRemovals(ctx); err != nil {
+		return "", err
+	}
 	have, err := nodes.All(ctx, c.docker)
 	if err != nil {
 		return "", err
@@ -335,7 +339,7 @@ func (c *cluster) createMissing(ctx context.Context) (string, error) {
 	for _, n := range changes.create {
 		c.log.Printf("    %s is missing: making it anew", n.Name)
 		if n.Role == topology.ControlPlane {
-			if err := c.removeMember(ctx, n.Name); err != nil {
+			if err := c.removeMember(ctx, n); err != nil {
 				return "", err
 			}
 		}
@@ -349,6 +353,9 @@ func (c *cluster) watch(ctx context.Context) {
 	go func() {
 		err := c.docker.Events(ctx, since, func(e docker.Event) bool {
 			a := e.Actor.Attributes
+			if !c.current().Has(a["name"]) {
+				return true // it is being removed
+			}
 			c.lose(a["name"], fmt.Errorf("node %s stopped while the cluster was starting (exit status %s)", a["name"], a["exitCode"]))
 			return true
 		}, "type=container", "event=die", "label="+nodes.Label)

@@ -48,7 +48,7 @@ func Save(ctx context.Context, image string, hold []string, out io.Writer, log *
 	if m.Store, m.Linked, err = store.Seeded(paths.DockerContainerd); err != nil {
 		return fmt.Errorf("reading which images the cluster has: %w", err)
 	}
-	if err := checkRunning(ctx); err != nil {
+	if err := checkNotPaused(ctx); err != nil {
 		return err
 	}
 	// A cluster that does not work may be just what somebody wants to keep.
@@ -76,8 +76,8 @@ func Save(ctx context.Context, image string, hold []string, out io.Writer, log *
 	return nil
 }
 
-// checkRunning returns an error if a node is paused: its processes could not be stopped.
-func checkRunning(ctx context.Context) error {
+// checkNotPaused returns an error if a node is paused: its processes could not be stopped.
+func checkNotPaused(ctx context.Context) error {
 	client, err := docker.Find()
 	if err != nil {
 		return err

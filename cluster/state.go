@@ -27,6 +27,11 @@ type state struct {
 	Settings v1alpha1.Cluster  `json:"settings"`
 	Topology topology.Topology `json:"topology"`
 	Secrets  secrets           `json:"secrets"`
+	// Edited reports whether nodes were added or removed since: Settings has those that there are now.
+	Edited bool `json:"edited,omitempty"`
+	// Leaving are nodes on their way out: no longer part of Topology, but something of them may be
+	// left.
+	Leaving []topology.Node `json:"leaving,omitempty"`
 	// Joined has the names of the nodes that are complete. Others are made anew. Until the control
 	// plane is among them there is no cluster to lose.
 	Joined []string `json:"joined"`

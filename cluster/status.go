@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 
 	"github.com/dind-cluster/dind-cluster/cluster/node"
@@ -69,21 +68,26 @@ func (c *cluster) receive(conn net.Conn) {
 		if reports.Decode(&r) != nil {
 			return
 		}
+		if r.Error != "" && c.heard(r) {
+			continue
+		}
 		if r.Error != "" {
 			c.failures.add(r)
 			c.lose(r.Node, fmt.Errorf("node %s: %s", r.Node, r.Error))
 			continue
 		}
 		if r.Done {
+			c.heard(r)
 			// From now on there is a cluster to lose. Workers are saved when all are ready; those
 			// that are not saved are made anew.
-			if slices.ContainsFunc(c.topology.ControlPlanes(), func(n topology.Node) bool { return n.Name == r.Node }) {
+			if n, _ := c.current().Node(r.Node); n.Role == topology.ControlPlane {
 				if err := c.joined([]string{r.Node}, nil); err != nil {
 					c.lose(r.Node, err)
 				}
 			}
 			continue
 		}
+		c.heard(r)
 		c.spans.Add(timeline.Span{Lane: r.Node, Name: r.Step, Start: r.Start, End: r.Start.Add(r.Took)})
 		c.log.Printf("    %s: %s (%s)", r.Node, r.Step, progress.Duration(r.Took))
 	}

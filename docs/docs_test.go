@@ -312,6 +312,12 @@ func use(t *testing.T, c command, program string, args []string) {
 		}
 		verb = args[:len(verb)+1]
 	}
+	if i := slices.Index(args, "--"); i >= 0 {
+		args = args[:i] // the rest is for another program
+	}
+	if len(verb) > 0 && len(args) > 1 && regexp.MustCompile(`(?m)^  `+regexp.QuoteMeta(args[1])+` `).MatchString(help(t, program, verb...)) {
+		verb = args[:2]
+	}
 	for _, arg := range args {
 		if name, _, _ := strings.Cut(arg, "="); strings.HasPrefix(name, "-") && name != "-" && !hasOption(help(t, program, verb...), name) {
 			t.Errorf("%s: %q: %s has no option %s", c.document, strings.Join(c.words, " "), strings.Join(append([]string{program}, verb...), " "), name)
@@ -509,7 +515,11 @@ func TestReference(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", s.Name, s.Values, value, s.Doc)
 	}
 	var usage strings.Builder
-	for _, verb := range []string{"create", "delete", "list", "load", "logs", "kubeconfig", "snapshot save", "snapshot restore", "snapshot inspect"} {
+	for _, verb := range []string{
+		"create", "delete", "list", "load", "logs", "kubeconfig", "node add", "node remove", "node restart", "node stop", "node start",
+		"node list", "scale", "pause", "unpause", "wait", "status", "exec", "cp",
+		"snapshot save", "snapshot restore", "snapshot inspect", "forward",
+	} {
 		text := strings.TrimSpace(help(t, "launcher", strings.Fields(verb)...))
 		fmt.Fprintf(&usage, "%s\n\n\n", text)
 	}

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -69,6 +70,27 @@ func (c Cluster) Expand() []Node {
 		}
 	}
 	return out
+}
+
+// FreeName returns the name that the next node of a role has which has none of its own, where some are taken.
+func FreeName(role string, taken func(string) bool) string {
+	for n := 1; ; n++ {
+		if name := nodeName(role, n); !taken(name) {
+			return name
+		}
+	}
+}
+
+// Number returns the number in the name of a node that has none of its own; 0 if it is another name.
+func Number(role, name string) int {
+	if name == nodeName(role, 1) {
+		return 1
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(name, role))
+	if err != nil || nodeName(role, n) != name {
+		return 0
+	}
+	return n
 }
 
 // DockerPropagation returns Docker's word for the propagation of a mount, or "" for its default.

@@ -157,6 +157,9 @@ type Networking struct {
 	// APIServerPort is the port of the Docker host under which the API server is reached, and which kubeconfigs name.
 	// Default: 6443; bazel run looks for a free one.
 	APIServerPort int `json:"apiServerPort,omitempty"`
+	// APIServerLoadBalancer puts a load balancer before a single control plane, too, so that others can be added while the
+	// cluster runs. Before several there always is one. Default: false.
+	APIServerLoadBalancer bool `json:"apiServerLoadBalancer,omitempty"`
 	// APIServerSANs are further names and addresses for the API server's certificate.
 	APIServerSANs []string `json:"apiServerSANs,omitempty"`
 	// KubeProxyMode is iptables, nftables, ipvs, if the Docker host's kernel has that, or none, which leaves kube-proxy away: for a

@@ -40,16 +40,16 @@ const (
 
 // Balancer passes connections on. Its zero value is not usable: see New.
 type Balancer struct {
-	servers []netip.AddrPort
-	ready   func(context.Context, netip.AddrPort) error
-	// look has a value for a server that is to be looked at now.
-	look map[netip.AddrPort]chan struct{}
+	ready func(context.Context, netip.AddrPort) error
 
 	mu sync.Mutex
+	// servers are all that there are; look has a value for one that is to be looked at now.
+	servers []netip.AddrPort
+	look    map[netip.AddrPort]chan struct{}
 	// states are those of the servers; next counts connections.
 	states map[netip.AddrPort]state
 	next   int
-	// changed is closed and replaced when a state changes.
+	// changed is closed and replaced when a state changes, or the servers do.
 	changed chan struct{}
 	// open are the connections to a server, which end when it is no longer ready: what is sent to a node that is gone gets no
 	// answer, and the client would wait.
@@ -59,13 +59,72 @@ type Balancer struct {
 // New returns a balancer for servers, of which ready says whether one is: nil if so.
 func New(servers []netip.AddrPort, ready func(context.Context, netip.AddrPort) error) *Balancer {
 	b := &Balancer{
-		servers: servers, ready: ready, look: map[netip.AddrPort]chan struct{}{},
+		ready: ready, look: map[netip.AddrPort]chan struct{}{},
 		states: map[netip.AddrPort]state{}, changed: make(chan struct{}), open: map[netip.AddrPort]map[net.Conn]bool{},
 	}
-	for _, s := range servers {
-		b.look[s] = make(chan struct{}, 1)
-	}
+	b.Replace(servers)
 	return b
+}
+
+// Replace changes the servers. Connections to one that is no longer among them end.
+func (b *Balancer) Replace(servers []netip.AddrPort) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.servers {
+		if slices.Contains(servers, s) {
+			continue
+		}
+		delete(b.states, s)
+		delete(b.look, s)
+		for conn := range b.open[s] {
+			conn.Close()
+		}
+	}
+	for _, s := range servers {
+		if b.look[s] == nil {
+			b.look[s] = make(chan struct{}, 1)
+		}
+	}
+	b.servers = slices.Clone(servers)
+	b.change()
+}
+
+// change tells those who wait of a change. It is called with the lock.
+func (b *Balancer) change() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// watchAll looks at all servers that there are at a time, until ctx ends.
+func (b *Balancer) watchAll(ctx context.Context) {
+	watched := map[netip.AddrPort]context.CancelFunc{}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for ctx.Err() == nil {
+		b.mu.Lock()
+		servers, changed := b.servers, b.changed
+		b.mu.Unlock()
+		for server, stop := range watched {
+			if !slices.Contains(servers, server) {
+				stop()
+				delete(watched, server)
+			}
+		}
+		for _, server := range servers {
+			if watched[server] == nil {
+				one, stop := context.WithCancel(ctx)
+				watched[server] = stop
+				wait.Go(func() {
+					defer stop()
+					b.watch(one, server)
+				})
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
 }
 
 // Serve passes connections on until ctx ends. It listens only while there is a server that takes connections: a client that is
@@ -76,9 +135,7 @@ func (b *Balancer) Serve(ctx context.Context, listen func(context.Context) (net.
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	defer cancel()
-	for _, server := range b.servers {
-		wait.Go(func() { b.watch(ctx, server) })
-	}
+	wait.Go(func() { b.watchAll(ctx) })
 	for {
 		if b.await(ctx, func() bool { return len(b.atLeast(up)) > 0 }) != nil {
 			return nil
@@ -141,6 +198,9 @@ func (b *Balancer) atLeast(s state) []netip.AddrPort {
 
 // watch looks at a server again and again.
 func (b *Balancer) watch(ctx context.Context, server netip.AddrPort) {
+	b.mu.Lock()
+	look := b.look[server]
+	b.mu.Unlock()
 	for pause, last := soon, down; ctx.Err() == nil; {
 		now := b.examine(ctx, server)
 		switch {
@@ -152,10 +212,13 @@ func (b *Balancer) watch(ctx context.Context, server netip.AddrPort) {
 			pause = min(pause*3/2, rare)
 		}
 		last = now
+		if ctx.Err() != nil {
+			return // the server may no longer be one
+		}
 		b.set(server, now)
 		select {
 		case <-ctx.Done():
-		case <-b.look[server]:
+		case <-look:
 		case <-time.After(pause):
 		}
 	}
@@ -178,8 +241,11 @@ func (b *Balancer) examine(ctx context.Context, server netip.AddrPort) state {
 
 // lookAt has a server looked at now.
 func (b *Balancer) lookAt(server netip.AddrPort) {
+	b.mu.Lock()
+	look := b.look[server]
+	b.mu.Unlock()
 	select {
-	case b.look[server] <- struct{}{}:
+	case look <- struct{}{}:
 	default:
 	}
 }
@@ -187,11 +253,13 @@ func (b *Balancer) lookAt(server netip.AddrPort) {
 func (b *Balancer) set(server netip.AddrPort, s state) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.look[server] == nil {
+		return // it has been removed
+	}
 	was := b.states[server]
 	if was != s {
 		b.states[server] = s
-		close(b.changed)
-		b.changed = make(chan struct{})
+		b.change()
 	}
 	// While no server is ready there are no better ones. When there are, what was connected to this one meanwhile, or just as it
 	// went, ends, too.

@@ -47,6 +47,10 @@ const (
 	Ready = Run + "/ready"
 	// Incomplete exists if something that a user wants in the cluster, once it is ready, could not be done. It says what and why.
 	Incomplete = Run + "/incomplete"
+	// ControlSocket is where the runner takes requests: see package control.
+	ControlSocket = Run + "/control/runner.sock"
+	// Held exists while the controllers are held for a pause: see cluster/pause.go.
+	Held = Run + "/held"
 	// Timeline has when each piece of the last start began and ended: see package timeline.
 	Timeline = Run + "/timeline.json"
 	// State is the top-level container's directory for what must survive a restart, keys among it.

@@ -201,7 +201,7 @@ func Resolve(c v1alpha1.Cluster) Topology {
 		}
 		t.Nodes = append(t.Nodes, n)
 	}
-	if t.Balanced() {
+	if len(t.ControlPlanes()) > 1 || c.Networking.APIServerLoadBalancer {
 		t.Endpoint = netip.AddrPortFrom(t.Networks.Gateway(), v1alpha1.APIServerPort)
 		return t
 	}
@@ -216,9 +216,12 @@ func (t Topology) ControlPlanes() []Node {
 	return slices.DeleteFunc(slices.Clone(t.Nodes), func(n Node) bool { return n.Role != ControlPlane })
 }
 
-// Balanced reports whether there are several control planes, and a load balancer in the top-level
-// container before them.
-func (t Topology) Balanced() bool { return len(t.ControlPlanes()) > 1 }
+// Balanced reports whether there is a load balancer in the top-level container before the API
+// servers. That is decided when a cluster is made: all of its certificates and kubeconfigs have the
+// endpoint in them.
+func (t Topology) Balanced() bool {
+	return len(t.ControlPlanes()) > 1 || len(t.Networks.Nodes) > 0 && t.Endpoint.Addr() == t.Networks.Gateway()
+}
 
 // APIServer returns the address of a control plane's own API server.
 func (n Node) APIServer() netip.AddrPort {
@@ -233,6 +236,21 @@ func (n Node) Publishes(p Port) bool {
 
 // Init returns the control plane on which `kubeadm init` runs.
 func (t Topology) Init() Node { return t.Nodes[0] }
+
+// Node returns the node of a name.
+func (t Topology) Node(name string) (Node, bool) {
+	i := slices.IndexFunc(t.Nodes, func(n Node) bool { return n.Name == name })
+	if i < 0 {
+		return Node{}, false
+	}
+	return t.Nodes[i], true
+}
+
+// Has reports whether there is a node of a name.
+func (t Topology) Has(name string) bool {
+	_, ok := t.Node(name)
+	return ok
+}
 
 // Names returns the names of nodes.
 func Names(nodes []Node) []string {

@@ -158,3 +158,23 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
 }
+
+// A load balancer before a single control plane is asked for, and stays when others go.
+func TestBalanced(t *testing.T) {
+	c := v1alpha1.Default()
+	if Resolve(c).Balanced() {
+		t.Error("a single control plane has a load balancer")
+	}
+	c.Networking.APIServerLoadBalancer = true
+	one := Resolve(c)
+	if !one.Balanced() || one.Endpoint.String() != "10.250.0.1:6443" || len(one.Init().Ports) != 0 {
+		t.Errorf("balanced %v, endpoint %s, ports %v", one.Balanced(), one.Endpoint, one.Init().Ports)
+	}
+	c.Networking.APIServerLoadBalancer = false
+	c.Nodes = []v1alpha1.Node{{Role: ControlPlane, Count: new(2)}}
+	two := Resolve(c)
+	two.Nodes = two.Nodes[1:]
+	if !two.Balanced() {
+		t.Error("without the first control plane there is no load balancer")
+	}
+}

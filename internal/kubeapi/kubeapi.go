@@ -111,6 +111,15 @@ func (c *Client) Patch(ctx context.Context, path string, patch any) error {
 	return c.object(ctx, http.MethodPatch, path, "application/strategic-merge-patch+json", body, nil)
 }
 
+// Post creates an object below path, or calls one of an object's subresources.
+func (c *Client) Post(ctx context.Context, path string, object any) error {
+	body, err := json.Marshal(object)
+	if err != nil {
+		return fmt.Errorf("encoding an object: %w", err)
+	}
+	return c.object(ctx, http.MethodPost, path, "application/json", body, nil)
+}
+
 // Delete removes the object or the objects at path. That there is none is not an error.
 func (c *Client) Delete(ctx context.Context, path string) error {
 	err := c.object(ctx, http.MethodDelete, path, "", nil, nil)
@@ -218,6 +227,20 @@ type Meta struct {
 	Finalizers        []string          `json:"finalizers"`
 	CreationTimestamp time.Time         `json:"creationTimestamp"`
 	DeletionTimestamp *time.Time        `json:"deletionTimestamp"`
+	OwnerReferences   []struct {
+		Kind       string `json:"kind"`
+		Controller bool   `json:"controller"`
+	} `json:"ownerReferences"`
+}
+
+// Controller returns the kind of the object's controller, or "".
+func (m Meta) Controller() string {
+	for _, o := range m.OwnerReferences {
+		if o.Controller {
+			return o.Kind
+		}
+	}
+	return ""
 }
 
 // Object has what the watched kinds have in common.

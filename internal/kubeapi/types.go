@@ -16,7 +16,8 @@ type Condition struct {
 type Node struct {
 	Metadata Meta `json:"metadata"`
 	Spec     struct {
-		PodCIDR string `json:"podCIDR"`
+		PodCIDR       string `json:"podCIDR"`
+		Unschedulable bool   `json:"unschedulable"`
 	} `json:"spec"`
 	Status struct {
 		Conditions []Condition `json:"conditions"`
@@ -24,6 +25,9 @@ type Node struct {
 			Type    string `json:"type"`
 			Address string `json:"address"`
 		} `json:"addresses"`
+		NodeInfo   struct {
+			KubeletVersion string `json:"kubeletVersion"`
+		} `json:"nodeInfo"`
 	} `json:"status"`
 }
 

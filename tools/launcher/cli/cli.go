@@ -49,12 +49,15 @@ func (a *app) main(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
+	var command exitError
+	if errors.As(err, &command) && ctx.Err() == nil {
+		return int(command)
+	}
 	fmt.Fprintf(a.stderr, "Error: %v\n", err)
-	var usage usageError
 	switch {
 	case ctx.Err() != nil:
 		return statusInterrupted
-	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command "):
+	case isUsage(err), strings.HasPrefix(err.Error(), "unknown command "):
 		fmt.Fprintf(a.stderr, "Run %q for what there is.\n", a.display()+" --help")
 		return statusUsage
 	}
@@ -97,6 +100,7 @@ kubectl on this machine works.`
 		a.snapshot(),
 		a.forward(),
 	)
+	root.AddCommand(a.verbCommands()...)
 	return root
 }
 

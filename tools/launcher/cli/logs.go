@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -15,21 +16,32 @@ type logsFlags struct {
 func (a *app) logs() *cobra.Command {
 	var flags logsFlags
 	cmd := &cobra.Command{
-		Use:   "logs",
-		Short: "Show what a cluster printed while it came up, or collect the logs of all nodes",
-		Args:  noArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return a.runLogs(c.Context(), flags) },
+		Use:   "logs [NODE]",
+		Short: "Show what a cluster printed while it came up, or the journal of a node, or collect the logs of all nodes",
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 1:
+				return usageError{errors.New("want one node, or none for what the cluster printed")}
+			case len(args) == 1 && flags.archive != "":
+				return usageError{errors.New("--archive has the logs of all nodes: leave the node away")}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, nodes []string) error { return a.runLogs(c.Context(), flags, nodes) },
 	}
-	cmd.Flags().BoolVarP(&flags.follow, "follow", "f", false, "go on as long as the cluster does")
+	cmd.Flags().BoolVarP(&flags.follow, "follow", "f", false, "go on as long as the cluster or the node does")
 	cmd.Flags().StringVar(&flags.archive, "archive", "", "tar file that gets the logs of all nodes")
 	cmd.MarkFlagsMutuallyExclusive("follow", "archive")
 	return cmd
 }
 
-func (a *app) runLogs(ctx context.Context, flags logsFlags) error {
+func (a *app) runLogs(ctx context.Context, flags logsFlags, nodes []string) error {
 	l, err := a.newLauncher(a.stderr)
 	if err != nil {
 		return err
+	}
+	if len(nodes) == 1 {
+		return l.NodeLog(ctx, a.name, nodes[0], flags.follow, a.stdout)
 	}
 	if flags.archive == "" {
 		return l.Logs(ctx, a.name, flags.follow, a.stdout)

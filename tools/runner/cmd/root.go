@@ -3,10 +3,12 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/dind-cluster/dind-cluster/cluster"
 	"github.com/dind-cluster/dind-cluster/cluster/component"
 	"github.com/spf13/cobra"
 )
@@ -24,13 +26,13 @@ func Main(ctx context.Context, args []string) int {
 		newEntrypoint(),
 		newConsole(),
 		newCluster(),
-		newNode(),
 		newDNS(),
 		newBalance(),
 		newHealth(),
 		newKubeconfig(),
 		newConfig(),
 		newLogs(),
+		newControl(),
 		newProbe(),
 		newSnapshot(),
 		newTunnel(),
@@ -38,6 +40,7 @@ func Main(ctx context.Context, args []string) int {
 		newFailed(),
 		newVersion(),
 	)
+	root.AddCommand(verbCommands()...)
 	verb := args[1:]
 	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig`
 	// works.
@@ -50,8 +53,10 @@ func Main(ctx context.Context, args []string) int {
 		run = func(ctx context.Context) error { return await(ctx, args) }
 	}
 	if err := run(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "error: %v\n", err)
-		return 1
+		if !errors.As(err, new(*cluster.ExitError)) {
+			fmt.Fprintf(os.Stderr, "error: %v\n", err)
+		}
+		return status(err)
 	}
 	return 0
 }
