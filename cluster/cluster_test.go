@@ -758,10 +758,10 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%s: got %d, %v, want %d", test.name, got, err, test.want)
 		}
 	}
-	if err := checkMemory(3, 4<<30); err != nil {
+	if err := checkMemory(3, 1, 4<<30); err != nil {
 		t.Error(err)
 	}
-	if err := checkMemory(100, 8<<30); err == nil || !strings.Contains(err.Error(), "8.6 GB of memory free") || !strings.Contains(err.Error(), "100 nodes") || !strings.Contains(err.Error(), "NODES=") {
+	if err := checkMemory(100, 1, 8<<30); err == nil || !strings.Contains(err.Error(), "8.6 GB of memory free") || !strings.Contains(err.Error(), "100 nodes") || !strings.Contains(err.Error(), "NODES=") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,7 +1,11 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -22,6 +26,27 @@ func ownCPUs() ([]int, error) {
 		}
 	}
 	return cpus, nil
+}
+
+// openCPUSets keeps one node's processors from becoming those of all, with cgroup v1: the container runtime gives a cgroup that lies
+// between, and has none yet, those of the first container in it.
+func openCPUSets(root, slice string) error {
+	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
+		all, err := os.ReadFile(filepath.Join(root, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // cgroup v2, where none means all
+		}
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(root, slice), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(root, slice, name), all, 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("giving nodes processors: %w", err)
+		}
+	}
+	return nil
 }
 
 // limitArgs returns the options of `docker run` that limit a node.

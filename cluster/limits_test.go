@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
@@ -24,5 +26,25 @@ func TestLimitArgs(t *testing.T) {
 	own, err := ownCPUs()
 	if err != nil || len(own) != runtime.NumCPU() {
 		t.Errorf("got %v, %v, want %d processors", own, err, runtime.NumCPU())
+	}
+}
+
+func TestOpenCPUSets(t *testing.T) {
+	root := t.TempDir()
+	if err := openCPUSets(root, "system.slice"); err != nil { // cgroup v2
+		t.Error(err)
+	}
+	for name, text := range map[string]string{"cpuset.cpus": "0-3\n", "cpuset.mems": "0\n"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := openCPUSets(root, "system.slice"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(root, "system.slice/cpuset.cpus")); string(got) != "0-3\n" || err != nil {
+		t.Errorf("got %q, %v", got, err)
 	}
 }

@@ -26,6 +26,10 @@ const (
 // right after a restart.
 func (c *cluster) makeNetwork(ctx context.Context) (string, error) {
 	networks := c.topology.Networks
+	// Docker's cgroup driver is systemd's, which puts containers into this slice.
+	if err := openCPUSets("/sys/fs/cgroup/cpuset", "system.slice"); err != nil {
+		return "", err
+	}
 	if err := filterInbound(ctx, networks); err != nil {
 		return "", err
 	}

@@ -111,6 +111,10 @@ func (n *node) resume(ctx context.Context) error {
 		return n.step("kubelet", func() error { return n.run(ctx, nil, "systemctl", "start", "kubelet.service") })
 	}
 	if n.config.Node.Role == topology.ControlPlane {
+		if n.config.Topology.Balanced() {
+			// Its kubelet asks the load balancer, which refuses it until an API server takes connections.
+			return start()
+		}
 		return n.step("API server", func() error { return n.queueAgain(ctx, start) })
 	}
 	// A worker's kubelet can do nothing without the API server. When it asks too early, it asks again only after seconds.
