@@ -78,19 +78,24 @@ func routes(c Config) []byte {
 //
 // Any other service's address that kube-proxy has not translated is refused. Otherwise, while
 // kube-proxy starts, the packets would leave the node, and the client would wait half a minute for
-// an answer.
+// an answer. So is a port that a service with an address of the load balancer does not have: the
+// packet would go to and fro.
 //
 // Pods get the node's address towards everything but pods.
 func rules(c Config) []byte {
 	var out bytes.Buffer
 	networks := c.Topology.Networks
-	fmt.Fprintf(&out, `*filter
--A FORWARD -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
+	out.WriteString("*filter\n")
+	for _, p := range append(networks.Services[:1:1], networks.LoadBalancers...) {
+		if p.Addr().Is4() {
+			fmt.Fprintf(&out, `-A FORWARD -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
 -A FORWARD -d %[1]s -j REJECT
 -A OUTPUT -d %[1]s -p tcp -j REJECT --reject-with tcp-reset
 -A OUTPUT -d %[1]s -j REJECT
-COMMIT
-`, networks.Services[0])
+`, p)
+		}
+	}
+	out.WriteString("COMMIT\n")
 	fmt.Fprintf(&out, `*nat
 -A PREROUTING -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
 -A OUTPUT -d %[1]s -p tcp --dport 443 -j DNAT --to-destination %[2]s
