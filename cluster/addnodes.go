@@ -259,9 +259,9 @@ func (c *cluster) checkRoom(added []topology.Node) error {
 	var need int64
 	for _, n := range added {
 		if n.Role == topology.ControlPlane {
-			need += minMemory
+			need += minMemoryPerControlPlane
 		} else {
-			need += minMemoryPerNode
+			need += minMemoryPerWorker
 		}
 	}
 	free, disk := int64(fs.Bavail)*fs.Bsize, settings.Disk(len(added)+1)-settings.Disk(1)

@@ -39,7 +39,9 @@ func filterInbound(ctx context.Context, n topology.Networks) error {
 func inboundRules(n topology.Networks) string {
 	var nowhere, returned strings.Builder
 	for _, p := range n.LoadBalancers {
-		const reject = "\t\t%s %q %s daddr %s counter reject with icmpx port-unreachable\n"
+		// With an ICMP message in answer to a packet of its own, TCP would go on trying.
+		const reject = "\t\t%[1]s %[2]q %[3]s daddr %[4]s meta l4proto tcp counter reject with tcp reset\n" +
+			"\t\t%[1]s %[2]q %[3]s daddr %[4]s counter reject with icmpx port-unreachable\n"
 		fmt.Fprintf(&nowhere, reject, "oifname", "lo", protocol(p.Addr()), p)
 		fmt.Fprintf(&returned, reject, "iifname", bridgeName, protocol(p.Addr()), p)
 	}

@@ -180,10 +180,10 @@ func testExhaustion(ctx context.Context, t *testing.T, b *box) {
 
 // testForward reaches a service, a pod and a node from the host.
 func testForward(ctx context.Context, t *testing.T, b *box, image string) {
-	// On the pod's loopback interface alone, it returns what comes, and ends its output after the end of its input.
-	const echo = "while :; do rm -f /tmp/f; mkfifo /tmp/f; nc -N -l 127.0.0.1 9000 </tmp/f | cat >/tmp/f; done"
-	b.kubectl(ctx, t, "run", "echo", "--image="+image, "--command", "--", "sh", "-c", echo)
-	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/echo", "--timeout=60s")
+	b.kubectl(ctx, t, "run", "alone", "--image="+image, "--command", "--", "sh", "-c", "while :; do echo inside | nc -N -l 127.0.0.1 9000; done")
+	b.kubectl(ctx, t, "wait", "--for=condition=Ready", "pod/alone", "--timeout=60s")
+	// It returns what comes, and ends its output after the end of its input, on the node's loopback interface alone.
+	b.exec(ctx, t, "docker", "exec", "--detach", "worker1", "systemd-socket-activate", "--accept", "--inetd", "-l", "127.0.0.1:9000", "cat")
 	address := func(target string, port string) string {
 		t.Helper()
 		parsed, err := forward.Parse(target)
@@ -235,7 +235,19 @@ func testForward(ctx context.Context, t *testing.T, b *box, image string) {
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("the kubelet's health, which is on the node's loopback interface, is %s", resp.Status)
 	}
-	testTransfer(ctx, t, b, address("pod/echo", "9000"))
+	alone := address("pod/alone", "9000")
+	b.waitFor(ctx, t, "a pod's loopback interface", func() error {
+		conn, err := net.Dial("tcp", alone)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if text, err := io.ReadAll(conn); err != nil || string(text) != "inside\n" {
+			return fmt.Errorf("got %q, %v", text, err)
+		}
+		return nil
+	})
+	testTransfer(ctx, t, b, address("node/worker1", "9000"))
 }
 
 // testTransfer sends a large file through a forwarded port and gets it back whole, half of it after the end of the input.
@@ -259,7 +271,7 @@ func testTransfer(ctx context.Context, t *testing.T, b *box, address string) {
 		}()
 		n, err := io.Copy(got, conn)
 		if err := errors.Join(err, <-writing); err != nil {
-			return err // for a moment, nothing listens between two connections
+			return err // it does not listen yet
 		}
 		if n != size || !bytes.Equal(sent.Sum(nil), got.Sum(nil)) {
 			t.Fatalf("%d of %d bytes came back, with sum %x, want %x", n, size, got.Sum(nil), sent.Sum(nil))

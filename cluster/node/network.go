@@ -138,8 +138,10 @@ func routes(c Config) []byte {
 //
 // Any other service's address that kube-proxy has not translated is refused. Otherwise, while
 // kube-proxy starts, the packets would leave the node, and the client would wait half a minute for
-// an answer. Without kube-proxy the user's pod network translates them where it likes, perhaps
-// behind these chains; only what has come in from another machine would go back there for ever.
+// an answer. So is a port that a service with an address of the load balancer does not have: the
+// packet would go to and fro. Without kube-proxy the user's pod network translates them where it
+// likes, perhaps behind these chains; only what has come in from another machine would go back there
+// for ever.
 //
 // Pods get the node's address towards everything but pods.
 func rules(c Config, ipv6 bool) []byte {
@@ -154,10 +156,15 @@ func rules(c Config, ipv6 bool) []byte {
 	if c.Topology.ProxyMode == v1alpha1.KubeProxyNone {
 		chains = []string{"FORWARD -i eth0"}
 	}
-	for _, chain := range chains {
-		fmt.Fprintf(&out, `-A %[1]s -d %[2]s -p tcp -j REJECT --reject-with tcp-reset
+	for _, p := range slices.Concat(networks.Services, networks.LoadBalancers) {
+		if p.Addr().Is6() != ipv6 {
+			continue
+		}
+		for _, chain := range chains {
+			fmt.Fprintf(&out, `-A %[1]s -d %[2]s -p tcp -j REJECT --reject-with tcp-reset
 -A %[1]s -d %[2]s -j REJECT
-`, chain, networks.Services[family])
+`, chain, p)
+		}
 	}
 	out.WriteString("COMMIT\n*nat\n")
 	if family == 0 { // the service has one address, of the primary family

@@ -143,7 +143,7 @@ func TestRulesOfFamilies(t *testing.T) {
 	// Without kube-proxy, only what comes from other machines is refused.
 	dual.ProxyMode = v1alpha1.KubeProxyNone
 	got := string(rules(Config{Topology: dual, Node: dual.Nodes[0]}, false))
-	if strings.Contains(got, "-A OUTPUT -d 10.96.0.0/16") || strings.Count(got, "REJECT") != 2 || !strings.Contains(got, "-A FORWARD -i eth0 -d 10.96.0.0/16 -j REJECT\n") {
+	if strings.Contains(got, "-A OUTPUT -d 10.96.0.0/16") || strings.Count(got, "REJECT") != 4 || !strings.Contains(got, "-A FORWARD -i eth0 -d 10.96.0.0/16 -j REJECT\n") {
 		t.Errorf("without kube-proxy:\n%s", got)
 	}
 }
