@@ -126,14 +126,14 @@ func NotFound(err error) bool {
 }
 
 // Apply makes the object at path, or changes it to what is given (a server-side apply in the name
-// of manager).
+// of manager, which takes over the fields that others have set otherwise).
 func (c *Client) Apply(ctx context.Context, path, manager string, object any) error {
 	// JSON is YAML.
 	body, err := json.Marshal(object)
 	if err != nil {
 		return fmt.Errorf("encoding an object: %w", err)
 	}
-	return c.object(ctx, http.MethodPatch, path+"?fieldManager="+url.QueryEscape(manager), "application/apply-patch+yaml", body, nil)
+	return c.object(ctx, http.MethodPatch, path+"?force=true&fieldManager="+url.QueryEscape(manager), "application/apply-patch+yaml", body, nil)
 }
 
 func (c *Client) object(ctx context.Context, method, path, contentType string, body []byte, into any) error {

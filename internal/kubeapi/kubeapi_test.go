@@ -70,7 +70,7 @@ func TestGetAndPatch(t *testing.T) {
 	if err := c.Patch(t.Context(), "/api/v1/nodes/n", map[string]int{"a": 1}); err != nil || patch != `application/strategic-merge-patch+json {"a":1}` {
 		t.Errorf("got %v, patch %q", err, patch)
 	}
-	if err := c.Apply(t.Context(), "/api/v1/nodes/n", "me & you", map[string]int{"a": 2}); err != nil || patch != `application/apply-patch+yaml fieldManager=me+%26+you{"a":2}` {
+	if err := c.Apply(t.Context(), "/api/v1/nodes/n", "me & you", map[string]int{"a": 2}); err != nil || patch != `application/apply-patch+yaml force=true&fieldManager=me+%26+you{"a":2}` {
 		t.Errorf("got %v, patch %q", err, patch)
 	}
 }
