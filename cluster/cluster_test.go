@@ -28,6 +28,7 @@ import (
 	"github.com/dind-cluster/dind-cluster/internal/docker"
 	"github.com/dind-cluster/dind-cluster/internal/docker/dockertest"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
+	"github.com/dind-cluster/dind-cluster/internal/pki"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
 )
 
@@ -580,7 +581,7 @@ func TestState(t *testing.T) {
 	if _, err := loadState(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no state: got %v", err)
 	}
-	keys, err := newSecrets(time.Now())
+	keys, err := newSecrets(pki.ECDSAP256, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -635,11 +636,11 @@ func TestState(t *testing.T) {
 }
 
 func TestSecretsAreNew(t *testing.T) {
-	a, err := newSecrets(time.Now())
+	a, err := newSecrets(pki.ECDSAP256, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := newSecrets(time.Now())
+	b, err := newSecrets(pki.ECDSAP256, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

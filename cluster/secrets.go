@@ -28,8 +28,8 @@ type secrets struct {
 	Shared node.Shared `json:"shared"`
 }
 
-func newSecrets(now time.Time) (*secrets, error) {
-	ca, err := pki.NewCA("kubernetes", now)
+func newSecrets(algorithm pki.Algorithm, now time.Time) (*secrets, error) {
+	ca, err := algorithm.NewCA("kubernetes", now)
 	if err != nil {
 		return nil, err
 	}
@@ -41,15 +41,15 @@ func newSecrets(now time.Time) (*secrets, error) {
 	if err != nil {
 		return nil, err
 	}
-	etcd, err := pki.NewCA("etcd-ca", now)
+	etcd, err := algorithm.NewCA("etcd-ca", now)
 	if err != nil {
 		return nil, err
 	}
-	frontProxy, err := pki.NewCA("front-proxy-ca", now)
+	frontProxy, err := algorithm.NewCA("front-proxy-ca", now)
 	if err != nil {
 		return nil, err
 	}
-	serviceAccounts, err := pki.NewKey()
+	serviceAccounts, err := algorithm.NewKey()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func newSecrets(now time.Time) (*secrets, error) {
 // makeSecrets makes the cluster's keys and saves them with the rest of the state, which must be on
 // the disk before the first node starts.
 func (c *cluster) makeSecrets(context.Context) (string, error) {
-	s, err := newSecrets(time.Now())
+	s, err := newSecrets(pki.Algorithm(c.settings.Kubernetes.EncryptionAlgorithm), time.Now())
 	if err != nil {
 		return "", err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -58,8 +57,8 @@ func checkContainerdPatch(text string) error {
 }
 
 // parseContainerdPatch returns a patch with its settings where the nodes' containerd has them, and
-// the mirrors in it as files hosts.toml by registry. A patch for another version is empty.
-func parseContainerdPatch(text string) (patch map[string]any, hosts map[string][]byte, err error) {
+// the mirrors in it as registries. A patch for another version is empty.
+func parseContainerdPatch(text string) (patch map[string]any, registries map[string]Registry, err error) {
 	if err := toml.Unmarshal([]byte(text), &patch); err != nil {
 		return nil, nil, fmt.Errorf("not TOML: %w", err)
 	}
@@ -84,22 +83,32 @@ func parseContainerdPatch(text string) (patch map[string]any, hosts map[string][
 	registry, _ := images["registry"].(map[string]any)
 	for _, name := range []string{"configs", "auths", "headers"} {
 		if _, ok := registry[name]; ok {
-			return nil, nil, fmt.Errorf("registry.%s does not go with config_path, which the nodes have: mount a file hosts.toml at /etc/containerd/certs.d/REGISTRY (https://github.com/containerd/containerd/blob/v2.3.0/docs/hosts.md)", name)
+			return nil, nil, fmt.Errorf("registry.%s does not go with config_path, which the nodes have: set registries, which has passwords and certificates", name)
 		}
 	}
 	mirrors, _ := registry["mirrors"].(map[string]any)
 	delete(registry, "mirrors")
-	hosts = map[string][]byte{}
+	registries = map[string]Registry{}
 	for _, name := range slices.Sorted(maps.Keys(mirrors)) {
-		dir := strings.Replace(name, "*", "_default", 1)
-		if !registryName.MatchString(dir) {
-			return nil, nil, fmt.Errorf("registry.mirrors: %q: want a registry such as docker.io or localhost:5000", name)
+		if _, err := registryDir(name); err != nil {
+			return nil, nil, fmt.Errorf("registry.mirrors: %w", err)
 		}
-		if hosts[dir], err = hostsFile(mirrors[name]); err != nil {
-			return nil, nil, fmt.Errorf("registry.mirrors.%q: %w", name, err)
+		table, _ := mirrors[name].(map[string]any)
+		endpoints, ok := table["endpoint"].([]any)
+		if !ok {
+			return nil, nil, fmt.Errorf("registry.mirrors.%q: want a list of URLs as its endpoint", name)
 		}
+		var r Registry
+		for _, e := range endpoints {
+			text, _ := e.(string)
+			if _, err := mirrorURL(text); err != nil {
+				return nil, nil, fmt.Errorf("registry.mirrors.%q: %w", name, err)
+			}
+			r.Mirrors = append(r.Mirrors, text)
+		}
+		registries[name] = r
 	}
-	return patch, hosts, nil
+	return patch, registries, nil
 }
 
 var registryName = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9._]*[A-Za-z0-9_])?(:[0-9]+)?$`)
@@ -124,52 +133,137 @@ func moveSettings(plugins, old map[string]any, below string) error {
 	return nil
 }
 
-// hostsFile returns hosts.toml for a registry's table of mirrors, which containerd refuses beside
-// config_path. Both try one endpoint after the other and the registry itself last
-// (https://github.com/containerd/containerd/blob/v2.3.0/docs/hosts.md).
-func hostsFile(mirror any) ([]byte, error) {
-	table, _ := mirror.(map[string]any)
-	endpoints, ok := table["endpoint"].([]any)
-	if !ok {
-		return nil, fmt.Errorf("want a list of URLs as its endpoint")
+// registryDir returns the directory of a registry below config_path.
+func registryDir(name string) (string, error) {
+	dir := strings.Replace(name, "*", "_default", 1)
+	if !registryName.MatchString(dir) {
+		return "", fmt.Errorf("%q: want a registry such as docker.io or localhost:5000", name)
 	}
+	return dir, nil
+}
+
+// RegistriesDir is the directory that the nodes' containerd has as config_path.
+const RegistriesDir = "/etc/containerd/certs.d"
+
+// The files of a registry in its directory. containerd does not look for them by itself.
+const (
+	hostsToml  = "hosts.toml"
+	caFile     = "ca.pem"
+	clientFile = "client.pem"
+	keyFile    = "client-key.pem"
+)
+
+// registryFiles returns the files that make registries what they are to containerd, by their paths
+// below RegistriesDir.
+func registryFiles(all map[string]Registry) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for name, r := range all {
+		dir, err := registryDir(name)
+		if err != nil {
+			return nil, err
+		}
+		for file, text := range map[string]string{caFile: r.CACertificates, clientFile: r.ClientCertificate, keyFile: r.ClientKey} {
+			if text != "" {
+				files[dir+"/"+file] = []byte(text)
+			}
+		}
+		if text := hostsFile(name, r, all); len(text) > 0 {
+			files[dir+"/"+hostsToml] = text
+		}
+	}
+	return files, nil
+}
+
+// hostsFile returns hosts.toml for a registry: containerd tries one mirror after the other and the registry itself last, which the
+// settings before the first table are about (https://github.com/containerd/containerd/blob/v2.3.0/docs/hosts.md).
+func hostsFile(name string, r Registry, all map[string]Registry) []byte {
 	var out bytes.Buffer
-	for _, e := range endpoints {
-		text, _ := e.(string)
-		u, err := url.Parse(text)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.ContainsAny(text, "\"\\\n") {
-			return nil, fmt.Errorf("%q: want a URL such as http://registry:5000", e)
+	if r.PlainHTTP {
+		fmt.Fprintf(&out, "server = %q\n", "http://"+name)
+	}
+	writeTLS(&out, name, r)
+	for _, text := range r.Mirrors {
+		u, err := mirrorURL(text)
+		if err != nil {
+			continue // as has been checked
 		}
 		fmt.Fprintf(&out, "[host.%q]\n", text)
 		if strings.Trim(u.Path, "/") != "" {
 			fmt.Fprintln(&out, "override_path = true")
 		}
+		if u.Scheme == "https" {
+			writeTLS(&out, u.Host, all[u.Host])
+		}
 	}
-	return out.Bytes(), nil
+	return out.Bytes()
 }
 
-// PatchContainerd returns containerd's configuration as patches have it: tables are merged,
-// everything else is replaced. Mirrors of registries come as files hosts.toml, by the name of their
-// directory in config_path.
-func PatchContainerd(config []byte, patches []string) (patched []byte, hosts map[string][]byte, err error) {
-	if len(patches) == 0 {
+// writeTLS writes how the certificates of a host are dealt with.
+func writeTLS(out *bytes.Buffer, name string, r Registry) {
+	dir, _ := registryDir(name)
+	dir = RegistriesDir + "/" + dir + "/"
+	if r.Insecure {
+		fmt.Fprintln(out, "skip_verify = true")
+	}
+	if r.CACertificates != "" {
+		fmt.Fprintf(out, "ca = %q\n", dir+caFile)
+	}
+	if r.ClientCertificate != "" {
+		fmt.Fprintf(out, "client = [[%q, %q]]\n", dir+clientFile, dir+keyFile)
+	}
+}
+
+// credentials returns the part of containerd's configuration with the passwords of registries, which
+// hosts.toml has no place for. It is nil if there are none.
+func credentials(all map[string]Registry) map[string]any {
+	configs := map[string]any{}
+	for name, r := range all {
+		if r.Username == "" {
+			continue
+		}
+		if name == "docker.io" {
+			name = "registry-1.docker.io" // that is where it is
+		}
+		configs[name] = map[string]any{"auth": map[string]any{"username": r.Username, "password": r.Password}}
+	}
+	if len(configs) == 0 {
+		return nil
+	}
+	return map[string]any{"plugins": map[string]any{imagesPlugin: map[string]any{"registry": map[string]any{"configs": configs}}}}
+}
+
+// PatchContainerd returns containerd's configuration as patches and registries have it: tables are
+// merged, everything else is replaced. Registries, and mirrors in patches, come as files, by their
+// paths below RegistriesDir. Both may have secrets in them.
+func PatchContainerd(config []byte, patches []string, registries map[string]Registry) (patched []byte, files map[string][]byte, err error) {
+	if len(patches) == 0 && len(registries) == 0 {
 		return config, nil, nil
 	}
 	var tree map[string]any
 	if err := toml.Unmarshal(config, &tree); err != nil {
 		return nil, nil, fmt.Errorf("reading containerd's configuration: %w", err)
 	}
-	hosts = map[string][]byte{}
+	all := map[string]Registry{}
 	for i, text := range patches {
 		patch, more, err := parseContainerdPatch(text)
 		if err != nil {
 			return nil, nil, fmt.Errorf("containerdConfigPatches[%d]: %w", i, err)
 		}
 		merge(tree, patch)
-		maps.Copy(hosts, more)
+		maps.Copy(all, more)
+	}
+	for name, r := range registries {
+		if r.Mirrors == nil {
+			r.Mirrors = all[name].Mirrors
+		}
+		all[name] = r
+	}
+	merge(tree, credentials(all))
+	if files, err = registryFiles(all); err != nil {
+		return nil, nil, err
 	}
 	patched, err = toml.Marshal(tree)
-	return patched, hosts, err
+	return patched, files, err
 }
 
 func merge(into, from map[string]any) {

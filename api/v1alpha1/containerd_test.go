@@ -13,7 +13,7 @@ func TestPatchContainerd(t *testing.T) {
 	got, _, err := PatchContainerd([]byte(config), []string{
 		"[plugins.'io.containerd.cri.v1.runtime']\nmax = 2\n[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '/etc/containerd/certs.d'\n",
 		"version = 1\n[plugins.'io.containerd.cri.v1.runtime']\nmax = 3\n",
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,14 +29,14 @@ func TestPatchContainerd(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	// What nothing is said of stays byte for byte.
-	if got, _, err := PatchContainerd([]byte(config), nil); err != nil || string(got) != config {
+	if got, _, err := PatchContainerd([]byte(config), nil, nil); err != nil || string(got) != config {
 		t.Errorf("got %s, %v", got, err)
 	}
 	for text, want := range map[string]string{
 		"a = ": "not TOML",
 		"version = 1\n[plugins.'io.containerd.grpc.v1.cri']\nx = 1":                               "",
 		"[plugins.'io.containerd.grpc.v1.cri'.containerd]\nx = 1":                                 "containerd.x: it is not known",
-		"[plugins.'io.containerd.grpc.v1.cri'.registry.configs.'r.example'.auth]\nusername = 'x'": "hosts.toml",
+		"[plugins.'io.containerd.grpc.v1.cri'.registry.configs.'r.example'.auth]\nusername = 'x'": "set registries",
 		"[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.'../x']\nendpoint = ['http://y']":  "want a registry",
 		"[plugins.'io.containerd.cri.v1.images'.registry.mirrors.x]\nendpoint = ['y']":            "want a URL",
 		"[plugins.'io.containerd.grpc.v1.cri'.registry.mirrors.x]\nendpoint = 'http://y'":         "want a list",
@@ -63,7 +63,7 @@ SystemdCgroup = false
 endpoint = ["http://registry:5000"]
 [plugins."io.containerd.grpc.v1.cri".registry.mirrors."*"]
 endpoint = ["https://cache.example/v2/hub", "https://b.example"]
-`, "version = 3\n[plugins.'io.containerd.cri.v1.images']\nmax_concurrent_downloads = 2\n"})
+`, "version = 3\n[plugins.'io.containerd.cri.v1.images']\nmax_concurrent_downloads = 2\n"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,8 +88,8 @@ SystemdCgroup = false
 	if !reflect.DeepEqual(tree, want) {
 		t.Errorf("got %s", got)
 	}
-	if len(hosts) != 2 || string(hosts["localhost:5001"]) != "[host.\"http://registry:5000\"]\n" ||
-		string(hosts["_default"]) != "[host.\"https://cache.example/v2/hub\"]\noverride_path = true\n[host.\"https://b.example\"]\n" {
+	if len(hosts) != 2 || string(hosts["localhost:5001/hosts.toml"]) != "[host.\"http://registry:5000\"]\n" ||
+		string(hosts["_default/hosts.toml"]) != "[host.\"https://cache.example/v2/hub\"]\noverride_path = true\n[host.\"https://b.example\"]\n" {
 		t.Errorf("the mirrors are %q", hosts)
 	}
 }

@@ -24,10 +24,11 @@ func Default() Cluster {
 			KubeProxyMode: "iptables",
 			PodNetwork:    PodNetworkPTP,
 		},
-		Etcd:      Etcd{Sync: true},
-		OpenFiles: 1024,
-		Start:     Start{Timeout: Duration(5 * time.Minute), OnFailure: OnFailureExit},
-		Health:    HealthNodes,
+		Kubernetes: Kubernetes{EncryptionAlgorithm: "ECDSA-P256"},
+		Etcd:       Etcd{Sync: true},
+		OpenFiles:  1024,
+		Start:      Start{Timeout: Duration(5 * time.Minute), OnFailure: OnFailureExit},
+		Health:     HealthNodes,
 	}
 }
 

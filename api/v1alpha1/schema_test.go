@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -24,6 +25,17 @@ func TestSchema(t *testing.T) {
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
 			if t.Kind() == reflect.Struct && t.PkgPath() != reflect.TypeFor[Cluster]().PkgPath() || t == reflect.TypeFor[Duration]() {
 				return &jsonschema.Schema{Type: "string"} // netip.Prefix and Duration are written as text
+			}
+			if t == reflect.TypeFor[ExtraArgs]() {
+				text := &jsonschema.Schema{Type: "string"}
+				pair := jsonschema.NewProperties()
+				pair.Set("name", text)
+				pair.Set("value", text)
+				scalar := &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}}
+				return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+					{Type: "object", AdditionalProperties: scalar},
+					{Type: "array", Items: &jsonschema.Schema{Type: "object", Properties: pair, AdditionalProperties: jsonschema.FalseSchema}},
+				}}
 			}
 			return nil
 		},
@@ -46,7 +58,7 @@ func TestSchema(t *testing.T) {
 // docs/config-reference.md is made from the same.
 func TestReference(t *testing.T) {
 	var out bytes.Buffer
-	out.WriteString("# Reference of the configuration file\n\nMade from api/v1alpha1/types.go. [How it is used](config.md).\n")
+	out.WriteString("# Reference of the configuration file\n\nMade from api/v1alpha1/types*.go. [How it is used](config.md).\n")
 	comment := comments(t)
 	var write func(reflect.Type)
 	seen := map[reflect.Type]bool{}
@@ -86,6 +98,8 @@ func describe(t reflect.Type) (string, []reflect.Type) {
 	switch {
 	case t == reflect.TypeFor[Duration]():
 		return "duration", nil
+	case t == reflect.TypeFor[ExtraArgs]():
+		return "map to text, or list of name and value", nil
 	case t.Kind() == reflect.Pointer:
 		return describe(t.Elem())
 	case t.Kind() == reflect.Slice:
@@ -122,12 +136,20 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
-// comments returns the comments of types.go by type and field.
+// comments returns the comments of types*.go by type and field.
 func comments(t *testing.T) func(reflect.Type, string) string {
 	t.Helper()
-	source, err := os.ReadFile("types.go")
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob("types*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no types: %v", err)
+	}
+	var source []byte
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, text...)
 	}
 	found := map[string]string{}
 	typ := ""

@@ -42,6 +42,20 @@ type Cluster struct {
 	// /etc/containerd/certs.d/REGISTRY/hosts.toml.
 	ContainerdConfigPatches []string `json:"containerdConfigPatches,omitempty"`
 
+	// Kubernetes has settings of Kubernetes' own components.
+	Kubernetes Kubernetes `json:"kubernetes"`
+	// Registries says how the nodes' containerd reaches registries, by their names: a host, perhaps with a port, or "*" for all others. Docker
+	// Hub is docker.io.
+	Registries map[string]Registry `json:"registries,omitempty"`
+	// AdditionalCACertificates are certificates of authorities, PEM, that the nodes and the cluster's container trust besides the usual ones.
+	AdditionalCACertificates []string `json:"additionalCACertificates,omitempty"`
+	// Manifests are applied as soon as the cluster is ready, after those in its container's directory /etc/dind-cluster/manifests: server-side,
+	// and again at a later start if they have changed.
+	Manifests []Manifest `json:"manifests,omitempty"`
+	// Images are loaded into all nodes as soon as the cluster is ready: names of images of the local Docker, and absolute paths of
+	// archives. With plain Docker, archives belong into the container's directory /etc/dind-cluster/images.
+	Images []string `json:"images,omitempty"`
+
 	// Etcd has settings of etcd.
 	Etcd Etcd `json:"etcd"`
 	// OpenFiles is how many files a process of a pod may have open before it raises its own limit: 256 to 1048576. Default: 1024.
@@ -149,6 +163,8 @@ type Etcd struct {
 	// Sync reports whether etcd waits until the disk has what it was given. Without, a cluster is quicker, and gone if the
 	// machine goes down. Default: true.
 	Sync bool `json:"sync"`
+	// ExtraArgs are flags of etcd, as those of Kubernetes' components.
+	ExtraArgs ExtraArgs `json:"extraArgs,omitempty"`
 }
 
 // Start is about the start of a cluster.
@@ -158,6 +174,9 @@ type Start struct {
 	// OnFailure says what becomes of the container when the cluster does not come up: exit, or keep, for a person to look at.
 	// Default: exit.
 	OnFailure string `json:"onFailure"`
+	// WaitFor says what has to be done before the cluster is ready, and fails the start if it cannot be done: images, manifests.
+	// Default: nothing; both come after.
+	WaitFor []string `json:"waitFor,omitempty"`
 }
 
 // The values of Health and of Start.OnFailure.
@@ -166,6 +185,12 @@ const (
 	HealthAPI     = "api"
 	OnFailureExit = "exit"
 	OnFailureKeep = "keep"
+)
+
+// The values of Start.WaitFor.
+const (
+	WaitForImages    = "images"
+	WaitForManifests = "manifests"
 )
 
 // The roles of nodes.

@@ -70,6 +70,9 @@ func (c Cluster) Validate() error {
 		}
 		v.check(strictyaml.Join("runtimeConfig", name), c.RuntimeConfig[name], OneOf(c.RuntimeConfig[name], "true", "false", ""))
 	}
+	v.kubernetes(c.Kubernetes, c.Etcd)
+	v.registries(c.Registries)
+	v.content(c)
 	v.check("openFiles", c.OpenFiles, Between(c.OpenFiles, 256, 1<<20))
 	v.check("start.timeout", time.Duration(c.Start.Timeout), CheckTimeout(time.Duration(c.Start.Timeout)))
 	v.check("start.onFailure", c.Start.OnFailure, OneOf(c.Start.OnFailure, OnFailureExit, OnFailureKeep))

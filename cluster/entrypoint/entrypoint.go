@@ -21,12 +21,14 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/manifest"
 	"github.com/dind-cluster/dind-cluster/cluster/node"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/proxy"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/cluster/store"
 	"github.com/dind-cluster/dind-cluster/internal/progress"
+	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 )
 
@@ -72,6 +74,9 @@ func Run(getenv func(string) string) error {
 		if cluster, err = settings.Read(paths.Config, os.Environ()); err != nil {
 			return err
 		}
+		if _, err := manifest.ReadDir(paths.Manifests); err != nil {
+			return err
+		}
 		// Errors in the proxies, too, must show before anything has been changed.
 		if _, err := proxy.FromEnv(getenv); err != nil {
 			return err
@@ -111,6 +116,7 @@ func Run(getenv func(string) string) error {
 			writeDeadlines("/run/systemd/system", time.Duration(cluster.Start.Timeout)),
 			warnOfTaskLimit(os.Stdout, cgroupRoot, len(cluster.Expand())),
 			heedSurroundings(getenv, cluster, os.Stdout),
+			trust("/", cluster.AdditionalCACertificates),
 		)
 	case "node":
 		containerd = paths.Containerd
@@ -118,6 +124,7 @@ func Run(getenv func(string) string) error {
 			writeContainerdConfig(own.bounding.has(unix.CAP_SYS_RESOURCE)),
 			limitFiles(paths.NodeConfig, "/run/systemd/system"),
 			proxy.Use(proxy.NodeDir, "/run/systemd/system"),
+			trustAsTold(paths.NodeConfig),
 		)
 	default:
 		err = fmt.Errorf("%s says %q: want cluster or node", paths.Role, role)
@@ -258,24 +265,25 @@ func writeContainerdConfig(mayRaiseLimits bool) error {
 	}
 	// Without a configuration there are no patches either; the node's runner says that it is missing.
 	if node, err := node.ReadConfig(paths.NodeConfig); err == nil {
-		var hosts map[string][]byte
-		if config, hosts, err = v1alpha1.PatchContainerd(config, node.Topology.ContainerdPatches); err != nil {
+		var files map[string][]byte
+		if config, files, err = v1alpha1.PatchContainerd(config, node.Topology.ContainerdPatches, node.Topology.Registries); err != nil {
 			return err
 		}
-		for registry, file := range hosts {
-			dir := filepath.Join(filepath.Dir(paths.ContainerdConfig), "certs.d", registry)
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return err
-			}
-			if err := os.WriteFile(filepath.Join(dir, "hosts.toml"), file, 0o644); err != nil {
+		for name, data := range files {
+			if err := writeSecret(filepath.Join(v1alpha1.RegistriesDir, name), data); err != nil {
 				return err
 			}
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(paths.ContainerdConfig), 0o755); err != nil {
+	return writeSecret(paths.ContainerdConfig, config)
+}
+
+// writeSecret writes a file for root alone, with the directories above it.
+func writeSecret(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(paths.ContainerdConfig, config, 0o644)
+	return renameio.WriteFile(path, data, 0o600, renameio.IgnoreUmask())
 }
 
 func adaptContainerdConfig(template []byte, mayRaiseLimits bool) ([]byte, error) {

@@ -132,8 +132,8 @@ type arg struct {
 func Init(in Input) ([]byte, error) {
 	lifetime := pki.Lifetime.String()
 	etcd := object{}
-	if !in.Topology.EtcdSync {
-		etcd["extraArgs"] = []arg{{"unsafe-no-fsync", "true"}}
+	if args := etcdArgs(in); len(args) > 0 {
+		etcd["extraArgs"] = args
 	}
 	return documents(in,
 		object{
@@ -156,7 +156,7 @@ func Init(in Input) ([]byte, error) {
 			"clusterName":          "dind-cluster",
 			"kubernetesVersion":    in.KubernetesVersion,
 			"controlPlaneEndpoint": in.Topology.Endpoint.String(),
-			"encryptionAlgorithm":  "ECDSA-P256",
+			"encryptionAlgorithm":  in.Topology.Kubernetes.EncryptionAlgorithm,
 			// kubeadm's certificates are not renewed. With its default, a year, a cluster that was
 			// stopped for longer would not come back.
 			"certificateValidityPeriod":   lifetime,
@@ -168,7 +168,7 @@ func Init(in Input) ([]byte, error) {
 				"dnsDomain":     "cluster.local",
 			},
 			"apiServer": apiServer(in),
-			"controllerManager": object{"extraArgs": append([]arg{
+			"controllerManager": object{"extraArgs": componentArgs(in, in.Topology.Kubernetes.ControllerManager, append([]arg{
 				// Each node's pod addresses follow from its slot; the runner writes them into the
 				// Node objects.
 				{"allocate-node-cidrs", "false"},
@@ -180,11 +180,12 @@ func Init(in Input) ([]byte, error) {
 				// seconds.
 				{"kube-api-qps", "200"},
 				{"kube-api-burst", "400"},
-			}, slices.Concat(servingArgs("kube-controller-manager"), electionArgs(in), gateArgs(in))...)},
-			"scheduler": object{"extraArgs": slices.Concat(servingArgs("kube-scheduler"), electionArgs(in), gateArgs(in))},
+			}, slices.Concat(servingArgs("kube-controller-manager"), electionArgs(in), gateArgs(in))...))},
+			"scheduler": object{"extraArgs": componentArgs(in, in.Topology.Kubernetes.Scheduler,
+				slices.Concat(servingArgs("kube-scheduler"), electionArgs(in), gateArgs(in)))},
 		},
 		kubeletConfiguration(in),
-		withGates(in, object{
+		withLogging(in, in.Topology.Kubernetes.KubeProxy.Logging, withGates(in, object{
 			"apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
 			"kind":       "KubeProxyConfiguration",
 			"mode":       in.Topology.ProxyMode,
@@ -199,7 +200,7 @@ func Init(in Input) ([]byte, error) {
 			// https://github.com/torvalds/linux/blob/v6.12/net/netfilter/nf_conntrack_standalone.c),
 			// so upstream's hold.
 			"conntrack": object{"maxPerCore": 0},
-		}),
+		})),
 	)
 }
 
@@ -209,6 +210,7 @@ func apiServer(in Input) object {
 	if config := in.Topology.RuntimeConfig; len(config) > 0 {
 		args = append(args, arg{"runtime-config", pairs(config)})
 	}
+	args = componentArgs(in, in.Topology.Kubernetes.APIServer, append(args, apiServerArgs(in)...))
 	if len(args) > 0 {
 		out["extraArgs"] = args
 	}
@@ -300,6 +302,9 @@ func Patches(in Input) (map[string][]byte, error) {
 			"startupProbe": object{"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": startupTries(in.Timeout)},
 		}
 		spec := object{"containers": []object{container}}
+		if name == "kube-apiserver" {
+			mountFiles(in, container, spec)
+		}
 		if c.Waits {
 			serving := servingDir(name)
 			container["volumeMounts"] = []object{
@@ -410,9 +415,9 @@ func nodeRegistration(in Input) object {
 	return object{
 		"name":      in.Node.Name,
 		"criSocket": criSocket,
-		"kubeletExtraArgs": []arg{
+		"kubeletExtraArgs": mergeArgs([]arg{
 			{"node-ip", list(in.Node.IPs)},
-		},
+		}, in.Topology.Kubernetes.Kubelet.ExtraArgs),
 	}
 }
 
@@ -435,7 +440,7 @@ func timeouts(d time.Duration) object {
 const kubeletAPI, kubeletKind = "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration"
 
 func kubeletConfiguration(in Input) object {
-	config := withGates(in, object{
+	config := withLogging(in, in.Topology.Kubernetes.Kubelet.Logging, withGates(in, object{
 		"apiVersion":   kubeletAPI,
 		"kind":         kubeletKind,
 		"cgroupDriver": "systemd",
@@ -456,7 +461,10 @@ func kubeletConfiguration(in Input) object {
 			"imagefs.available":  "300Mi",
 			"imagefs.inodesFree": "0.1%",
 		},
-	})
+	}))
+	if tracing := in.Topology.Kubernetes.Tracing; tracing.Endpoint != "" {
+		config["tracing"] = object{"endpoint": tracing.Endpoint, "samplingRatePerMillion": tracing.Rate()}
+	}
 	if in.CgroupV1 {
 		config["failCgroupV1"] = false
 	}

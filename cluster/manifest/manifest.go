@@ -3,7 +3,6 @@ package manifest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,74 +12,16 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
 	"github.com/dind-cluster/dind-cluster/internal/kubeapi"
-	"sigs.k8s.io/yaml"
 )
 
 // manager is the owner of the applied fields in the objects' metadata.managedFields.
 const manager = "dind-cluster"
 
 // Document is one object of a file.
-type Document struct {
-	// Source says where the object is written, for errors.
-	Source                            string
-	APIVersion, Kind, Namespace, Name string
-	// JSON is the object.
-	JSON json.RawMessage
-}
+type Document = v1alpha1.Object
 
-// String names the object, and where it is written.
-func (d Document) String() string {
-	name := d.Name
-	if d.Namespace != "" {
-		name = d.Namespace + "/" + name
-	}
-	return fmt.Sprintf("%s: %s %s", d.Source, d.Kind, name)
-}
-
-// Parse returns the objects in a text of YAML documents, those in lists one by one. The error joins one for each document that
-// is no object, with the source and the number of the document in front, from 1.
-func Parse(source, text string) ([]Document, error) {
-	var out []Document
-	var errs []error
-	for i, one := range v1alpha1.Documents(text) {
-		source := fmt.Sprintf("%s: document %d", source, i+1)
-		data, err := yaml.YAMLToJSONStrict([]byte(one))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: not YAML: %w", source, err))
-			continue
-		}
-		documents, err := parse(source, data)
-		out, errs = append(out, documents...), append(errs, err)
-	}
-	return out, errors.Join(errs...)
-}
-
-// parse returns the objects in one document, which may be a list.
-func parse(source string, data []byte) ([]Document, error) {
-	var object struct {
-		APIVersion, Kind string
-		Metadata         struct{ Namespace, Name string }
-		Items            []json.RawMessage
-	}
-	if err := json.Unmarshal(data, &object); err != nil {
-		return nil, fmt.Errorf("%s: no Kubernetes object: %w", source, err)
-	}
-	switch {
-	case object.APIVersion == "" || object.Kind == "":
-		return nil, fmt.Errorf("%s: no Kubernetes object: want apiVersion and kind", source)
-	case strings.HasSuffix(object.Kind, "List") && object.Items != nil:
-		var out []Document
-		var errs []error
-		for i, item := range object.Items {
-			documents, err := parse(fmt.Sprintf("%s: items[%d]", source, i), item)
-			out, errs = append(out, documents...), append(errs, err)
-		}
-		return out, errors.Join(errs...)
-	case object.Metadata.Name == "":
-		return nil, fmt.Errorf("%s: %s has no metadata.name: want one, since what is applied again has to be found again", source, object.Kind)
-	}
-	return []Document{{source, object.APIVersion, object.Kind, object.Metadata.Namespace, object.Metadata.Name, data}}, nil
-}
+// Parse returns the objects in a text of YAML documents: see v1alpha1.Objects.
+func Parse(source, text string) ([]Document, error) { return v1alpha1.Objects(source, text) }
 
 // poll is the pause between two tries of objects that the API server does not take yet.
 const poll = 100 * time.Millisecond

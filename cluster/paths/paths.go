@@ -25,6 +25,9 @@ const (
 	// effective one, of the file and the environment, which the entrypoint writes first of all.
 	Config   = "/etc/dind-cluster/config.yaml"
 	Settings = Run + "/settings.yaml"
+	// Manifests and Images are directories with objects and images for the cluster, which its user puts there.
+	Manifests = "/etc/dind-cluster/manifests"
+	Images    = "/etc/dind-cluster/images"
 	// Phase has one line with what the runner is doing; Ready exists when the cluster is ready.
 	Phase = Run + "/phase"
 	Ready = Run + "/ready"

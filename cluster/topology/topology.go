@@ -44,8 +44,15 @@ type Topology struct {
 	// FeatureGates are those of all components, RuntimeConfig the API server's --runtime-config.
 	FeatureGates  map[string]bool   `json:"featureGates,omitempty"`
 	RuntimeConfig map[string]string `json:"runtimeConfig,omitempty"`
+	// Kubernetes has settings of components, and EtcdArgs are flags of etcd.
+	Kubernetes v1alpha1.Kubernetes `json:"kubernetes"`
+	EtcdArgs   v1alpha1.ExtraArgs  `json:"etcdArgs,omitempty"`
 	// ContainerdPatches are made to containerd's configuration: see v1alpha1.Cluster.
 	ContainerdPatches []string `json:"containerdPatches,omitempty"`
+	// Registries are those that containerd reaches in a way of their own, passwords among it.
+	Registries map[string]v1alpha1.Registry `json:"registries,omitempty"`
+	// CACertificates are authorities, PEM, that nodes trust besides the usual ones.
+	CACertificates []string `json:"caCertificates,omitempty"`
 	// Patches are made to kubeadm's configuration.
 	Patches Patches `json:"patches,omitzero"`
 }
@@ -118,7 +125,11 @@ func Resolve(c v1alpha1.Cluster) Topology {
 		FeatureGates:  c.FeatureGates,
 		RuntimeConfig: c.RuntimeConfig,
 
+		Kubernetes:        c.Kubernetes,
+		EtcdArgs:          c.Etcd.ExtraArgs,
 		ContainerdPatches: c.ContainerdConfigPatches,
+		Registries:        c.Registries,
+		CACertificates:    c.AdditionalCACertificates,
 		Patches:           Patches{c.KubeadmConfigPatches, c.KubeadmConfigPatchesJSON6902},
 	}
 	nodes := c.Expand()

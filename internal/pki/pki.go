@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -31,12 +32,54 @@ type Pair struct {
 	Key  []byte
 }
 
+// Algorithm is what keys are made by, in kubeadm's words (EncryptionAlgorithmType in
+// https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubeadm/app/apis/kubeadm/v1beta4/types.go).
+type Algorithm string
+
+// The algorithms.
+const (
+	ECDSAP256 Algorithm = "ECDSA-P256"
+	ECDSAP384 Algorithm = "ECDSA-P384"
+	RSA2048   Algorithm = "RSA-2048"
+	RSA3072   Algorithm = "RSA-3072"
+	RSA4096   Algorithm = "RSA-4096"
+)
+
+func (a Algorithm) newKey() (crypto.Signer, error) {
+	switch a {
+	case ECDSAP256:
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case ECDSAP384:
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case RSA2048:
+		return rsa.GenerateKey(rand.Reader, 2048)
+	case RSA3072:
+		return rsa.GenerateKey(rand.Reader, 3072)
+	case RSA4096:
+		return rsa.GenerateKey(rand.Reader, 4096)
+	}
+	return nil, fmt.Errorf("unknown algorithm %q", a)
+}
+
+// algorithmOf returns the algorithm of a key.
+func algorithmOf(key crypto.Signer) Algorithm {
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return Algorithm(fmt.Sprintf("RSA-%d", key.N.BitLen()))
+	case *ecdsa.PrivateKey:
+		return Algorithm("ECDSA-" + map[string]string{"P-256": "P256", "P-384": "P384"}[key.Params().Name])
+	}
+	return ""
+}
+
+// NewCA makes a certificate authority by the algorithm that clusters have unless they ask for
+// another: ECDSA because an RSA key takes up to a second to find, and kubeadm makes eight more
+// under this one.
+func NewCA(name string, now time.Time) (*Pair, error) { return ECDSAP256.NewCA(name, now) }
+
 // NewCA makes a certificate authority.
-//
-// ECDSA because an RSA key takes up to a second to find, and kubeadm makes eight more under this
-// one.
-func NewCA(name string, now time.Time) (*Pair, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func (a Algorithm) NewCA(name string, now time.Time) (*Pair, error) {
+	key, err := a.newKey()
 	if err != nil {
 		return nil, fmt.Errorf("making the key of certificate authority %s: %w", name, err)
 	}
@@ -54,12 +97,12 @@ func NewCA(name string, now time.Time) (*Pair, error) {
 
 // NewKey makes a key pair without a certificate: what signs service accounts' tokens. Its Cert is the
 // public key.
-func NewKey() (*Pair, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func (a Algorithm) NewKey() (*Pair, error) {
+	key, err := a.newKey()
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
 	}
-	private, err := x509.MarshalECPrivateKey(key)
+	private, err := encode(key)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a key: %w", err)
 	}
@@ -69,17 +112,33 @@ func NewKey() (*Pair, error) {
 	}
 	return &Pair{
 		Cert: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}),
-		Key:  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}),
+		Key:  private,
 	}, nil
 }
 
-// NewClient makes a client certificate for a user in some groups, signed by the authority.
+// encode writes a key as PEM, in the forms that kubeadm has.
+func encode(key crypto.Signer) ([]byte, error) {
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}), nil
+	case *ecdsa.PrivateKey:
+		der, err := x509.MarshalECPrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}), nil
+	}
+	return nil, fmt.Errorf("unknown key %T", key)
+}
+
+// NewClient makes a client certificate for a user in some groups, signed by the authority, whose
+// algorithm its key has, too.
 func (ca *Pair) NewClient(user string, groups []string, now time.Time) (*Pair, error) {
 	caCert, caKey, err := ca.parse()
 	if err != nil {
 		return nil, err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := algorithmOf(caKey).newKey()
 	if err != nil {
 		return nil, fmt.Errorf("making the key of client %s: %w", user, err)
 	}
@@ -114,7 +173,7 @@ func NewSelfSigned(name string, addresses []net.IP, now time.Time) (*Pair, error
 	return sign(template, template, key, key)
 }
 
-func sign(template, parent *x509.Certificate, key *ecdsa.PrivateKey, parentKey crypto.Signer) (*Pair, error) {
+func sign(template, parent *x509.Certificate, key, parentKey crypto.Signer) (*Pair, error) {
 	name := template.Subject.CommonName
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -125,13 +184,13 @@ func sign(template, parent *x509.Certificate, key *ecdsa.PrivateKey, parentKey c
 	if err != nil {
 		return nil, fmt.Errorf("signing the certificate of %s: %w", name, err)
 	}
-	keyDER, err := x509.MarshalECPrivateKey(key)
+	private, err := encode(key)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the key of %s: %w", name, err)
 	}
 	return &Pair{
 		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		Key:  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER}),
+		Key:  private,
 	}, nil
 }
 
@@ -144,6 +203,9 @@ func (ca *Pair) parse() (*x509.Certificate, crypto.Signer, error) {
 	cert, err := x509.ParseCertificate(certBlock.Bytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the authority's certificate: %w", err)
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(keyBlock.Bytes); err == nil {
+		return cert, key, nil
 	}
 	key, err := x509.ParseECPrivateKey(keyBlock.Bytes)
 	if err != nil {

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -54,5 +55,43 @@ func TestBrokenCA(t *testing.T) {
 		if _, err := ca.NewClient("admin", nil, time.Now()); err == nil {
 			t.Error("no error")
 		}
+	}
+}
+
+// Whatever the authority's algorithm, what it signs has the same, and is trusted.
+func TestAlgorithms(t *testing.T) {
+	now := time.Now()
+	for _, a := range []Algorithm{ECDSAP256, ECDSAP384, RSA2048} {
+		ca, err := a.NewCA("kubernetes", now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := ca.NewClient("admin", nil, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(client.Cert, client.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := algorithmOf(pair.PrivateKey.(crypto.Signer)); got != a {
+			t.Errorf("%s signed a certificate of %s", a, got)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(ca.Cert)
+		if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+		key, err := a.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, _ := pem.Decode(key.Cert)
+		if _, err := x509.ParsePKIXPublicKey(public.Bytes); err != nil {
+			t.Errorf("%s: %v", a, err)
+		}
+	}
+	if _, err := Algorithm("DSA").NewCA("kubernetes", now); err == nil {
+		t.Error("no error")
 	}
 }

@@ -176,6 +176,10 @@ func (w *walker) set(n *yaml.Node, path string, v reflect.Value) {
 	case reflect.Map:
 		w.entries(n, path, v)
 	case reflect.Slice:
+		if n.Kind == yaml.MappingNode && isNamedList(v.Type()) {
+			w.named(n, path, v)
+			return
+		}
 		if !w.is(n, path, yaml.SequenceNode, "a list") {
 			return
 		}
@@ -204,6 +208,24 @@ func (w *walker) set(n *yaml.Node, path string, v reflect.Value) {
 	default:
 		panic("strictyaml: " + path + " has the type " + v.Type().String())
 	}
+}
+
+// isNamedList reports whether the elements of a list are objects with a name and a value, and nothing else.
+func isNamedList(t reflect.Type) bool {
+	e := t.Elem()
+	return e.Kind() == reflect.Struct && e.NumField() == 2 && e.Field(0).Tag.Get("json") == "name" && e.Field(1).Tag.Get("json") == "value"
+}
+
+// named decodes a mapping into a list of objects with name and value, in the order of the file.
+func (w *walker) named(n *yaml.Node, path string, v reflect.Value) {
+	v.Set(reflect.MakeSlice(v.Type(), 0, len(n.Content)/2))
+	w.pairs(n, path, func(key, value *yaml.Node) {
+		w.lines[Join(path, key.Value)] = key.Line
+		item := reflect.New(v.Type().Elem()).Elem()
+		item.Field(0).SetString(key.Value)
+		w.set(value, Join(path, key.Value), item.Field(1))
+		v.Set(reflect.Append(v, item))
+	})
 }
 
 func (w *walker) is(n *yaml.Node, path string, kind yaml.Kind, want string) bool {

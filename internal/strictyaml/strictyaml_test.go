@@ -20,6 +20,11 @@ type item struct {
 	Gates map[string]bool   `json:"gates"`
 }
 
+type arg struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 type file struct {
 	Kind   string       `json:"kind"`
 	Size   int          `json:"size"`
@@ -29,6 +34,7 @@ type file struct {
 	Items  []item       `json:"items"`
 	One    item         `json:"one"`
 	Two    item         `json:"two"`
+	Args   []arg        `json:"args"`
 	Hidden int          `json:"-"`
 }
 
@@ -58,6 +64,8 @@ func TestDecode(t *testing.T) {
 		{"embedded", "items: [{source: /a, role: b}, ~]", func(f *file) {
 			f.Items = []item{{base: base{"/a"}, Role: "b"}, {}}
 		}},
+		{"a map for a list of names and values", "args: {v: 4, z: 'x', a: true}", func(f *file) { f.Args = []arg{{"v", "4"}, {"z", "x"}, {"a", "true"}} }},
+		{"the list itself", "args: [{name: v, value: 4}, {name: v, value: 5}]", func(f *file) { f.Args = []arg{{"v", "4"}, {"v", "5"}} }},
 		{"aliases", "{kind: &k A, one: {role: *k}, names: &n [x], items: [{role: y}]}", func(f *file) {
 			f.Kind, f.One.Role, f.Names, f.Items = "A", "A", []string{"x"}, []item{{Role: "y"}}
 		}},
@@ -90,7 +98,7 @@ func TestMistakes(t *testing.T) {
 		{"control characters", "a: \x01", "not YAML: "},
 		{"text", "abc", `line 1: the YAML document is "abc", want fields`},
 		{"near", "sise: 1", "line 1: sise: no such field: did you mean size?"},
-		{"far", "frobnicate: 1", "line 1: frobnicate: no such field: there are items, kind,"},
+		{"far", "frobnicate: 1", "line 1: frobnicate: no such field: there are args, items, kind,"},
 		{"field of the program", "hidden: 1", "hidden: no such field"},
 		{"types", "kind: [a]\nsize: 1.0\non: yes\nnames: a\nitems: {a: b}\none: [c]\n", `line 1: kind: a list, want a text
 line 2: size: "1.0", want a whole number
@@ -98,6 +106,7 @@ line 3: on: "yes", want true or false
 line 4: names: "a", want a list
 line 5: items: fields with values, want a list
 line 6: one: a list, want fields with values`},
+		{"no map of texts", "args: {v: [1], v: 2}", "line 1: args.v: a list, want a text\nline 1: args.v: stands here and in line 1"},
 		{"huge", "size: 99999999999999999999", "want a whole number"},
 		{"subnet", "subnet: 10.0.0.0", `subnet: "10.0.0.0": want a subnet, such as 10.32.0.0/16`},
 		{"twice below", "items:\n- role: a\n  text: {x: 1,\n    x: 2}", "line 4: items[0].text.x: stands here and in line 3"},
