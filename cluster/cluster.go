@@ -51,6 +51,8 @@ type cluster struct {
 	fail  context.CancelCauseFunc
 	// failures has the last report of each node that gave up, with its log.
 	failures *failures
+	// once guards what is done when the cluster is ready for the first time in this start.
+	once sync.Once
 	// spans records what the actions and the nodes have done so far.
 	spans timeline.Recorder
 
@@ -113,8 +115,10 @@ func Run(ctx context.Context, s v1alpha1.Cluster, out io.Writer) error {
 		return err
 	}
 	c.booted(begin, seeded)
-	if err := os.Remove(paths.Ready); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, file := range []string{paths.Ready, paths.Incomplete} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	stop, err := c.listen(ctx)
 	if err != nil {
@@ -159,6 +163,7 @@ func (c *cluster) adopt(ctx context.Context) error {
 	c.settings, c.topology = c.state.Settings, c.state.Topology
 	s := &c.settings
 	s.Name, s.Networking.APIServerPort, s.Start, s.Health = asked.Name, asked.Networking.APIServerPort, asked.Start, asked.Health
+	s.Manifests, s.Images = asked.Manifests, asked.Images
 	differences, err := settings.Differences(*s, asked)
 	if err != nil || len(differences) == 0 {
 		return err
@@ -324,6 +329,7 @@ func (c *cluster) ready(ctx context.Context) error {
 		return err
 	}
 	c.log.Printf("the cluster is ready: %d node(s), Kubernetes %s", len(c.topology.Nodes), c.version(ctx))
+	c.once.Do(func() { go c.addExtras(ctx) })
 	return nil
 }
 

@@ -63,7 +63,7 @@ func Health(ctx context.Context, what string) error {
 	if down := downNodes(s.Topology, containers, list.Items); len(down) > 0 {
 		return fmt.Errorf("nodes are down: %s", strings.Join(down, "; "))
 	}
-	return nil
+	return incomplete(paths.Incomplete)
 }
 
 // downNodes returns which nodes do not work, and why. It looks at the containers first: the control

@@ -70,8 +70,8 @@ func (c *cluster) plan(cores int) []action.Action {
 	}
 	joined = append(joined, add(action.Action{Name: "joining the nodes", Needs: before, Run: c.waitForNodes, Retry: true}))
 	dns := add(action.Action{Name: "starting the cluster's DNS", Needs: joined, Run: c.waitForDNS, Retry: true})
-	add(action.Action{Name: "waiting until everything is ready", Needs: []string{dns}, Run: c.waitForReady, Retry: true})
-	return list
+	ready = []string{add(action.Action{Name: "waiting until everything is ready", Needs: []string{dns}, Run: c.waitForReady, Retry: true})}
+	return append(list, c.planExtras(ready)...)
 }
 
 // coresPerNode is how many of the machine's cores a node keeps busy while it starts. Where there

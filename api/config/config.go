@@ -60,6 +60,11 @@ func ReadIn(dir, name string, data []byte) (c v1alpha1.Cluster, warnings []strin
 			}
 		}
 	}
+	for i, m := range c.Manifests {
+		if dir != "" && m.HostPath != "" && !filepath.IsAbs(m.HostPath) {
+			c.Manifests[i].HostPath = filepath.Join(dir, m.HostPath)
+		}
+	}
 	// Fields that could not be read have their defaults, so that all others can be checked at the same time.
 	all, known := mistakes(err), map[string]bool{}
 	for _, m := range all {

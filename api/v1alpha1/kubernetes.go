@@ -329,9 +329,16 @@ func (v *validation) content(c Cluster) {
 	}
 	for i, m := range c.Manifests {
 		field := fmt.Sprintf("manifests[%d].content", i)
+		if m.HostPath != "" {
+			if m.Content != "" {
+				v.fail(field, "there is a hostPath, too: want one of them")
+			}
+			v.check(fmt.Sprintf("manifests[%d].hostPath", i), m.HostPath, checkPath(m.HostPath))
+			continue
+		}
 		objects, err := Objects("", m.Content)
 		if err == nil && len(objects) == 0 {
-			err = errors.New("there is nothing in it: want Kubernetes objects as YAML")
+			err = errors.New("there is nothing in it: want Kubernetes objects as YAML, or a hostPath")
 		}
 		for _, e := range split(err) {
 			v.fail(field, "%v", e)
@@ -346,8 +353,20 @@ func (v *validation) content(c Cluster) {
 		}
 	}
 	for i, what := range c.Start.WaitFor {
-		v.check(fmt.Sprintf("start.waitFor[%d]", i), what, OneOf(what, WaitForImages, WaitForManifests))
+		field := fmt.Sprintf("start.waitFor[%d]", i)
+		v.check(field, what, OneOf(what, WaitForImages, WaitForManifests))
+		if names := c.ImageNames(); what == WaitForImages && len(names) > 0 {
+			v.fail(field, "%s comes from the local Docker, which sends it when the cluster is ready: want paths of archives in images", names[0])
+		}
 	}
+}
+
+// ImageNames returns those of Images that are names.
+func (c Cluster) ImageNames() []string { return slices.DeleteFunc(slices.Clone(c.Images), path.IsAbs) }
+
+// ImageFiles returns those of Images that are paths.
+func (c Cluster) ImageFiles() []string {
+	return slices.DeleteFunc(slices.Clone(c.Images), func(name string) bool { return !path.IsAbs(name) })
 }
 
 // split takes apart what was joined.

@@ -50,8 +50,8 @@ func TestKubernetes(t *testing.T) {
 				"b": {CACertificates: cert + other, ClientCertificate: cert, ClientKey: key}, "c:80": {PlainHTTP: true}, "d": {Insecure: true},
 			}
 			c.AdditionalCACertificates = []string{cert, cert + other}
-			c.Manifests = []Manifest{{Content: "{apiVersion: v1, kind: Namespace, metadata: {name: a}}"}}
-			c.Images = []string{"registry.example:5000/a/b:c@sha256:0", "/srv/x.tar"}
+			c.Manifests = []Manifest{{Content: "{apiVersion: v1, kind: Namespace, metadata: {name: a}}"}, {HostPath: "/srv/manifests"}}
+			c.Images = []string{"/srv/x.tar"}
 			c.Start.WaitFor = []string{"images", "manifests"}
 		}, nil},
 		"flags": {func(c *Cluster) {
@@ -100,14 +100,18 @@ func TestKubernetes(t *testing.T) {
 			"registries.f.username: want username and password", `registries["*"]: all other registries cannot`,
 			"registries.g.caCertificates: want certificates as PEM", "registries.h.caCertificates: EC PRIVATE KEY: want certificates",
 		}},
+		"names": {func(c *Cluster) {
+			c.Images, c.Start.WaitFor = []string{"registry.example:5000/a/b:c@sha256:0", "/a.tar"}, []string{"manifests", "images"}
+		}, []string{"start.waitFor[1]: registry.example:5000/a/b:c@sha256:0 comes from the local Docker"}},
 		"content": {func(c *Cluster) {
 			c.AdditionalCACertificates = []string{"", "x"}
-			c.Manifests = []Manifest{{}, {Content: "a: b\n---\n{apiVersion: v1, kind: Pod}"}}
+			c.Manifests = []Manifest{{}, {Content: "a: b\n---\n{apiVersion: v1, kind: Pod}"}, {Content: "x", HostPath: "/x"}, {HostPath: "x"}}
 			c.Images = []string{"/srv/../x", "a b"}
 			c.Start.WaitFor = []string{"image"}
 		}, []string{
 			"additionalCACertificates[0]: is empty", "additionalCACertificates[1]: want certificates as PEM", "manifests[0].content: there is nothing in it",
 			"manifests[1].content: document 1: no Kubernetes object: want apiVersion and kind", "manifests[1].content: document 2: Pod has no metadata.name",
+			"manifests[2].content: there is a hostPath, too", `manifests[3].hostPath: "x": want an absolute path`,
 			`images[0]: "/srv/../x": want it in its shortest form`, `images[1]: "a b": want the name of an image`, `start.waitFor[0]: "image": want images or manifests`,
 		}},
 	} {

@@ -110,10 +110,13 @@ type Registry struct {
 	Password string `json:"password,omitempty"`
 }
 
-// Manifest is a file of Kubernetes objects.
+// Manifest has Kubernetes objects: a content or a path.
 type Manifest struct {
 	// Name is what messages call it. Default: its number.
 	Name string `json:"name,omitempty"`
 	// Content is the file: YAML, of any number of documents.
-	Content string `json:"content"`
+	Content string `json:"content,omitempty"`
+	// HostPath is, in place of the content, a file of the Docker host, or a directory with files *.yaml, *.yml and *.json. With plain Docker, the
+	// cluster's container must have it at the same path below /host.
+	HostPath string `json:"hostPath,omitempty"`
 }

@@ -74,7 +74,7 @@ func Run(getenv func(string) string) error {
 		if cluster, err = settings.Read(paths.Config, os.Environ()); err != nil {
 			return err
 		}
-		if _, err := manifest.ReadDir(paths.Manifests); err != nil {
+		if _, err := manifest.Read(cluster); err != nil {
 			return err
 		}
 		// Errors in the proxies, too, must show before anything has been changed.

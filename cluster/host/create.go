@@ -51,6 +51,11 @@ func (l *Launcher) Create(ctx context.Context, r Request) (_ *Cluster, err error
 	if err := l.waitForStart(ctx, p, c); err != nil {
 		return nil, err
 	}
+	if len(p.images) > 0 {
+		if err := l.LoadImages(ctx, p.name, p.images...); err != nil {
+			return nil, err
+		}
+	}
 	return l.connect(ctx, p, c)
 }
 
@@ -104,7 +109,7 @@ func (l *Launcher) startOnce(ctx context.Context, p createPlan, ref string) (c c
 func (l *Launcher) configure(ctx context.Context, id string, file ConfigFile) error {
 	var archive bytes.Buffer
 	w := tar.NewWriter(&archive)
-	header := &tar.Header{Name: strings.TrimPrefix(paths.Config, "/"), Mode: 0o644, Size: int64(len(file.Data)), ModTime: time.Now()}
+	header := &tar.Header{Name: strings.TrimPrefix(paths.Config, "/"), Mode: 0o600, Size: int64(len(file.Data)), ModTime: time.Now()}
 	if err := w.WriteHeader(header); err != nil {
 		return err
 	}

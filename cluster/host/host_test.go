@@ -373,7 +373,11 @@ func TestConfig(t *testing.T) {
 		file = engine.Container("box").Files["/etc/dind-cluster/config.yaml"]
 		return comeUp(p)
 	}))
-	data, other := t.TempDir(), t.TempDir()
+	data, other, manifests := t.TempDir(), t.TempDir(), t.TempDir()
+	archive := filepath.Join(other, "images.tar")
+	if err := os.WriteFile(archive, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	r := configured(t, fmt.Sprintf(`
 nodes:
 - role: control-plane
@@ -386,7 +390,9 @@ nodes:
   count: 0
   extraMounts: [{hostPath: /no/such/directory, containerPath: /y}]
   extraPortMappings: [{containerPort: 80, hostPort: 20081}]
-`, data, other))
+manifests: [{hostPath: %[3]s}, {content: "{apiVersion: v1, kind: Namespace, metadata: {name: a}}"}]
+images: ["%[4]s"]
+`, data, other, manifests, archive))
 	r.Env = []string{"OPEN=no"}
 	if _, err := l.Create(t.Context(), r); err == nil {
 		t.Error("want an error for what is no setting")
@@ -396,7 +402,7 @@ nodes:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(file.Data, r.Config.Data) || file.Mode != 0o644 {
+	if !bytes.Equal(file.Data, r.Config.Data) || file.Mode != 0o600 {
 		t.Errorf("the container has %q, mode %v", file.Data, file.Mode)
 	}
 	if c.Nodes != 3 {
@@ -408,7 +414,7 @@ nodes:
 		"env":     {"API_PORT=" + port},
 		"publish": {"127.0.0.1:" + port + ":6443/tcp", "127.0.0.1:20080:20080/tcp", "[::1]:20080:20080/udp"},
 		// One path of the Docker host that several nodes have is mounted once.
-		"volume": {data + ":/host" + data + ":rslave", other + ":/host" + other + ":ro"},
+		"volume": {data + ":/host" + data + ":rslave", other + ":/host" + other + ":ro", manifests + ":/host" + manifests + ":ro", archive + ":/host" + archive + ":ro"},
 	} {
 		if !slices.Equal(flags[flag], want) {
 			t.Errorf("--%s: got %q, want %q", flag, flags[flag], want)
@@ -452,6 +458,9 @@ func TestConfigRefused(t *testing.T) {
 		{"mistakes", "nodes: [{role: control-plane, extraMounts: [{hostPath: a, containerPath: /run}]}]\nhealth: good", 0,
 			[]string{`x.yaml: line 3: nodes[0].extraMounts[0].hostPath: "a": want an absolute path`, "x.yaml: line 3: nodes[0].extraMounts[0].containerPath", "x.yaml: line 4: health"}},
 		{"missing directory", "nodes: [{role: control-plane, extraMounts: [{hostPath: /no/such/directory, containerPath: /a}]}]", 0, []string{"nodes[0].extraMounts[0].hostPath: ", "/no/such/directory"}},
+		{"missing files", "manifests: [{hostPath: /no/manifests}]\nimages: [/no/image.tar]", 0,
+			[]string{"manifests[0].hostPath: reading manifests: lstat /no/manifests: no such file", "images[0]: stat /no/image.tar: no such file"}},
+		{"missing image", "images: [app:1, app:2]", 0, []string{`the local Docker has no image "app:1"`, `the local Docker has no image "app:2"`}},
 		{"port of the API server", "nodes: [{role: control-plane, extraPortMappings: [{containerPort: 80, hostPort: 26443}]}]", 26443, []string{"hostPort: 26443/TCP is that of networking.apiServerPort"}},
 		{"port in use", fmt.Sprintf("nodes: [{role: control-plane, extraPortMappings: [{containerPort: 80, hostPort: %d}]}]", taken), 0,
 			[]string{fmt.Sprintf("port 127.0.0.1:%d/TCP is in use: choose another hostPort", taken)}},

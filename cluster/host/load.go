@@ -20,13 +20,9 @@ func (l *Launcher) Load(ctx context.Context, name string, archive io.Reader) err
 
 // LoadImages sends images of the local Docker to all nodes of a cluster.
 func (l *Launcher) LoadImages(ctx context.Context, name string, images ...string) error {
-	for _, image := range images {
-		// Otherwise the first error to arrive would be the loader's: an empty archive.
-		if _, err := l.Docker.InspectImage(ctx, image); errors.Is(err, docker.ErrNotFound) {
-			return fmt.Errorf("the local Docker has no image %q: build or `docker pull` it first", image)
-		} else if err != nil {
-			return err
-		}
+	// Otherwise the first error to arrive would be the loader's: an empty archive.
+	if err := l.checkImages(ctx, images); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -46,4 +42,17 @@ func (l *Launcher) LoadImages(ctx context.Context, name string, images ...string
 		return saveErr
 	}
 	return err
+}
+
+// checkImages checks that the local Docker has images.
+func (l *Launcher) checkImages(ctx context.Context, images []string) error {
+	var errs []error
+	for _, image := range images {
+		if _, err := l.Docker.InspectImage(ctx, image); errors.Is(err, docker.ErrNotFound) {
+			errs = append(errs, fmt.Errorf("the local Docker has no image %q: build or `docker pull` it first", image))
+		} else if err != nil {
+			return err
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path"
 	"runtime"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/api/v1alpha1"
+	"github.com/dind-cluster/dind-cluster/cluster/manifest"
 	"github.com/dind-cluster/dind-cluster/cluster/paths"
 	"github.com/dind-cluster/dind-cluster/cluster/settings"
 	"github.com/dind-cluster/dind-cluster/internal/docker"
@@ -35,6 +37,7 @@ type createPlan struct {
 	config     *ConfigFile      // nil means none
 	nodes      int
 	ports      []v1alpha1.Port // of the Docker host that nodes have
+	images     []string        // of the local Docker, which the nodes get
 	args       []string        // of `docker create`, without those that the port and the image give
 }
 
@@ -56,6 +59,9 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 	if err := l.checkMachine(ctx, r.APIPort, want, info); err != nil {
 		return createPlan{}, err
 	}
+	if err := l.checkImages(ctx, want.ImageNames()); err != nil {
+		return createPlan{}, err
+	}
 	if r.Kubeconfig != nil {
 		if err := r.Kubeconfig.Check(ctx); err != nil {
 			return createPlan{}, err
@@ -67,6 +73,7 @@ func (l *Launcher) plan(ctx context.Context, r Request) (createPlan, error) {
 		retain: want.Start.OnFailure == v1alpha1.OnFailureKeep,
 		nodes:  len(want.Expand()),
 		ports:  ports(want.Expand()),
+		images: want.ImageNames(),
 		args:   containerArgs(r, want, info),
 	}, nil
 }
@@ -97,7 +104,7 @@ func containerArgs(r Request, want v1alpha1.Cluster, info *docker.Info) []string
 	for _, e := range slices.Concat(r.options(), r.Env) {
 		args = append(args, "--env", e)
 	}
-	for _, m := range mounts(want.Expand()) {
+	for _, m := range mounts(want) {
 		args = append(args, "--volume", mountArg(m))
 	}
 	for _, p := range ports(want.Expand()) {
@@ -121,11 +128,20 @@ func ports(nodes []v1alpha1.Node) []v1alpha1.Port {
 	return out
 }
 
-// mounts returns what the cluster's container needs for the mounts of all nodes: each path of the
-// Docker host once, with all that one of the nodes may do.
-func mounts(nodes []v1alpha1.Node) []v1alpha1.Mount {
+// mounts returns what the cluster's container needs for the mounts of all nodes, and for its own
+// manifests and images: each path of the Docker host once, with all that one of them may do.
+func mounts(c v1alpha1.Cluster) []v1alpha1.Mount {
+	var own []v1alpha1.Mount
+	for _, m := range c.Manifests {
+		if m.HostPath != "" {
+			own = append(own, v1alpha1.Mount{HostPath: m.HostPath, ReadOnly: true})
+		}
+	}
+	for _, file := range c.ImageFiles() {
+		own = append(own, v1alpha1.Mount{HostPath: file, ReadOnly: true})
+	}
 	var out []v1alpha1.Mount
-	for _, n := range nodes {
+	for _, n := range append(c.Expand(), v1alpha1.Node{ExtraMounts: own}) {
 		for _, m := range n.ExtraMounts {
 			i := slices.IndexFunc(out, func(o v1alpha1.Mount) bool { return o.HostPath == m.HostPath })
 			if i < 0 {
@@ -187,6 +203,22 @@ func (l *Launcher) checkMachine(ctx context.Context, port int, want v1alpha1.Clu
 			if inUse(p) {
 				errs = append(errs, l.hostPortTaken(ctx, p))
 			}
+		}
+	}
+	for i, m := range want.Manifests {
+		if m.HostPath == "" {
+			continue
+		}
+		if _, err := manifest.ReadFiles(m.HostPath); err != nil {
+			errs = append(errs, fmt.Errorf("manifests[%d].hostPath: %w", i, err))
+		}
+	}
+	for i, name := range want.Images {
+		if !path.IsAbs(name) {
+			continue
+		}
+		if _, err := os.Stat(name); err != nil {
+			errs = append(errs, fmt.Errorf("images[%d]: %w", i, err))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -89,6 +89,7 @@ func Collect(ctx context.Context, out io.Writer) error {
 		w.commands(ctx, "", onNode)
 		w.tree("/var/log/pods", "pods")
 		w.tree("/etc/kubernetes/manifests", "manifests")
+		w.tree("/var/log/kubernetes", "kubernetes") // the audit log
 		return w.close()
 	}
 	w.commands(ctx, "top-level", onTop)

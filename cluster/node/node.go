@@ -125,6 +125,18 @@ func (n *node) prepareControlPlane() error {
 	if err := kubeadm.WriteServing("/", time.Now()); err != nil {
 		return err
 	}
+	files, err := kubeadm.Files(n.config.Topology.Kubernetes)
+	if err != nil {
+		return err
+	}
+	for name, data := range files {
+		if err := os.MkdirAll(kubeadm.FilesDir, 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(kubeadm.FilesDir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
 	// The kubelet watches the directory only if it exists when it starts.
 	return os.MkdirAll(manifestsDir, 0o755)
 }

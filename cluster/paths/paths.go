@@ -31,6 +31,8 @@ const (
 	// Phase has one line with what the runner is doing; Ready exists when the cluster is ready.
 	Phase = Run + "/phase"
 	Ready = Run + "/ready"
+	// Incomplete exists if something that a user wants in the cluster, once it is ready, could not be done. It says what and why.
+	Incomplete = Run + "/incomplete"
 	// Timeline has when each piece of the last start began and ended: see package timeline.
 	Timeline = Run + "/timeline.json"
 	// State is the top-level container's directory for what must survive a restart, keys among it.

@@ -62,7 +62,7 @@ func Save(c v1alpha1.Cluster) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(paths.Settings, data, 0o644)
+	return renameio.WriteFile(paths.Settings, data, 0o600) // registries have passwords
 }
 
 // Load reads what Save wrote.
@@ -94,10 +94,11 @@ func Hides(s v1alpha1.Subnet, what, consequence string) string {
 		what, s.Prefix, consequence, s.Variable)
 }
 
-// Differences says field by field what one configuration has where another one has something else.
+// Differences says field by field what one configuration has where another one has something else. Passwords and keys are not
+// compared.
 func Differences(have, want v1alpha1.Cluster) ([]string, error) {
 	var all [2]map[string]string
-	for i, c := range []v1alpha1.Cluster{have, want} {
+	for i, c := range []v1alpha1.Cluster{have.Hide(), want.Hide()} {
 		data, err := json.Marshal(c)
 		if err != nil {
 			return nil, err
