@@ -36,6 +36,7 @@ func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 			}
 		}
 	}
+	c.bringUpAddons(ctx)
 	<-completed
 	return nil
 }

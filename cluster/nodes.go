@@ -181,7 +181,7 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 	if err := config.Write(nodeDir(n.Name)); err != nil {
 		return err
 	}
-	if _, err := c.docker.Run(ctx, append(runArgs(n), source...)...); err != nil {
+	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), addonArgs(c.settings, n), source)...); err != nil {
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil

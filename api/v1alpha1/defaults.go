@@ -25,6 +25,7 @@ func Default() Cluster {
 			PodNetwork:    PodNetworkPTP,
 		},
 		Kubernetes: Kubernetes{EncryptionAlgorithm: "ECDSA-P256"},
+		Addons:     Addons{StorageClass: true},
 		Etcd:       Etcd{Sync: true},
 		OpenFiles:  1024,
 		Start:      Start{Timeout: Duration(5 * time.Minute), OnFailure: OnFailureExit},
