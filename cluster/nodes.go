@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -160,6 +161,10 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 	if err != nil {
 		return err
 	}
+	serving, err := c.state.Secrets.CA.NewServer(n.Name, addresses(n), time.Now())
+	if err != nil {
+		return err
+	}
 	mtu, err := ownMTU()
 	if err != nil {
 		return err
@@ -171,6 +176,7 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 		MTU:      mtu,
 		CA:       c.state.Secrets.CA,
 		Kubelet:  *kubelet,
+		Serving:  *serving,
 	}
 	if n.Role == topology.ControlPlane {
 		config.Shared = &c.state.Secrets.Shared
@@ -185,6 +191,15 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// addresses returns a node's addresses for its certificate.
+func addresses(n topology.Node) []net.IP {
+	var ips []net.IP
+	for _, ip := range n.IPs {
+		ips = append(ips, ip.AsSlice())
+	}
+	return ips
 }
 
 // runArgs returns the options of `docker run` for a node.
