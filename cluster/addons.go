@@ -180,11 +180,29 @@ func (c *cluster) waitForAddon(ctx context.Context, one addon.Addon) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", why, err)
 	}
+	// One that ends as soon as it has started, again and again, is ready in between, but not available (minReadySeconds).
+	err = kubeapi.Follow(ctx, c.api, "/apis/apps/v1/namespaces/"+one.Namespace+"/deployments", func(all map[string]deployment) bool {
+		return all[one.Namespace+"/"+one.Deployment].Status.AvailableReplicas > 0
+	})
+	if err != nil {
+		return fmt.Errorf("its pods do not keep running: %w", err)
+	}
 	if one.API == "" {
 		return nil
 	}
 	return c.api.WaitFor(ctx, one.API)
 }
+
+// deployment is the part of a Deployment that tells whether it works.
+type deployment struct {
+	Metadata kubeapi.Meta `json:"metadata"`
+	Status   struct {
+		AvailableReplicas int `json:"availableReplicas"`
+	} `json:"status"`
+}
+
+// Meta returns the Deployment's metadata.
+func (d deployment) Meta() kubeapi.Meta { return d.Metadata }
 
 // ofAddon returns the pods of an add-on that are not on their way out.
 func ofAddon(all map[string]kubeapi.Pod, one addon.Addon) []kubeapi.Pod {
