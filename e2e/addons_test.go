@@ -25,8 +25,8 @@ func TestAddons(t *testing.T) {
 	o := m.options(t, "addons", 0)
 	o.Config = &host.ConfigFile{Name: "addons.yaml", Data: []byte(withMetrics)}
 	b := m.create(ctx, t, o)
-	b.load(ctx, t, "DIND_CLUSTER_METRICS_SERVER_FILE")
-	b.load(ctx, t, "DIND_CLUSTER_AGNHOST_FILE")
+	b.load(ctx, t, "METRICS_SERVER")
+	b.load(ctx, t, "AGNHOST")
 	agnhost := b.testImage(ctx, t, "registry.k8s.io/e2e-test-images/agnhost")
 	step := steps(t)
 	step("up", func(t *testing.T) {
