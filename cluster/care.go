@@ -41,6 +41,7 @@ func (c *cluster) lookAfter(ctx context.Context, ready bool) error {
 			}
 		}
 	}
+	c.bringUpAddons(ctx)
 	<-ctx.Done()
 	care.Wait()
 	return nil

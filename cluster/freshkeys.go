@@ -72,7 +72,11 @@ func (c *cluster) renewNode(dir string, n topology.Node, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	config.Kubelet = *kubelet
+	serving, err := c.state.Secrets.CA.NewServer(n.Name, addresses(n), now)
+	if err != nil {
+		return err
+	}
+	config.Kubelet, config.Serving = *kubelet, *serving
 	config.CA = c.state.Secrets.CA
 	if config.Shared != nil {
 		config.Shared = &c.state.Secrets.Shared

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -164,6 +165,10 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 	if err != nil {
 		return err
 	}
+	serving, err := c.state.Secrets.CA.NewServer(n.Name, addresses(n), time.Now())
+	if err != nil {
+		return err
+	}
 	mtu, err := c.mtu()
 	if err != nil {
 		return err
@@ -175,6 +180,7 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 		MTU:      mtu,
 		CA:       c.state.Secrets.CA,
 		Kubelet:  *kubelet,
+		Serving:  *serving,
 	}
 	if n.Role == topology.ControlPlane {
 		config.Shared = &c.state.Secrets.Shared
@@ -189,10 +195,19 @@ func (c *cluster) startNode(ctx context.Context, n topology.Node, source []strin
 	if err != nil {
 		return err
 	}
-	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), networkOptions(c.topology.Networks, n, modulesDir), limitArgs(c.topology.Nodes, n, cpus), source)...); err != nil {
+	if _, err := c.docker.Run(ctx, slices.Concat(runArgs(n), networkOptions(c.topology.Networks, n, modulesDir), limitArgs(c.topology.Nodes, n, cpus), addonArgs(c.settings, n), source)...); err != nil {
 		return fmt.Errorf("starting node %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// addresses returns a node's addresses for its certificate.
+func addresses(n topology.Node) []net.IP {
+	var ips []net.IP
+	for _, ip := range n.IPs {
+		ips = append(ips, ip.AsSlice())
+	}
+	return ips
 }
 
 // runArgs returns the options of `docker run` for a node.

@@ -55,6 +55,9 @@ func (c *cluster) preflight(ctx context.Context) (string, error) {
 	if err := c.settings.CheckMachine(len(cpus)); err != nil {
 		return "", err
 	}
+	if err := checkEmulation(ctx, c.settings.Kubernetes.EmulatedVersion); err != nil {
+		return "", err
+	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(paths.DockerRoot, &fs); err != nil {
 		return "", fmt.Errorf("reading the free space of %s: %w", paths.DockerRoot, err)

@@ -35,6 +35,8 @@ type state struct {
 	// Joined has the names of the nodes that are complete. Others are made anew. Until the control
 	// plane is among them there is no cluster to lose.
 	Joined []string `json:"joined"`
+	// Addons has the names of the add-ons that were applied.
+	Addons []string `json:"addons,omitempty"`
 }
 
 // created reports whether there is a cluster to save.

@@ -24,20 +24,21 @@ CNI_PLUGINS = [
     "meta/vrf",
 ]
 
-def kubernetes_debs(release):
+def kubernetes_debs(name, release):
     """Makes the packages kubelet, kubeadm, kubectl and kubernetes-cni of a release, and their programs.
 
     Args:
+      name: all four.
       release: one of //kubernetes:releases.bzl. Its suffix ends the names of the targets.
     """
     suffix = release.suffix
-    for name in ["kubeadm", "kubectl", "kubelet"]:
+    for program in ["kubeadm", "kubectl", "kubelet"]:
         go_program(
-            name = name + "_program" + suffix,
-            binary = "@{}__io_k8s_kubernetes//cmd/{}".format(release.kubernetes, name),
+            name = program + "_program" + suffix,
+            binary = "@{}__io_k8s_kubernetes//cmd/{}".format(release.kubernetes, program),
             go = release.go,
             gotags = release.tags,
-            program = name,
+            program = program,
             tags = release.target_tags,
         )
     cni_programs = {}
@@ -133,5 +134,16 @@ def kubernetes_debs(release):
             for program, target in cni_programs.items()
         },
         section = "net",
+        tags = release.target_tags,
+    )
+
+    native.filegroup(
+        name = name,
+        srcs = [deb + suffix for deb in [
+            "kubeadm",
+            "kubectl",
+            "kubelet",
+            "kubernetes-cni",
+        ]],
         tags = release.target_tags,
     )

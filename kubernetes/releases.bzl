@@ -73,7 +73,7 @@ _CHANGED = {
     },
 }
 
-def _godebug(line, sdk):
+def godebug(line, sdk):
     """Returns the default of GODEBUG that the go command derives from the go line of a go.mod.
 
     Args:
@@ -99,8 +99,8 @@ RELEASES = [
         etcd = "etcd",
         coredns = "coredns",
         godebug = {
-            "cni_plugins": _godebug(24, 26),
-            "coredns": _godebug(25, 26),
+            "cni_plugins": godebug(24, 26),
+            "coredns": godebug(25, 26),
         },
     ),
     _release(
@@ -110,9 +110,9 @@ RELEASES = [
         pause = "3.10.2",
         go = "1.26.5",
         godebug = {
-            "cni_plugins": _godebug(24, 26),
-            "coredns_1_36": _godebug(25, 26),
-            "etcd_1_36": _godebug(24, 26),
+            "cni_plugins": godebug(24, 26),
+            "coredns_1_36": godebug(25, 26),
+            "etcd_1_36": godebug(24, 26),
         },
     ),
     _release(
@@ -123,9 +123,9 @@ RELEASES = [
         go = "1.25.9",
         cni_plugins = "cni_plugins_1_35",
         godebug = {
-            "cni_plugins_1_35": _godebug(24, 25),
-            "coredns_1_35": _godebug(24, 25),
-            "etcd_1_35": _godebug(24, 25),
+            "cni_plugins_1_35": godebug(24, 25),
+            "coredns_1_35": godebug(24, 25),
+            "etcd_1_35": godebug(24, 25),
         },
     ),
     _release(
@@ -136,8 +136,8 @@ RELEASES = [
         go = "1.24.12",
         cni_plugins = "cni_plugins_1_34",
         godebug = {
-            "cni_plugins_1_34": _godebug(23, 24),
-            "coredns_1_34": _godebug(23, 24),
+            "cni_plugins_1_34": godebug(23, 24),
+            "coredns_1_34": godebug(23, 24),
         },
     ),
 ]

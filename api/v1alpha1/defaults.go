@@ -24,6 +24,7 @@ func Begin() Cluster {
 		Nodes:      Workers(2),
 		Networking: Networking{IPFamily: IPv4, KubeProxyMode: "iptables", PodNetwork: PodNetworkPTP},
 		Kubernetes: Kubernetes{EncryptionAlgorithm: "ECDSA-P256"},
+		Addons:     Addons{StorageClass: true},
 		Etcd:       Etcd{Sync: true},
 		OpenFiles:  1024,
 		Start:      Start{Timeout: Duration(5 * time.Minute), OnFailure: OnFailureExit},

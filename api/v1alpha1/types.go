@@ -56,6 +56,8 @@ type Cluster struct {
 	// archives. With plain Docker, archives belong into the container's directory /etc/dind-cluster/images.
 	Images []string `json:"images,omitempty"`
 
+	// Addons are parts of the cluster that come once it is ready.
+	Addons Addons `json:"addons"`
 	// Etcd has settings of etcd.
 	Etcd Etcd `json:"etcd"`
 	// OpenFiles is how many files a process of a pod may have open before it raises its own limit: 256 to 1048576. Default: 1024.

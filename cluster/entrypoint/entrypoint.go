@@ -83,6 +83,9 @@ func Run(getenv func(string) string) error {
 		if _, err := manifest.Read(cluster); err != nil {
 			return err
 		}
+		if _, err := manifest.Read(cluster); err != nil {
+			return err
+		}
 		// Errors in the proxies, too, must show before anything has been changed.
 		if _, err := proxy.FromEnv(getenv); err != nil {
 			return err

@@ -30,6 +30,8 @@ type Config struct {
 	Join bool `json:"join,omitempty"`
 	// Kubelet is the client certificate of the node's kubelet. With it a worker joins, too.
 	Kubelet pki.Pair `json:"kubelet"`
+	// Serving is the kubelet's certificate as a server.
+	Serving pki.Pair `json:"serving"`
 }
 
 // Shared has the keys that all control planes of a cluster have in common, besides its CA's: what

@@ -98,7 +98,7 @@ func (n *node) replaceKeys(ctx context.Context, control bool) error {
 	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, now); err != nil {
 		return err
 	}
-	if err := writeKubeletServing(n.config, kubeletPKIDir, now); err != nil {
+	if err := writeKubeletServing(n.config, kubeletPKIDir); err != nil {
 		return err
 	}
 	if !control {

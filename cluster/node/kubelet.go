@@ -2,14 +2,12 @@ package node
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/dind-cluster/dind-cluster/internal/kubeconfig"
-	"github.com/dind-cluster/dind-cluster/internal/pki"
 )
 
 // kubeletPKIDir is where a kubelet keeps its own keys.
@@ -56,25 +54,17 @@ func writeKubeletIdentity(c Config, pkiDir, kubeconfigPath string, now time.Time
 	return os.WriteFile(kubeconfigPath, config, 0o600)
 }
 
-// writeKubeletServing makes the serving certificate of a node's kubelet, where the kubelet looks
+// writeKubeletServing writes the serving certificate of a node's kubelet, where the kubelet looks
 // for one before it makes its own (InitializeTLS in
 // https://github.com/kubernetes/kubernetes/blob/v1.37.2/cmd/kubelet/app/server.go).
-func writeKubeletServing(c Config, pkiDir string, now time.Time) error {
-	var ips []net.IP
-	for _, ip := range c.Node.IPs {
-		ips = append(ips, ip.AsSlice())
-	}
-	pair, err := pki.NewSelfSigned(c.Node.Name, ips, now)
-	if err != nil {
-		return err
-	}
+func writeKubeletServing(c Config, pkiDir string) error {
 	if err := os.MkdirAll(pkiDir, 0o755); err != nil {
 		return err
 	}
 	for name, file := range map[string]struct {
 		data []byte
 		mode os.FileMode
-	}{"kubelet.crt": {pair.Cert, 0o644}, "kubelet.key": {pair.Key, 0o600}} {
+	}{"kubelet.crt": {c.Serving.Cert, 0o644}, "kubelet.key": {c.Serving.Key, 0o600}} {
 		if err := os.WriteFile(filepath.Join(pkiDir, name), file.data, file.mode); err != nil {
 			return fmt.Errorf("writing the kubelet's serving certificate: %w", err)
 		}

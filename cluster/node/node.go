@@ -91,7 +91,7 @@ func (n *node) bringUp(ctx context.Context) error {
 	if err := writeKubeletIdentity(n.config, kubeletPKIDir, kubeletKubeconfig, now); err != nil {
 		return err
 	}
-	if err := writeKubeletServing(n.config, kubeletPKIDir, now); err != nil {
+	if err := writeKubeletServing(n.config, kubeletPKIDir); err != nil {
 		return err
 	}
 	if n.config.Node.Role == topology.ControlPlane {

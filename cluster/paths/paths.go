@@ -19,6 +19,8 @@ const (
 	DockerRoot = "/var/lib/docker"
 	// Seeded has what containerd's root directory got from Stores at this start: a store.Result.
 	Seeded = Run + "/images.json"
+	// Addons has the state of the add-ons, once the cluster is ready.
+	Addons = Run + "/addons.json"
 	// Console is the named pipe whose content goes to the container's own output.
 	Console = Run + "/console"
 	// Config is the configuration file of a cluster, which its user puts there. Settings is the

@@ -5,10 +5,11 @@ load("//images/base:config.bzl", "ENV")
 load("//rules:image.bzl", "image", "image_layer", "image_sbom", "image_unpacked")
 load("//rules:program.bzl", "go_program")
 
-def cluster_image(release):
+def cluster_image(name, release):
     """Makes dind-cluster and what it consists of. Its layers also hold those of the node image, unpacked.
 
     Args:
+      name: the image.
       release: one of //kubernetes:releases.bzl. Its suffix ends the names of the targets.
     """
     suffix = release.suffix
@@ -91,7 +92,7 @@ def cluster_image(release):
     )
 
     image(
-        name = "dind-cluster" + suffix,
+        name = name,
         annotations = annotations("A whole Kubernetes cluster of several nodes in one container", release.version, "cluster"),
         entrypoint = [
             "/usr/bin/runner",
@@ -119,8 +120,8 @@ def cluster_image(release):
     )
 
     image_sbom(
-        name = "dind-cluster{}.sbom".format(suffix),
-        image = ":dind-cluster" + suffix,
+        name = name + ".sbom",
+        image = name,
         locks = [
             "//third_party/debian:kube-proxy.lock.json",
             "//third_party/debian:trixie.lock.json",

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dind-cluster/dind-cluster/cluster/addon"
 	"github.com/dind-cluster/dind-cluster/image/imagefiles"
 	"github.com/dind-cluster/dind-cluster/internal/repeated"
 )
@@ -26,10 +27,12 @@ import (
 var (
 	kubeadm = flag.String("kubeadm", "", "the kubeadm of the same build")
 	images  repeated.Strings
+	addons  repeated.Strings
 )
 
 func TestMain(m *testing.M) {
 	flag.Var(&images, "image", "tarball of an image; repeat")
+	flag.Var(&addons, "addon", "tarball of an add-on's image; repeat")
 	flag.Parse()
 	os.Exit(m.Run())
 }
@@ -191,35 +194,63 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestAddons holds the images of add-ons against what their manifests name.
+func TestAddons(t *testing.T) {
+	named := map[string]bool{}
+	for _, a := range addon.All {
+		for _, m := range regexp.MustCompile(`(?m)^ *(?:- )?image: (\S+)$`).FindAllStringSubmatch(a.Manifest, -1) {
+			named[m[1]] = true
+		}
+	}
+	for _, name := range addons {
+		i := load(t, name)
+		if len(i.tags) != 1 || !named[i.tags[0]] {
+			t.Errorf("%s is called %q, add-ons name %q", name, i.tags, slices.Sorted(maps.Keys(named)))
+		}
+		for _, tag := range i.tags {
+			delete(named, tag)
+		}
+		i.checkContents(t, strings.TrimSuffix(filepath.Base(name), ".tar"))
+	}
+	for name := range named {
+		t.Errorf("there is no image %s, which an add-on names", name)
+	}
+}
+
 // TestContents checks that programs find what they need and that nothing surprising is in an image.
 func TestContents(t *testing.T) {
 	for name, i := range loadAll(t) {
-		for p, f := range i.files {
-			if f.Mode&0o6000 != 0 {
-				t.Errorf("%s: /%s has mode %o", name, p, f.Mode)
-			}
-			if f.Typeflag == tar.TypeSymlink && !strings.HasPrefix(p, "usr/share/zoneinfo/") && i.files.Resolve(p) == nil {
-				t.Errorf("%s: /%s points to %s, which is not there", name, p, f.Linkname)
-			}
-			if base := path.Base(p); name != "kube-proxy" && (base == "sh" || base == "bash" || strings.Contains(base, ".so")) {
-				t.Errorf("%s: /%s is in an image of a static program", name, p)
-			}
-			if f.Typeflag == tar.TypeReg && bytes.HasPrefix(f.Content, []byte(elf.ELFMAG)) {
-				for _, missing := range i.missingLibraries(t, f.Content) {
-					t.Errorf("%s: /%s needs %s, which is not there", name, p, missing)
-				}
+		i.checkContents(t, name)
+	}
+}
+
+func (i *image) checkContents(t *testing.T, name string) {
+	t.Helper()
+	for p, f := range i.files {
+		if f.Mode&0o6000 != 0 {
+			t.Errorf("%s: /%s has mode %o", name, p, f.Mode)
+		}
+		if f.Typeflag == tar.TypeSymlink && !strings.HasPrefix(p, "usr/share/zoneinfo/") && i.files.Resolve(p) == nil {
+			t.Errorf("%s: /%s points to %s, which is not there", name, p, f.Linkname)
+		}
+		if base := path.Base(p); name != "kube-proxy" && (base == "sh" || base == "bash" || strings.Contains(base, ".so")) {
+			t.Errorf("%s: /%s is in an image of a static program", name, p)
+		}
+		if f.Typeflag == tar.TypeReg && bytes.HasPrefix(f.Content, []byte(elf.ELFMAG)) {
+			for _, missing := range i.missingLibraries(t, f.Content) {
+				t.Errorf("%s: /%s needs %s, which is not there", name, p, missing)
 			}
 		}
-		if name == "pause" {
-			if len(i.files) != 1 {
-				t.Errorf("pause has %d files", len(i.files))
-			}
-			continue
+	}
+	if name == "pause" {
+		if len(i.files) != 1 {
+			t.Errorf("pause has %d files", len(i.files))
 		}
-		for _, p := range []string{"etc/passwd", "etc/group", "etc/ssl/certs/ca-certificates.crt", "usr/share/zoneinfo/Europe/Berlin", "tmp"} {
-			if i.files[p] == nil {
-				t.Errorf("%s: no /%s", name, p)
-			}
+		return
+	}
+	for _, p := range []string{"etc/passwd", "etc/group", "etc/ssl/certs/ca-certificates.crt", "usr/share/zoneinfo/Europe/Berlin", "tmp"} {
+		if i.files[p] == nil {
+			t.Errorf("%s: no /%s", name, p)
 		}
 	}
 }

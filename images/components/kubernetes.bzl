@@ -17,10 +17,11 @@ COMPONENTS = [
     "etcd",
 ] + KUBERNETES + ["pause"]
 
-def kubernetes_components(release):
+def kubernetes_components(name, release):
     """Makes the images of a release, and their programs and layers.
 
     Args:
+      name: the tarballs of all.
       release: one of //kubernetes:releases.bzl. Its suffix ends the names of the targets.
     """
     suffix = release.suffix
@@ -40,14 +41,14 @@ def kubernetes_components(release):
             "etcdutl": "etcdutl",
         }.items()
     }
-    for name, (binary, universe, gotags) in programs.items():
+    for program, (binary, universe, gotags) in programs.items():
         go_program(
-            name = name + "_program" + suffix,
+            name = program + "_program" + suffix,
             binary = binary,
             go = release.go,
             godebug = release.godebug.get(universe, ""),
             gotags = gotags,
-            program = name,
+            program = program,
             tags = tags,
         )
 
@@ -70,20 +71,20 @@ def kubernetes_components(release):
         layer = ":kube-proxy_tools_layer",
         tags = tags,
     )
-    for name in KUBERNETES:
+    for component in KUBERNETES:
         component_layer(
-            name = name + "_layer" + suffix,
+            name = component + "_layer" + suffix,
             # It may serve on a port below 1024 as a user other than root.
-            capabilities = {"/usr/local/bin/kube-apiserver": "cap_net_bind_service=ep"} if name == "kube-apiserver" else {},
-            files = {":{}_program{}".format(name, suffix): "/usr/local/bin/" + name},
+            capabilities = {"/usr/local/bin/kube-apiserver": "cap_net_bind_service=ep"} if component == "kube-apiserver" else {},
+            files = {":{}_program{}".format(component, suffix): "/usr/local/bin/" + component},
             tags = tags,
         )
         component_image(
-            name = name + suffix,
-            base = (":kube-proxy_tools" if name == "kube-proxy" else ":kubernetes") + suffix,
-            layer = name + "_layer" + suffix,
-            program = ":{}_program{}".format(name, suffix),
-            repository = "registry.k8s.io/" + name,
+            name = component + suffix,
+            base = (":kube-proxy_tools" if component == "kube-proxy" else ":kubernetes") + suffix,
+            layer = component + "_layer" + suffix,
+            program = ":{}_program{}".format(component, suffix),
+            repository = "registry.k8s.io/" + component,
             tag = "$(VERSION)",
             tags = tags,
         )
@@ -154,4 +155,10 @@ def kubernetes_components(release):
         tag = release.pause,
         tags = tags,
         user = "65535:65535",
+    )
+
+    native.filegroup(
+        name = name,
+        srcs = ["{}{}.tar".format(component, suffix) for component in COMPONENTS],
+        tags = tags,
     )

@@ -10,6 +10,8 @@ LAYERS = [
     "kube-proxy_tools",
     "kube-scheduler",
     "kubernetes",
+    "local-path-provisioner",
+    "metrics-server",
     "pause",
     "static",
 ]

@@ -3,10 +3,11 @@
 load("//images:images.bzl", "annotations")
 load("//rules:image.bzl", "image", "image_layer", "image_sbom", "image_store")
 
-def node_image(release):
+def node_image(name, release):
     """Makes dind-node and what it consists of, layers in the order of their churn.
 
     Args:
+      name: the image.
       release: one of //kubernetes:releases.bzl. Its suffix ends the names of the targets.
     """
     suffix = release.suffix
@@ -16,10 +17,11 @@ def node_image(release):
     # entrypoint makes containerd's root directory from them.
     image_store(
         name = "third_party_components" + suffix,
-        archives = ["//images/components:{}{}.tar".format(name, suffix) for name in [
-            "coredns",
-            "etcd",
-            "pause",
+        archives = ["//images/components:{}.tar".format(name) for name in [
+            "coredns" + suffix,
+            "etcd" + suffix,
+            "local-path-provisioner",
+            "pause" + suffix,
         ]],
         base = "//images/base:dind-base",
         namespace = "k8s.io",
@@ -77,7 +79,7 @@ def node_image(release):
     )
 
     image(
-        name = "dind-node" + suffix,
+        name = name,
         annotations = annotations("A node of a Kubernetes cluster in a container", release.version),
         base = "//images/base:dind-base",
         entrypoint = [
@@ -102,8 +104,8 @@ def node_image(release):
     )
 
     image_sbom(
-        name = "dind-node{}.sbom".format(suffix),
-        image = ":dind-node" + suffix,
+        name = name + ".sbom",
+        image = name,
         locks = [
             "//third_party/debian:kube-proxy.lock.json",
             "//third_party/debian:trixie.lock.json",

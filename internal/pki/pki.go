@@ -152,6 +152,30 @@ func (ca *Pair) NewClient(user string, groups []string, now time.Time) (*Pair, e
 	return sign(template, caCert, key, caKey)
 }
 
+// NewServer makes the certificate of a kubelet as a server, signed by the authority, as the cluster's controllers would sign it if
+// it asked them (https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers): so
+// whoever trusts the cluster's authority can tell that it is this node. Its key is by ECDSA, whatever the authority's.
+func (ca *Pair) NewServer(node string, addresses []net.IP, now time.Time) (*Pair, error) {
+	caCert, caKey, err := ca.parse()
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the key of %s: %w", node, err)
+	}
+	template := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: "system:node:" + node, Organization: []string{"system:nodes"}},
+		DNSNames:    []string{node},
+		IPAddresses: addresses,
+		NotBefore:   now.Add(-skew),
+		NotAfter:    now.Add(Lifetime),
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	return sign(template, caCert, key, caKey)
+}
+
 // NewSelfSigned makes a server certificate for some names and addresses that no authority has
 // signed: of the kind that Kubernetes' components make for themselves when they have none, but in a
 // hundredth of the time, for theirs have RSA keys, two of them.

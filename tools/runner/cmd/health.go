@@ -30,7 +30,14 @@ func newHealth() *cobra.Command {
 			if err := v1alpha1.OneOf(what, v1alpha1.HealthNodes, v1alpha1.HealthAPI); err != nil {
 				return fmt.Errorf("--of %q: %w", what, err)
 			}
-			return cluster.Health(ctx, what)
+			if err := cluster.Health(ctx, what); err != nil {
+				return err
+			}
+			addons, err := cluster.Addons()
+			for _, a := range addons {
+				fmt.Fprintln(cmd.OutOrStdout(), a)
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&what, "of", "", "what has to work: nodes or api (default: what the cluster's settings say)")

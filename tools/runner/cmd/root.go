@@ -38,14 +38,15 @@ func Main(ctx context.Context, args []string) int {
 		newTunnel(),
 		newEtcdctl(),
 		newFailed(),
+		newVolume(),
 		newVersion(),
 	)
 	root.AddCommand(verbCommands()...)
 	verb := args[1:]
-	// The image has a link to the runner under this name, so that `docker exec NAME kubeconfig`
-	// works.
-	if filepath.Base(args[0]) == "kubeconfig" {
-		verb = append([]string{"kubeconfig"}, verb...)
+	// The image has a link to the runner under the first name, so that `docker exec NAME kubeconfig`
+	// works; pods of local-path-provisioner have it under the second.
+	if name := filepath.Base(args[0]); name == "kubeconfig" || name == "volume" {
+		verb = append([]string{name}, verb...)
 	}
 	root.SetArgs(verb)
 	run := root.ExecuteContext

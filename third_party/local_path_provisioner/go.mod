@@ -1,0 +1,66 @@
+// Written by scripts/lock; do not edit.
+// upstream: github.com/rancher/local-path-provisioner@v0.0.30 2024-10-07T14:18:25Z
+module universe.invalid/local_path_provisioner
+
+go 1.23.0
+
+require (
+	github.com/Sirupsen/logrus v0.11.0
+	github.com/beorn7/perks v1.0.1
+	github.com/cespare/xxhash/v2 v2.1.2
+	github.com/davecgh/go-spew v1.1.1
+	github.com/emicklei/go-restful/v3 v3.11.0
+	github.com/go-logr/logr v1.4.1
+	github.com/go-openapi/jsonpointer v0.19.6
+	github.com/go-openapi/jsonreference v0.20.2
+	github.com/go-openapi/swag v0.22.3
+	github.com/gogo/protobuf v1.3.2
+	github.com/golang/groupcache v0.0.0-20210331224755-41bb18bfe9da
+	github.com/golang/protobuf v1.5.4
+	github.com/google/gnostic-models v0.6.8
+	github.com/google/go-cmp v0.6.0
+	github.com/google/gofuzz v1.2.0
+	github.com/google/uuid v1.3.0
+	github.com/imdario/mergo v0.3.6
+	github.com/josharian/intern v1.0.0
+	github.com/json-iterator/go v1.1.12
+	github.com/kelseyhightower/envconfig v1.4.0
+	github.com/mailru/easyjson v0.7.7
+	github.com/matttproud/golang_protobuf_extensions v1.0.1
+	github.com/miekg/dns v1.1.29
+	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd
+	github.com/modern-go/reflect2 v1.0.2
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822
+	github.com/pkg/errors v0.9.1
+	github.com/pmezard/go-difflib v1.0.0
+	github.com/prometheus/client_golang v1.11.1
+	github.com/prometheus/client_model v0.3.0
+	github.com/prometheus/common v0.32.1
+	github.com/prometheus/procfs v0.8.0
+	github.com/rancher/local-path-provisioner v0.0.30
+	github.com/spf13/pflag v1.0.5
+	github.com/stretchr/testify v1.8.4
+	github.com/urfave/cli v1.19.1
+	golang.org/x/crypto v0.25.0
+	golang.org/x/net v0.27.0
+	golang.org/x/oauth2 v0.10.0
+	golang.org/x/sys v0.22.0
+	golang.org/x/term v0.22.0
+	golang.org/x/text v0.16.0
+	golang.org/x/time v0.3.0
+	google.golang.org/appengine v1.6.7
+	google.golang.org/protobuf v1.34.2
+	gopkg.in/inf.v0 v0.9.1
+	gopkg.in/yaml.v2 v2.4.0
+	gopkg.in/yaml.v3 v3.0.1
+	k8s.io/api v0.30.0
+	k8s.io/apimachinery v0.30.0
+	k8s.io/client-go v0.30.0
+	k8s.io/klog/v2 v2.120.1
+	k8s.io/kube-openapi v0.0.0-20240228011516-70dd3763d340
+	k8s.io/utils v0.0.0-20230726121419-3b25d923346b
+	sigs.k8s.io/json v0.0.0-20221116044647-bc3834ca7abd
+	sigs.k8s.io/sig-storage-lib-external-provisioner/v10 v10.0.1
+	sigs.k8s.io/structured-merge-diff/v4 v4.4.1
+	sigs.k8s.io/yaml v1.3.0
+)
