@@ -24,8 +24,6 @@ nodes:
 - role: worker
 `
 
-var controlPlanes = []string{"control-plane", "control-plane2", "control-plane3"}
-
 // TestControlPlanes loses each of three control planes while a client writes, and restarts the
 // cluster without one of them.
 func TestControlPlanes(t *testing.T) {
@@ -50,50 +48,6 @@ func TestControlPlanes(t *testing.T) {
 		b.checkMembers(ctx, t, controlPlanes)
 		b.kubectl(ctx, t, "wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
 	})
-}
-
-// restart stops and starts the container, and waits until the cluster is ready.
-func (b *box) restart(ctx context.Context, t *testing.T) {
-	t.Helper()
-	if err := b.launcher.Docker.Stop(ctx, b.name, 30*time.Second); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.launcher.Docker.Start(ctx, b.name); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.launcher.WaitReady(ctx, b.name); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// checkMembers checks that just these are members of etcd, all of them healthy within a minute, and
-// that each has all pods of a control plane.
-func (b *box) checkMembers(ctx context.Context, t *testing.T, want []string) {
-	t.Helper()
-	deadline := time.Now().Add(b.patience * time.Minute)
-	for _, node := range want {
-		for {
-			// A node that has just started again has no etcd for a moment.
-			out, err := b.launcher.Docker.Exec(ctx, b.name, "docker", "exec", node, "sh", "-c",
-				"runner etcdctl member list && runner etcdctl endpoint health --cluster")
-			list := string(out)
-			if err == nil && strings.Count(list, ", started, ") == len(want) {
-				for _, n := range want {
-					if !strings.Contains(list, ", "+n+", ") {
-						t.Errorf("%s is no member:\n%s", n, list)
-					}
-				}
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("want the members %q, there are\n%s%v", want, list, err)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-		for _, component := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-			b.kubectl(ctx, t, "wait", "--namespace=kube-system", "--for=condition=Ready", "pod/"+component+"-"+node, "--timeout=60s")
-		}
-	}
 }
 
 // testLostWhileWriting kills a control plane. What was acknowledged stays, and writing goes on within 15 seconds. It returns how
