@@ -152,7 +152,7 @@ func (b *Balancer) Serve(ctx context.Context, listen func(context.Context) (net.
 					failed <- err
 					return
 				}
-				go b.pass(ctx, conn)
+				wait.Go(func() { b.pass(ctx, conn) })
 			}
 		})
 		each, stop := context.WithCancel(ctx)

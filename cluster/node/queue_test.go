@@ -7,14 +7,15 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,13 +27,8 @@ func TestQueue(t *testing.T) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Skip(err)
 	}
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	for _, address := range []string{"192.0.2.1/32", "2001:db8::1/128"} {
-		if out, err := exec.Command("ip", "address", "add", address, "dev", "lo").CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
+	if err := setUpLoopback("192.0.2.1", "2001:db8::1"); err != nil {
+		t.Fatal(err)
 	}
 	// /proc/net is that of the process's first thread.
 	own := fmt.Sprintf("/proc/self/task/%d/net", unix.Gettid())
@@ -163,7 +159,7 @@ func TestWaitForProcess(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*queuePoll)
 	defer cancel()
-	if err := waitForProcess(ctx, "no such one"); err != context.DeadlineExceeded {
+	if err := waitForProcess(ctx, "no such one"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -203,4 +199,45 @@ func TestRemoveStaleVolumes(t *testing.T) {
 	if _, err := os.Stat(data); err != nil {
 		t.Error(err)
 	}
+}
+
+// setUpLoopback brings the loopback interface up and adds two addresses to it (netdevice(7)). There may be no ip(8).
+func setUpLoopback(ipv4, ipv6 string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	up, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	up.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, up); err != nil {
+		return fmt.Errorf("lo up: %w", err)
+	}
+	alias, err := unix.NewIfreq("lo:1")
+	if err != nil {
+		return err
+	}
+	if err := alias.SetInet4Addr(netip.MustParseAddr(ipv4).AsSlice()); err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, alias); err != nil {
+		return fmt.Errorf("adding %s: %w", ipv4, err)
+	}
+	six, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(six)
+	request := struct { // in6_ifreq of linux/ipv6.h
+		address      [16]byte
+		prefixLength uint32
+		index        int32
+	}{netip.MustParseAddr(ipv6).As16(), 128, 1}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(six), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return fmt.Errorf("adding %s: %w", ipv6, errno)
+	}
+	return nil
 }

@@ -164,7 +164,7 @@ func open(f *os.File) (*File, error) {
 	s := &File{Manifest: m, file: f}
 	for _, p := range m.Parts {
 		header, err := archive.Next()
-		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, cutOff(info.Size())
 		}
 		if err != nil {
@@ -195,7 +195,7 @@ func ReadManifest(r io.Reader) (Manifest, error) { return readManifest(tar.NewRe
 func readManifest(archive *tar.Reader) (Manifest, error) {
 	var m Manifest
 	header, err := archive.Next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return m, errors.New("it is empty")
 	}
 	if err != nil || header.Name != manifestName {

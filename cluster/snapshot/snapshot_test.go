@@ -388,7 +388,7 @@ func edit(t *testing.T, path string, change func(map[string]any)) string {
 	w := tar.NewWriter(&out)
 	for r := tar.NewReader(f); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
