@@ -183,7 +183,7 @@ nodes:
 		t.Helper()
 		const fields = "--output=jsonpath={.status.capacity.cpu} {.status.capacity.memory} {.status.allocatable.memory}"
 		// The kubelet evicts pods below 100 MiB.
-		if got, want := b.kubectl(ctx, t, "get", "node/worker1", fields), fmt.Sprintf("1 %dKi %dKi", 600<<10, 500<<10); got != want {
+		if got, want := b.kubectl(ctx, t, "get", "node/worker1", fields), "1 600Mi 500Mi"; got != want {
 			t.Errorf("worker1 has %q, want %q", got, want)
 		}
 		if got := strings.TrimSpace(b.exec(ctx, t, "docker", "exec", "worker1", "nproc")); got != "1" {

@@ -235,12 +235,12 @@ func TestKube(t *testing.T) {
 	step("start with the same manifests", func(t *testing.T) {
 		b.kubectl(ctx, t, "delete", "configmap/first")
 		b.exec(ctx, t, "systemctl", "restart", "dind-cluster.service")
-		if err := b.launcher.WaitReady(ctx, b.name); err != nil {
-			t.Fatal(err)
-		}
-		if log := b.log(ctx, t); !strings.Contains(log, "applying manifests: as at a start before") {
-			t.Error("the manifests were applied again")
-		}
+		b.waitFor(ctx, t, "a start with the same manifests", func() error {
+			if !strings.Contains(b.log(ctx, t), "applying manifests: as at a start before") {
+				return errors.New("the log does not say that they were applied before")
+			}
+			return nil
+		})
 		if _, err := b.launcher.Docker.Exec(ctx, b.name, "kubectl", "get", "configmap/first"); err == nil {
 			t.Error("what was deleted is there again")
 		}

@@ -200,10 +200,12 @@ func testForward(ctx context.Context, t *testing.T, b *box, image string) {
 			done <- err
 		}()
 		t.Cleanup(func() { stop(); <-done })
-		line, err := bufio.NewReader(r).ReadString('\n')
+		lines := bufio.NewReader(r)
+		line, err := lines.ReadString('\n')
 		if err != nil {
 			t.Fatal(err)
 		}
+		go func() { _, _ = io.Copy(io.Discard, lines) }()
 		at, _, _ := strings.Cut(line, " -> ")
 		return at
 	}

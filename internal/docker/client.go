@@ -2,6 +2,7 @@ package docker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -116,14 +117,13 @@ func (c *Client) Stream(ctx context.Context, s Streams, purpose string, args ...
 	// A plugin (docker compose, an ssh connection helper) may keep the pipes open
 	// after the command itself is gone.
 	cmd.WaitDelay = 2 * time.Second
-	cmd.Stdin = s.In
 	cmd.Stdout = s.Out
 	stderr := &tail{max: maxStderr}
 	cmd.Stderr = stderr
 	if s.Err != nil {
 		cmd.Stderr = io.MultiWriter(stderr, s.Err)
 	}
-	err := cmd.Run()
+	err := run(cmd, s.In)
 	if err == nil {
 		return nil
 	}
@@ -137,6 +137,41 @@ func (c *Client) Stream(ctx context.Context, s Streams, purpose string, args ...
 		e.Err = ErrNoCommand
 	}
 	return e
+}
+
+// run runs a command until it ends. Package exec by itself would also wait for the end of the input,
+// or for the next that comes of it, if it is no file.
+func run(cmd *exec.Cmd, in io.Reader) error {
+	if _, file := in.(*os.File); file || in == nil {
+		if file {
+			cmd.Stdin = in
+		}
+		return cmd.Run()
+	}
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	copied := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(pipe, in)
+		// A command may end before it has read all, and says by itself whether it needed it.
+		if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
+			err = nil
+		}
+		copied <- err
+		pipe.Close()
+	}()
+	err = cmd.Wait()
+	select {
+	case failed := <-copied:
+		return cmp.Or(err, failed)
+	default:
+		return err
+	}
 }
 
 // Output runs one docker command and returns what it writes to standard output.

@@ -190,12 +190,22 @@ func (c *Client) Start(ctx context.Context, name string) error {
 
 // Run creates a container and starts it in the background (docker run --detach).
 func (c *Client) Run(ctx context.Context, args ...string) (string, error) {
-	id, err := c.Create(ctx, args...)
+	// If the command was killed, the engine would still make the container, later than whoever
+	// cleans up looks for it.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), createTimeout)
+	defer cancel()
+	id, err := c.Create(whole, args...)
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return "", err
 	}
 	return id, c.Start(ctx, id)
 }
+
+// createTimeout bounds the making of a container, for an engine that does not answer.
+const createTimeout = time.Minute
 
 // Stop asks a container to end and kills it when it has not after the grace period.
 func (c *Client) Stop(ctx context.Context, name string, grace time.Duration) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -356,4 +357,21 @@ func nonEmpty(s string) []string {
 		return nil
 	}
 	return []string{s}
+}
+
+// A command that ends does not wait for more input.
+func TestStreamEndsBeforeInput(t *testing.T) {
+	in, hold := io.Pipe()
+	defer hold.Close()
+	c := &docker.Client{Path: "true"}
+	done := make(chan error, 1)
+	go func() { done <- c.Stream(t.Context(), docker.Streams{In: in}, "do nothing") }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it still waits")
+	}
 }
