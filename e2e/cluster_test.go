@@ -518,3 +518,17 @@ func (b *box) checkMembers(ctx context.Context, t *testing.T, want []string) {
 
 // controlPlanes are the names of three.
 var controlPlanes = []string{"control-plane", "control-plane2", "control-plane3"}
+
+// waitFor repeats f until it returns nil, for half a minute at most.
+func (b *box) waitFor(ctx context.Context, t *testing.T, what string, f func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(b.patience * 30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := f()
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+}

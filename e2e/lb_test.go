@@ -52,20 +52,6 @@ func (b *box) service(ctx context.Context, t *testing.T, name string) service {
 	return s
 }
 
-// waitFor repeats f until it returns nil, for half a minute at most.
-func (b *box) waitFor(ctx context.Context, t *testing.T, what string, f func() error) {
-	t.Helper()
-	for deadline := time.Now().Add(b.patience * 30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		err := f()
-		if err == nil {
-			return
-		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-}
-
 func (b *box) waitAddress(ctx context.Context, t *testing.T, name, want string) {
 	t.Helper()
 	b.waitFor(ctx, t, "the address of service "+name, func() error {

@@ -126,7 +126,7 @@ func Receive(r io.Reader, emit func(Event)) error {
 var ErrNotListening = errors.New("the cluster's runner takes no requests")
 
 // Call sends a request to the runner's socket, and calls emit for each event but the last. It takes the request back when ctx
-// ends.
+// ends, and returns when what had been begun is undone.
 func Call(ctx context.Context, socket string, r Request, emit func(Event)) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
@@ -136,7 +136,7 @@ func Call(ctx context.Context, socket string, r Request, emit func(Event)) error
 		return fmt.Errorf("asking the cluster's runner: %w", err)
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.(*net.UnixConn).CloseWrite() })
 	defer stop()
 	if err := json.NewEncoder(conn).Encode(r); err != nil {
 		return fmt.Errorf("asking the cluster's runner: %w", err)
