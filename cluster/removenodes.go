@@ -281,6 +281,22 @@ const stopStaticPods = `systemctl stop kubelet
 pods=$(crictl ps --quiet --label io.kubernetes.pod.namespace=kube-system --name '^kube-(apiserver|controller-manager|scheduler)$')
 [ -z "$pods" ] || crictl stop --timeout 5 $pods`
 
+// insist repeats requests while a control plane goes: connections to it end, and etcd may have to
+// elect another leader. It returns other errors of the API server, and the last one when ctx ends.
+func insist(ctx context.Context, requests func() error) error {
+	for {
+		err := requests()
+		var status *kubeapi.StatusError
+		if err == nil || ctx.Err() != nil || errors.As(err, &status) && status.Code < 500 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(again):
+		}
+	}
+}
+
 // finishRemoval does what is left of the removal of a node that the topology no longer has.
 func (c *cluster) finishRemoval(ctx context.Context, n topology.Node) error {
 	if n.Role == topology.ControlPlane {
@@ -298,22 +314,22 @@ func (c *cluster) finishRemoval(ctx context.Context, n topology.Node) error {
 	if err := c.docker.Remove(ctx, n.Name); err != nil {
 		return err
 	}
-	if err := c.api.Delete(ctx, "/api/v1/nodes/"+n.Name); err != nil {
+	if err := insist(ctx, func() error { return c.api.Delete(ctx, "/api/v1/nodes/"+n.Name) }); err != nil {
 		return err
 	}
 	// What was bound to it is gone with it. The garbage collector would wait 40 seconds for the node to
 	// come back (quarantineTime in
 	// https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/controller/podgc/gc_controller.go), and
 	// another node of the name would run it again.
-	pods, err := c.podsOn(ctx, n.Name)
-	if err != nil {
-		return err
-	}
-	for _, p := range pods {
-		path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s?gracePeriodSeconds=0", p.Metadata.Namespace, p.Metadata.Name)
-		if err := c.api.Delete(ctx, path); err != nil {
-			return err
+	if err := insist(ctx, func() error {
+		pods, err := c.podsOn(ctx, n.Name)
+		for _, p := range pods {
+			path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s?gracePeriodSeconds=0", p.Metadata.Namespace, p.Metadata.Name)
+			err = errors.Join(err, c.api.Delete(ctx, path))
 		}
+		return err
+	}); err != nil {
+		return err
 	}
 	for _, cidr := range n.PodCIDRs {
 		if out, err := exec.CommandContext(ctx, "ip", "route", "flush", cidr.String()).CombinedOutput(); err != nil {
