@@ -194,12 +194,12 @@ func (c *cluster) evict(ctx context.Context, node string) (int, error) {
 		if err == nil && len(left) == 0 {
 			return len(asked), nil
 		}
-		clear(why)
+		now := map[string]string{}
 		for _, p := range left {
 			name := p.Metadata.Namespace + "/" + p.Metadata.Name
 			asked[name] = true
 			if p.Metadata.DeletionTimestamp != nil {
-				why[name] = "it is still ending"
+				now[name] = "it is still ending"
 				continue
 			}
 			err := c.api.Post(ctx, fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/eviction", p.Metadata.Namespace, p.Metadata.Name), map[string]any{
@@ -208,12 +208,16 @@ func (c *cluster) evict(ctx context.Context, node string) (int, error) {
 			})
 			switch {
 			case err == nil:
-				why[name] = "it is still ending"
+				now[name] = "it is still ending"
 			case !kubeapi.NotFound(err):
 				// 429 while a disruption budget forbids it
 				// (https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction).
-				why[name] = err.Error()
+				now[name] = err.Error()
 			}
+		}
+		// What failed because the time is up says nothing.
+		if err == nil && ctx.Err() == nil || len(why) == 0 {
+			why = now
 		}
 		select {
 		case <-ctx.Done():
