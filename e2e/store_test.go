@@ -9,6 +9,7 @@ import (
 
 // components are the repositories of the images that come with a node.
 var components = []string{
+	"docker.io/rancher/local-path-provisioner",
 	"registry.k8s.io/coredns/coredns",
 	"registry.k8s.io/etcd",
 	"registry.k8s.io/kube-apiserver",

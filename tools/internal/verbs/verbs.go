@@ -216,3 +216,12 @@ func atLeastOne(_ *cobra.Command, args []string) error {
 	}
 	return nil
 }
+
+// Command returns the command among the arguments of exec, NODE [--] COMMAND. A flag set that leaves all
+// that follows the node to the command leaves the dashes, too.
+func Command(args []string) []string {
+	if len(args) > 1 && args[1] == "--" {
+		return args[2:]
+	}
+	return args[min(1, len(args)):]
+}

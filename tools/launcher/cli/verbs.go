@@ -80,7 +80,7 @@ func (a *app) exec() *cobra.Command {
 		Use:   "exec NODE -- COMMAND [ARG...]",
 		Short: "Run a command in a node, and end with its exit status",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) < 2 {
+			if len(verbs.Command(args)) == 0 {
 				return usageError{errors.New("want a node and a command: exec NODE -- COMMAND")}
 			}
 			return nil
@@ -91,7 +91,7 @@ func (a *app) exec() *cobra.Command {
 				return err
 			}
 			terminal := isTerminal(os.Stdin) && isTerminal(os.Stdout)
-			status, err := l.Exec(cmd.Context(), a.name, args[0], terminal, os.Stdin, os.Stdout, os.Stderr, args[1:]...)
+			status, err := l.Exec(cmd.Context(), a.name, args[0], terminal, os.Stdin, os.Stdout, os.Stderr, verbs.Command(args)...)
 			if err == nil && status != 0 {
 				return exitError(status)
 			}

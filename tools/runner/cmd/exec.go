@@ -5,6 +5,7 @@ import (
 
 	"github.com/dind-cluster/dind-cluster/cluster"
 	"github.com/dind-cluster/dind-cluster/cluster/control"
+	"github.com/dind-cluster/dind-cluster/tools/internal/verbs"
 	"github.com/spf13/cobra"
 )
 
@@ -14,13 +15,13 @@ func newExec() *cobra.Command {
 		Short:   "Runs a command in a node, and ends with its exit status",
 		Example: "  docker exec -it NAME runner exec worker1 -- bash",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) < 2 {
+			if len(verbs.Command(args)) == 0 {
 				return control.Usage("want a node and a command: exec NODE -- COMMAND")
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return cluster.Exec(cmd.Context(), args[0], args[1:], os.Stdin, os.Stdout, os.Stderr)
+			return cluster.Exec(cmd.Context(), args[0], verbs.Command(args), os.Stdin, os.Stdout, os.Stderr)
 		},
 	}
 	// What follows the node is the command's.
