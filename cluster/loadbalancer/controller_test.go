@@ -257,8 +257,7 @@ func TestController(t *testing.T) {
 			t.Errorf("no event %q in\n%s", want, events)
 		}
 	}
-	// One that is looked at again before its new status is seen gets a second event.
-	if n := strings.Count(events, "Normal"); n < 4 {
-		t.Errorf("%d services got an address, want 4, each with an event:\n%s", n, events)
+	if n := strings.Count(events, "Normal"); n != 4 {
+		t.Errorf("%d services got an address, want 4, each with one event:\n%s", n, events)
 	}
 }

@@ -276,9 +276,8 @@ func (c *Controller) update(ctx context.Context, s Service, got *assignment) err
 	}
 	have, _ := s.addresses(c.Subnets)
 	if len(got.addresses) > 0 && !slices.Contains(s.Metadata.Finalizers, Finalizer) {
-		if err := c.patch(ctx, s, "", object{"metadata": object{"uid": s.Metadata.UID, "finalizers": []string{Finalizer}}}); err != nil {
-			return err
-		}
+		// The watch tells of it, and then it gets its addresses: one write for each version of a service.
+		return c.patch(ctx, s, "", object{"metadata": object{"uid": s.Metadata.UID, "finalizers": []string{Finalizer}}})
 	}
 	if !slices.Equal(have, got.addresses) {
 		ingress := []Ingress{}
