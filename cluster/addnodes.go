@@ -318,10 +318,7 @@ func (c *cluster) bringIn(ctx context.Context, log *progress.Printer, added []to
 		if err := c.reloadBalancer(ctx); err != nil {
 			return err
 		}
-		// One that is cut off from Docker while it makes a container does not know of it.
-		making, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		return c.startNodes(making, added, nil)
+		return c.startNodes(ctx, added, nil)
 	}); err != nil {
 		return err
 	}

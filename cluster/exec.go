@@ -73,10 +73,8 @@ func checkRunning(ctx context.Context, client *docker.Client, name string) error
 type place struct{ node, path string }
 
 func parsePlace(text string) place {
-	if node, path, ok := strings.Cut(text, ":"); ok && node != "" && !strings.Contains(node, "/") {
-		return place{node, path}
-	}
-	return place{"", text}
+	node, path := control.ParsePlace(text)
+	return place{node, path}
 }
 
 // Copy copies a file or a directory. Either place may be NODE:PATH. If the destination is a directory,

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -212,4 +213,12 @@ func locked(emit func(Event)) func(Event) {
 		defer func() { <-turn }()
 		emit(e)
 	}
+}
+
+// ParsePlace takes a place apart that is a path, or NODE:PATH; node is "" for the former.
+func ParsePlace(text string) (node, path string) {
+	if node, path, ok := strings.Cut(text, ":"); ok && node != "" && !strings.Contains(node, "/") {
+		return node, path
+	}
+	return "", text
 }

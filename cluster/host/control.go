@@ -43,12 +43,8 @@ func (l *Launcher) Perform(ctx context.Context, name string, r control.Request, 
 	if err != nil {
 		return err
 	}
-	// The end of what is sent takes the request back. It is the command's own pipe: exec would wait for
-	// the end of any other reader, even if the command has ended.
-	in, hold, err := os.Pipe()
-	if err != nil {
-		return err
-	}
+	// The end of what is sent takes the request back.
+	in, hold := io.Pipe()
 	defer in.Close()
 	defer hold.Close()
 	stop := context.AfterFunc(ctx, func() { hold.Close() })
@@ -175,14 +171,15 @@ func (l *Launcher) Copy(ctx context.Context, name, source, destination string) (
 	if err != nil {
 		return err
 	}
-	fromNode, toNode := inNode(source), inNode(destination)
+	fromNode, inside := control.ParsePlace(source)
+	toNode, _ := control.ParsePlace(destination)
 	run := func(args ...string) error {
 		return inner(l.Docker.ExecStreams(ctx, c.ID, docker.Streams{}, append([]string{"runner", "cp"}, args...)...))
 	}
 	switch {
-	case fromNode && toNode:
+	case fromNode != "" && toNode != "":
 		return run(source, destination)
-	case !fromNode && !toNode:
+	case fromNode == "" && toNode == "":
 		return control.Usage("want NODE:PATH as source or as destination")
 	}
 	out, err := l.Docker.Exec(ctx, c.ID, "mktemp", "-d", staging+"/cp-XXXXXX")
@@ -194,22 +191,15 @@ func (l *Launcher) Copy(ctx context.Context, name, source, destination string) (
 		_, removeErr := l.Docker.Exec(context.WithoutCancel(ctx), c.ID, "rm", "-rf", dir)
 		err = errors.Join(err, removeErr)
 	}()
-	if toNode {
+	if toNode != "" {
 		if err := l.Docker.Do(ctx, "copy "+source+" to the cluster", "cp", source, c.ID+":"+dir+"/"); err != nil {
 			return err
 		}
 		return run(path.Join(dir, path.Base(source)), destination)
 	}
-	_, inside, _ := strings.Cut(source, ":")
 	base := path.Base(path.Clean(inside))
 	if err := run(source, dir); err != nil {
 		return err
 	}
 	return l.Docker.Do(ctx, "copy "+source+" from the cluster", "cp", c.ID+":"+path.Join(dir, base), destination)
-}
-
-// inNode reports whether a place is NODE:PATH.
-func inNode(place string) bool {
-	node, _, ok := strings.Cut(place, ":")
-	return ok && node != "" && !strings.Contains(node, "/")
 }

@@ -83,7 +83,7 @@ func TestPausedStatus(t *testing.T) {
 
 func TestInNode(t *testing.T) {
 	for place, want := range map[string]bool{"worker1:/a": true, "/a:b": false, "a": false, "./a:b": false, ":a": false} {
-		if inNode(place) != want {
+		if node, _ := control.ParsePlace(place); (node != "") != want {
 			t.Errorf("%s: got %v", place, !want)
 		}
 	}

@@ -130,15 +130,8 @@ func (a *app) copy() *cobra.Command {
 
 // placePath is userPath for a place that is not in a node.
 func placePath(place string) string {
-	for i, r := range place {
-		switch r {
-		case '/':
-			return userPath(place)
-		case ':':
-			if i > 0 {
-				return place
-			}
-		}
+	if node, _ := control.ParsePlace(place); node != "" {
+		return place
 	}
 	return userPath(place)
 }
